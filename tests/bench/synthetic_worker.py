@@ -13,6 +13,8 @@ import numpy as np
 from torch import nn
 
 from p2pfl.learning import training, worker
+from p2pfl.learning.batches import Batches
+from p2pfl.learning.objective import Objective
 from p2pfl.spec import LocalTraining
 from tests.bench.synthetic import WORK
 from tests.bench.synthetic_node import register
@@ -20,10 +22,10 @@ from tests.bench.synthetic_node import register
 
 def perturb(
     module: nn.Module,
-    partition: training.Partition,
+    batches: Batches,
+    objective: Objective,
     options: LocalTraining,
     *,
-    epochs: int,
     seed: int,
     after_batch: training.AfterBatch,
 ) -> tuple[int, float]:

@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from p2pfl import messages, proofs, spec
+from p2pfl import cards, messages, proofs, spec
 from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
 from p2pfl.identity import signatures
@@ -218,9 +218,9 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame: Any) -> None:
         ("builtin task", spec.BuiltinTask),
         ("local training", spec.LocalTraining),
         ("participation", spec.Participation),
-        ("data agreement", spec.Agreement),
-        ("data card", spec.DataCard),
-        ("label count", spec.LabelCount),
+        ("data agreement", cards.Agreement),
+        ("data card", cards.DataCard),
+        ("label count", cards.LabelCount),
         ("record's blobs", messages.RecordBlobs),
         ("update's blobs", messages.UpdateBlobs),
         ("model provenance", messages.Provenance),

@@ -32,11 +32,12 @@ async def test_a_round_of_two_nodes_gives_the_average_of_their_updates(tmp_path:
     slots = {entry.node: entry.slot for entry in genesis.roster}
     worker = Worker(WorkerSettings(device="cpu", threads=1))
     try:
-        assert await worker.create(run.spec, tmp_path / genesis.model) == genesis.model
+        created = await worker.create(run.spec, genesis.agreement, tmp_path / genesis.model)
+        assert created.digest == genesis.model
         updates = []
         for entry in record.updates:
             path = tmp_path / entry.node
-            job = TrainingJob(run.run, 1, run.spec, genesis.model, slots[entry.node])
+            job = TrainingJob(run.run, 1, run.spec, genesis.agreement, genesis.model, slots[entry.node])
             trained = await worker.train(job, tmp_path, path)
             assert trained is not None
             assert (trained.digest, trained.part.examples) == (entry.digest, entry.samples), (

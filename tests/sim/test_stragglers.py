@@ -27,7 +27,7 @@ def straggling(
     def watch(device: Any, effect: Any) -> None:
         if device is slow and isinstance(getattr(effect, "event", None), events.TrainingStarted):
             ledger = known(known(device.node).ledger)
-            job = TrainingJob(ledger.run, ledger.round + 1, ledger.spec, ledger.model, 0)
+            job = TrainingJob(ledger.run, ledger.round + 1, ledger.spec, ledger.agreement, ledger.model, 0)
             progress = inputs.TrainProgress(job, 1, 100, predicts)
             world.after(0.1, lambda: world.feed(device, progress))
 

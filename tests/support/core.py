@@ -150,7 +150,16 @@ def model(word: object) -> str:
 
 def training(chain: Chain, round_: int, parent: str, partition: int = 0) -> TrainingJob:
     """A training for *round_* of the run of *chain*."""
-    return TrainingJob(chain.run, round_, chain.genesis.spec, parent, partition)
+    return TrainingJob(
+        chain.run,
+        round_,
+        chain.genesis.spec,
+        chain.genesis.agreement,
+        parent,
+        partition,
+        round_ - 1,
+        chain.genesis.spec.rounds,
+    )
 
 
 def trained(chain: Chain, round_: int, parent: str, update: str) -> Trained:

@@ -17,7 +17,7 @@ from p2pfl.spec import RunSpec
 from tests.support.core import chain_of, member, options, status
 from tests.support.keys import signer
 from tests.support.known import known
-from tests.support.records import CARD, NAMES, SCHEMA, Chain
+from tests.support.records import AGREEMENT, CARD, NAMES, SCHEMA, Chain
 
 EMPTY = Saved(None, {}, frozenset())
 
@@ -51,7 +51,10 @@ class Device:
     def describe(
         self, spec: RunSpec | None = None, schema: tuple[TensorSpec, ...] = SCHEMA, card: DataCard = CARD
     ) -> Any:
-        return self.feed(inputs.Described(spec or self.node._ctx.options.spec, schema, card))
+        """The worker's answer about the run of *spec*; without it, about this node's own task."""
+        if spec is None:
+            return self.feed(inputs.Described(self.node._ctx.options.spec, None, None, card))
+        return self.feed(inputs.Described(spec, AGREEMENT, schema, card))
 
 
 def in_run(chain: Chain, **changes: Any) -> Device:

@@ -20,9 +20,9 @@ from blake3 import blake3
 
 from p2pfl.cards import DataCard, LabelCount
 from p2pfl.learning import commands, worker
-from p2pfl.messages import Evaluation
+from p2pfl.messages import ClassCount, Evaluation
 from p2pfl.schema import TensorSpec, canonical, header
-from p2pfl.spec import RunSpec
+from p2pfl.spec import RunSpec, partitions_of, task_name
 from p2pfl.work import AggregatedModel, TrainingResult
 
 PARAMETERS = 55_210
@@ -65,16 +65,16 @@ class LightJobs:
                 )
             case commands.CreateJob():
                 weights = np.random.default_rng(command.spec.seed).normal(size=PARAMETERS)
-                return commands.CreateDone(command.id, write(command.path, weights))
+                return commands.CreateDone(command.id, write(command.path, weights), SCHEMA)
             case commands.RunTraining():
                 report(commands.TrainJobProgress(command.id, 1, 1, 0.01))
                 return self._train(command)
             case commands.RunEvaluation():
                 loss = float(np.abs(read_model(command)).mean())
                 sums = {"accuracy": 10.0, "loss": loss}
-                return commands.EvaluationDone(
-                    command.id, Evaluation(TEST_SAMPLES // command.job.parts, sums)
-                )
+                examples = TEST_SAMPLES // command.job.parts
+                classes = (ClassCount(10, examples, examples), *(ClassCount(0, 0, 0) for _ in CLASSES[1:]))
+                return commands.EvaluationDone(command.id, Evaluation(examples, sums, classes))
             case commands.RunAggregation():
                 return self._aggregate(command)
             case _:
@@ -84,7 +84,7 @@ class LightJobs:
         job = command.job
         chance = np.random.default_rng((job.spec.seed, job.round, job.partition))
         digest = write(command.path, read_model(command) + 0.01 * chance.normal(size=PARAMETERS))
-        part = _card(job.spec, TRAIN_SAMPLES // job.spec.task.partitions)
+        part = _card(job.spec, TRAIN_SAMPLES // partitions_of(job.spec.task))
         return commands.TrainingDone(command.id, TrainingResult(digest, part, 1, 1.0, 0.01))
 
     @staticmethod
@@ -99,7 +99,7 @@ class LightJobs:
 def _card(spec: RunSpec, samples: int) -> DataCard:
     counts = (samples, *(0 for _ in CLASSES[1:]))
     labels = tuple(LabelCount(name, count) for name, count in zip(CLASSES, counts, strict=True))
-    return DataCard(spec.task.name, samples, labels)
+    return DataCard(task_name(spec.task), samples, labels)
 
 
 def main() -> None:

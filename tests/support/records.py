@@ -10,6 +10,7 @@ from blake3 import blake3
 from p2pfl.cards import Agreement, DataCard, LabelCount
 from p2pfl.messages import (
     Ballot,
+    ClassCount,
     Commit,
     Evaluation,
     Genesis,
@@ -127,8 +128,11 @@ def resigned(commit: Commit, *names: str, votes: int = 0) -> Commit:
 
 
 def evaluation(correct: int, total: int, loss: float) -> Evaluation:
-    """What is measured of a classifier; *loss* is the sum."""
-    return Evaluation(total, {"accuracy": float(correct), "loss": loss})
+    """What is measured of a classifier; *loss* is the sum. All examples are of the first class."""
+    rest = (ClassCount(0, 0, 0),) * (len(CARD.labels) - 1)
+    return Evaluation(
+        total, {"accuracy": float(correct), "loss": loss}, (ClassCount(correct, total, total), *rest)
+    )
 
 
 def evaluations(*counts: tuple[int, int], loss: float = 1.0) -> tuple[MemberEvaluation, ...]:

@@ -20,12 +20,12 @@ from p2pfl.runtime.jobs.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
-from tests.support.records import SCHEMA, SPEC, digest
+from tests.support.records import AGREEMENT, SCHEMA, SPEC, digest
 
 RUN, MODEL = digest("run"), digest("model")
 WAIT_SECONDS = 10.0
-TRAIN = Train(TrainingJob(RUN, 3, SPEC, MODEL, 1))
-EVALUATE = Evaluate(EvaluationJob(RUN, 2, SPEC, MODEL, 0, 3))
+TRAIN = Train(TrainingJob(RUN, 3, SPEC, AGREEMENT, MODEL, 1))
+EVALUATE = Evaluate(EvaluationJob(RUN, 2, SPEC, AGREEMENT, MODEL, 0, 3))
 GOOD = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 """A blob of `SCHEMA`: zeros."""
 PART = DataCard("digits", 40, (LabelCount("0", 30), LabelCount("1", 10)))

@@ -238,7 +238,7 @@ def test_the_roles_of_a_record_and_an_update_are_those_that_are_filled() -> None
 def test_evaluations_of_the_same_metrics_add_up_and_give_means() -> None:
     total = add_evaluations((evaluation(8, 10, 5.0), evaluation(1, 4, 2.0)))
     assert total == evaluation(9, 14, 7.0)
-    assert total.means == {"accuracy": 9 / 14, "loss": 0.5}
+    assert total.metrics == {"accuracy": 9 / 14, "f1": 18 / 28, "loss": 0.5}
 
 
 def test_records_that_differ_only_in_their_roster_have_different_digests() -> None:

@@ -1,4 +1,4 @@
-"""What a run trains: options, bounds, tags of other versions, metrics, schemas, cards and their agreement."""
+"""What a run trains: options, bounds, tags of other versions, schemas."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ from typing import Any
 import msgspec
 import pytest
 
-from p2pfl.agreement import merge_cards, misfit, stated_examples
-from p2pfl.cards import MAX_EXAMPLES, Agreement, DataCard, LabelCount
 from p2pfl.messages import Genesis, Offer
 from p2pfl.schema import file_bytes
 from p2pfl.spec import (
-    Primary,
     RunSpec,
     blob_schema,
+    describe_task,
+    evaluation_parts,
     from_options,
-    metric_names,
-    primary_metric,
+    partitions_of,
     record_roles,
-    task_name,
     to_options,
     unknown_tag,
     update_roles,
     with_options,
 )
-from tests.support.records import AGREEMENT, CARD, SCHEMA, SPEC, genesis
+from tests.support.records import SCHEMA, SPEC, genesis
 
-
-def card(*labels: str, task: str = "digits", examples: int = 100) -> DataCard:
-    return DataCard(task, examples, tuple(LabelCount(label, 1) for label in labels))
+RUN_OPTIONS = frozenset(
+    "rounds seed epochs batch_size learning_rate momentum weight_decay sample min_updates round_cap drop_after".split()
+)
+"""The options that a run of any task has."""
 
 
 def decode(
@@ -46,10 +44,30 @@ def test_a_spec_and_its_options_are_two_forms_of_the_same() -> None:
     assert from_options(**to_options(SPEC)) == SPEC
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "pictures", "model": "lenet", "image_size": 32, "augment": True, "share": "counts"},
+        {"kind": "table", "target": "age", "model": "mlp", "target_kind": "number", "holdout": 0.2},
+        {"kind": "file", "task": "mine", "optimizer": "adamw", "schedule": "cosine", "steps": 7, "clip": 1.0},
+        {"kind": "script", "task": "train", "patience": 5, "until": {"metric": "dice", "value": 0.9}},
+    ],
+    ids=lambda options: str(options["kind"]),
+)
+def test_private_data_have_options_of_their_own(options: dict[str, Any]) -> None:
+    given = {name: value for name, value in to_options(SPEC).items() if name in RUN_OPTIONS}
+    spec = from_options(**given, **options)
+    assert from_options(**to_options(spec)) == spec
+    found = to_options(spec)
+    assert {name: msgspec.to_builtins(found[name]) for name in options} == options
+    assert describe_task(spec.task) != describe_task(SPEC.task)
+    assert (partitions_of(spec.task), evaluation_parts(spec.task, 3)) == (1, 1)
+
+
 def test_an_option_is_changed_wherever_it_stands() -> None:
     changed = with_options(SPEC, epochs=7, sample=2, partitions=9, rounds=3)
     assert (changed.training.epochs, changed.participation.sample) == (7, 2)
-    assert (changed.task.partitions, changed.rounds) == (9, 3)
+    assert (partitions_of(changed.task), changed.rounds) == (9, 3)
     assert with_options(changed, **to_options(SPEC)) == SPEC
 
 
@@ -108,20 +126,6 @@ def test_other_errors_are_no_difference_of_versions() -> None:
     assert unknown_tag(caught.value) == ""
 
 
-# --- metrics ----------------------------------------------------------------------------------------------------
-
-
-def test_a_classification_measures_accuracy_and_loss_and_is_judged_by_the_first() -> None:
-    assert metric_names(SPEC) == tuple(sorted(metric_names(SPEC))) == ("accuracy", "loss")
-    assert primary_metric(SPEC) == Primary("accuracy", "max")
-
-
-def test_the_direction_says_what_is_better() -> None:
-    assert Primary("accuracy", "max").is_better(0.9, than=0.8)
-    assert Primary("loss", "min").is_better(0.8, than=0.9)
-    assert not Primary("loss", "min").is_better(0.8, than=0.8)
-
-
 # --- blobs ------------------------------------------------------------------------------------------------------
 
 
@@ -135,59 +139,3 @@ def test_a_role_that_a_strategy_does_not_have_has_no_schema(role: Any) -> None:
     assert role not in (*record_roles(SPEC), *update_roles(SPEC))
     with pytest.raises(ValueError, match=role):
         blob_schema(SCHEMA, SPEC, role)
-
-
-# --- data -------------------------------------------------------------------------------------------------------
-
-
-def test_cards_that_go_together_make_the_same_agreement_in_any_order() -> None:
-    agreement, flaw = merge_cards(SPEC.task, {"ben": CARD, "ada": CARD})
-    assert (agreement, flaw) == (AGREEMENT, "")
-    assert merge_cards(SPEC.task, {"ada": CARD, "ben": CARD})[0] == agreement
-
-
-def test_cards_of_another_task_are_left_aside() -> None:
-    other = card("cat", "dog", task="cifar10")
-    assert merge_cards(SPEC.task, {"ada": CARD, "ben": other}) == (AGREEMENT, "")
-    agreement, flaw = merge_cards(SPEC.task, {"ben": other})
-    assert agreement is None
-    assert flaw == "nobody has described the data of digits"
-
-
-def test_cards_that_do_not_go_together_name_both_devices() -> None:
-    agreement, flaw = merge_cards(SPEC.task, {"cleo": card("0", "2"), "ben": card("0", "1")})
-    assert agreement is None
-    assert flaw == "the data of cleo do not fit those of ben: its data lack the class '1' of the run"
-
-
-def test_a_card_that_states_more_than_the_public_data_set_has_does_not_fit() -> None:
-    _, flaw = merge_cards(SPEC.task, {"ada": card("0"), "ben": card("0", examples=MAX_EXAMPLES)})
-    assert f"its data have {MAX_EXAMPLES} examples, and those of the run 100" in flaw
-
-
-@pytest.mark.parametrize(
-    ("labels", "flaw"),
-    [
-        (("a", "b", "c"), ""),
-        (("a", "c"), "its data lack the class 'b' of the run"),
-        (("c",), "its data lack the classes 'a', 'b' of the run"),
-        (("a", "b", "c", "d"), "its data have the class 'd', which the run does not have"),
-        (("a", "c", "b"), "its classes come in another order: class 1 is 'c' here and 'b' in the run"),
-        (("a", "b", "c", "c"), "its data name a class twice"),
-    ],
-)
-def test_who_has_other_classes_is_told_which(labels: tuple[str, ...], flaw: str) -> None:
-    assert misfit(Agreement(("a", "b", "c"), 100), card(*labels)) == flaw
-
-
-def test_many_missing_classes_are_not_all_listed() -> None:
-    flaw = misfit(Agreement(tuple(f"class {n}" for n in range(1000)), 100), card("x"))
-    assert flaw.endswith("'class 4' and 995 more of the run")
-
-
-def test_a_device_states_what_its_card_of_the_task_says_else_what_every_copy_of_the_data_has() -> None:
-    mine = card("0", examples=70)
-    assert stated_examples(SPEC.task, mine, CARD) == 70
-    assert stated_examples(SPEC.task, card("cat", task="cifar10"), CARD) == CARD.examples
-    assert stated_examples(SPEC.task, None, CARD) == CARD.examples
-    assert task_name(SPEC.task) == CARD.task

@@ -14,6 +14,7 @@ from p2pfl.demo.run import DemoSettings
 from p2pfl.errors import TaskError, UserError
 from p2pfl.identity.authority import list_certificates
 from p2pfl.learning.data import DataPlaces
+from p2pfl.spec import task_name
 from tests.support.images import write_images
 
 
@@ -148,7 +149,7 @@ def test_where_data_are_is_told_to_every_node_and_looked_at_first(
     [setting] = performed
     assert f"--data-root={tmp_path / 'mine'}" in setting.options
     assert setting.places == DataPlaces(tmp_path / "mine")
-    assert setting.spec.task.name == "fashion-mnist"
+    assert task_name(setting.spec.task) == "fashion-mnist"
 
 
 def test_a_download_is_the_demos_not_every_nodes(performed: list[DemoSettings], tmp_path: Path) -> None:

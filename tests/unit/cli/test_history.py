@@ -19,7 +19,7 @@ from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.store.reader import RunRow
 from tests.support.recordings import finished, rows_of
-from tests.support.records import SCHEMA, SPEC, Chain, evaluation, evaluations, genesis, node
+from tests.support.records import AGREEMENT, SCHEMA, SPEC, Chain, evaluation, evaluations, genesis, node
 
 app = Typer(rich_markup_mode=None)
 app.command()(history)
@@ -368,7 +368,7 @@ def test_complete_is_a_run_that_trained(
 ) -> None:
     row = rows_of(finished())[0]
     rows = [msgspec.structs.replace(row, updates=()) for _ in range(empty)] + [row] * (trained - empty)
-    found = RunRow("1" * 64, SPEC, trained, trained, rounds, ended, False)
+    found = RunRow("1" * 64, SPEC, AGREEMENT, trained, trained, rounds, ended, False)
     assert state_of(found, rows) == words
 
 

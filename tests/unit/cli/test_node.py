@@ -15,6 +15,7 @@ from p2pfl.identity.names import Role
 from p2pfl.learning import catalogue
 from p2pfl.learning.data import DataPlaces
 from p2pfl.runtime.node import NodeConfig
+from p2pfl.spec import task_name
 from tests.support.images import write_images
 
 
@@ -139,7 +140,7 @@ def test_an_option_counts_as_given_also_with_the_value_of_its_default(
     invoke("--certs", str(certs), *words)
     [config] = started
     assert config.given == given
-    assert (config.spec.seed, config.spec.task.name) == (1, "digits")
+    assert (config.spec.seed, task_name(config.spec.task)) == (1, "digits")
 
 
 def test_certificates_that_are_not_there_are_an_error_before_anything_starts(

@@ -7,7 +7,18 @@ import pytest
 
 from p2pfl.core.content import count_flaw, metrics_flaw, roles_flaw
 from p2pfl.messages import Evaluation, Record, RecordBlobs, UpdateBlobs
-from tests.support.records import CARD, SPEC, Chain, digest, evaluation, genesis, journal, roster, update
+from tests.support.records import (
+    AGREEMENT,
+    CARD,
+    SPEC,
+    Chain,
+    digest,
+    evaluation,
+    genesis,
+    journal,
+    roster,
+    update,
+)
 
 
 @pytest.fixture
@@ -29,9 +40,15 @@ def test_a_blob_too_many_is_named(record: Record) -> None:
 
 
 def test_sums_of_other_metrics_are_named() -> None:
-    assert metrics_flaw(evaluation(8, 10, 2.0), SPEC) == ""
-    flaw = metrics_flaw(Evaluation(10, {"dice": 8.0}), SPEC)
+    assert metrics_flaw(evaluation(8, 10, 2.0), AGREEMENT) == ""
+    flaw = metrics_flaw(Evaluation(10, {"dice": 8.0}), AGREEMENT)
     assert flaw == "an evaluation has the metrics dice, not accuracy, loss"
+
+
+def test_counts_of_other_classes_are_named() -> None:
+    whole = evaluation(8, 10, 2.0)
+    flaw = metrics_flaw(msgspec.structs.replace(whole, classes=whole.classes[:3]), AGREEMENT)
+    assert flaw == "an evaluation counts 3 classes, not 10"
 
 
 def test_an_update_counts_no_more_samples_than_its_members_card_stated() -> None:

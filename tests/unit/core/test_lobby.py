@@ -23,7 +23,7 @@ from p2pfl.core.lobby import (
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical, layout_of
-from p2pfl.spec import RunSpec, with_options
+from p2pfl.spec import RunSpec, partitions_of, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.known import known
 from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, digest, genesis, node
@@ -117,7 +117,10 @@ def ctx() -> Any:
 
 
 def described(ctx: Context, schema: tuple[TensorSpec, ...] = SCHEMA, spec: RunSpec | None = None) -> Any:
-    return Described(spec or ctx.options.spec, schema, CARD)
+    """The worker's answer about an offered run of *spec*; without it, about this node's own task."""
+    if spec is None:
+        return Described(ctx.options.spec, None, None, CARD)
+    return Described(spec, AGREEMENT, schema, CARD)
 
 
 def ready_lobby(ctx: Context) -> Lobby:
@@ -137,8 +140,8 @@ def test_a_run_is_founded_with_one_part_of_the_data_for_each_member(ctx: Context
     ctx.now += ctx.settings.steady
     assert found(lobby) is None
     (create,) = of_kind(taken(ctx), Create)
-    assert create.spec.task.partitions == 3
-    lobby.created = Created(create.spec, digest("initial"))
+    assert partitions_of(create.spec.task) == 3
+    lobby.created = Created(create.spec, AGREEMENT, digest("initial"), SCHEMA)
     record_0 = known(found(lobby))
     assert [entry.name for entry in record_0.roster] == ["ada", "ben", "cleo"]
     assert (record_0.spec, record_0.model, record_0.nonce) == (create.spec, digest("initial"), "ab" * 16)
@@ -150,7 +153,7 @@ def test_the_number_of_parts_can_be_asked_for(ctx: Context) -> None:
     found(lobby)
     ctx.now += ctx.settings.steady
     found(lobby)
-    assert of_kind(taken(ctx), Create)[0].spec.task.partitions == 7
+    assert partitions_of(of_kind(taken(ctx), Create)[0].spec.task) == 7
 
 
 def test_the_initial_model_is_made_once(ctx: Context) -> None:
@@ -212,7 +215,7 @@ def test_an_operator_holds_the_start_until_it_says_go(ctx: Context) -> None:
 def test_a_member_takes_record_0_once_the_schema_matches_and_the_model_is_here(ctx: Context) -> None:
     lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
-    assert of_kind(taken(ctx), Describe) == [Describe(record_0.spec)]
+    assert of_kind(taken(ctx), Describe) == [Describe(record_0.spec, record_0.agreement)]
     assert lobby.describe(described(ctx, spec=record_0.spec)) is None
     (fetch,) = of_kind(taken(ctx), Fetch)
     assert (fetch.digest, fetch.sources) == (record_0.model, (node("ben"), node("cleo")))
@@ -269,7 +272,7 @@ def decline(lobby: Lobby, source: str = "ben", **changes: str) -> Genesis:
     """Let the lobby be offered a run that its worker knows another model for."""
     record_0 = genesis(**changes)
     lobby.offer(node(source), record_0, ())
-    lobby.fail("no such task", record_0.spec)
+    lobby.fail("no such task", Describe(record_0.spec, record_0.agreement))
     return record_0
 
 
@@ -293,7 +296,7 @@ def test_a_declined_run_is_looked_at_again_after_a_rest_and_waited_for_in_words(
     assert "of ben: no such task" in told(taken(ctx), events.Waiting)[0].reason
     ctx.now += ctx.settings.declined_rest
     lobby.offer(node("ben"), record_0, ())
-    assert of_kind(taken(ctx), Describe) == [Describe(record_0.spec)]
+    assert of_kind(taken(ctx), Describe) == [Describe(record_0.spec, record_0.agreement)]
 
 
 def test_a_peer_that_offers_one_unfit_run_after_the_other_is_not_listened_to_for_a_while(
@@ -348,7 +351,7 @@ def test_one_offer_is_looked_at_at_a_time_unless_it_takes_too_long(ctx: Context)
     assert of_kind(taken(ctx), Describe) == []
     ctx.now += OFFER_PATIENCE
     lobby.offer(node("cleo"), other, ())
-    assert of_kind(taken(ctx), Describe) == [Describe(other.spec)]
+    assert of_kind(taken(ctx), Describe) == [Describe(other.spec, other.agreement)]
 
 
 def test_another_schema_is_declined_also_where_the_runs_cannot_be_read(ctx: Context) -> None:
@@ -432,7 +435,7 @@ def test_a_run_whose_data_are_others_is_declined_without_pulling_or_training_any
     record_0 = genesis()
     lobby.offer(node("ben"), record_0, ())
     taken(ctx)
-    assert lobby.describe(Described(record_0.spec, SCHEMA, OTHER_ORDER)) is None
+    assert lobby.describe(Described(record_0.spec, AGREEMENT, SCHEMA, OTHER_ORDER)) is None
     effects = taken(ctx)
     assert of_kind(effects, Fetch) == []
     reason = sent(effects, Decline)[0].reason
@@ -466,7 +469,7 @@ def test_record_0_has_the_agreement_what_each_card_stated_and_where_the_model_ca
     ctx.now += 60
     found(lobby)
     (create,) = of_kind(taken(ctx), Create)
-    lobby.created = Created(create.spec, digest("initial"))
+    lobby.created = Created(create.spec, AGREEMENT, digest("initial"), SCHEMA)
     record_0 = known(found(lobby))
     assert record_0.agreement == AGREEMENT
     assert [entry.examples for entry in record_0.roster] == [CARD.examples] * 3
@@ -476,5 +479,5 @@ def test_record_0_has_the_agreement_what_each_card_stated_and_where_the_model_ca
 
 def test_a_failure_with_a_task_that_is_neither_offered_nor_its_own_is_nobodys_concern(ctx: Context) -> None:
     other = with_options(ctx.options.spec, epochs=7)
-    Lobby(ctx).fail("no such data", other)
+    Lobby(ctx).fail("no such data", Describe(other))
     assert taken(ctx) == []

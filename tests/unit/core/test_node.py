@@ -89,7 +89,8 @@ def test_what_the_worker_answers_when_the_run_is_gone_changes_nothing() -> None:
         inputs.WorkFailed(Train(job), "no memory"),
         inputs.Trained(job, result_of("ada", 1)),
         inputs.Evaluated(
-            EvaluationJob(chain.run, 1, chain.genesis.spec, job.model, 0, 3), evaluation(8, 10, 2.0)
+            EvaluationJob(chain.run, 1, chain.genesis.spec, chain.genesis.agreement, job.model, 0, 3),
+            evaluation(8, 10, 2.0),
         ),
         inputs.Aggregated(
             AggregationJob(chain.run, 1, ballot(1, "ada"), chain.genesis.spec, job.model, ()), NotFinite()

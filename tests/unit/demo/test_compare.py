@@ -18,7 +18,7 @@ from p2pfl.demo.screen import Screen
 from p2pfl.learning.data import DataPlaces
 from p2pfl.store.reader import RunRow
 from tests.support.meshes import until
-from tests.support.records import SPEC, digest
+from tests.support.records import AGREEMENT, SPEC, digest
 
 RESULT = Comparison(0.9, (LocalOnlyModel("ada", 10, 0.5),), 4)
 
@@ -57,7 +57,7 @@ class Stage:
 
 
 def journal() -> JournalSummary:
-    row = RunRow(digest("run"), SPEC, 3, 2, 2, ended=True, closed=False)
+    row = RunRow(digest("run"), SPEC, AGREEMENT, 3, 2, 2, ended=True, closed=False)
     return JournalSummary(row, (), {"ada": 0}, Path("model"), "")
 
 

@@ -8,6 +8,7 @@ import pytest
 from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import catalogue, partition
 from p2pfl.learning.data import DataPlaces
+from p2pfl.spec import BuiltinTask
 from tests.support.learning import make_spec
 
 
@@ -65,6 +66,7 @@ def test_data_of_a_task_are_looked_for_in_the_data_root(tmp_path: Path) -> None:
 
 def test_a_run_has_the_tasks_defaults_but_for_what_was_named() -> None:
     spec = catalogue.make_spec("digits", {"epochs": 7, "learning_rate": 0.5})
+    assert isinstance(spec.task, BuiltinTask)
     assert (spec.task.name, spec.training.epochs, spec.training.learning_rate) == ("digits", 7, 0.5)
     assert (spec.task.model, spec.rounds, spec.task.partition) == (
         catalogue.DIGITS.defaults.model,

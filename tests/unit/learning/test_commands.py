@@ -21,20 +21,22 @@ from p2pfl.work import (
 )
 from tests.support.core import ballot
 from tests.support.learning import SPEC
-from tests.support.records import CARD
+from tests.support.records import AGREEMENT, CARD
 
 JOB = AggregationJob("run", 4, ballot(1, "ada"), SPEC, "parent", (WeightedUpdate("u", 2**53),))
 COMMANDS: list[commands.Command] = [
     commands.DescribeJob(1, SPEC),
-    commands.CreateJob(2, SPEC, "/a"),
-    commands.RunTraining(3, TrainingJob("run", 4, SPEC, "m", 0), "/blobs", "/u"),
-    commands.RunEvaluation(4, EvaluationJob("run", 4, SPEC, "m", 1, 3), "/blobs"),
+    commands.DescribeJob(1, SPEC, AGREEMENT),
+    commands.CreateJob(2, SPEC, AGREEMENT, "/a"),
+    commands.RunTraining(3, TrainingJob("run", 4, SPEC, AGREEMENT, "m", 0), "/blobs", "/u"),
+    commands.RunEvaluation(4, EvaluationJob("run", 4, SPEC, AGREEMENT, "m", 1, 3), "/blobs"),
     commands.RunAggregation(5, JOB, "/blobs", "/m"),
     commands.StopJob(3),
 ]
 ANSWERS = [
+    commands.DescribeDone(1, None, CARD, 5, 0, "cpu"),
     commands.DescribeDone(1, (TensorSpec("w", "F32", (2, 3)),), CARD, 5, 6, "cpu"),
-    commands.CreateDone(2, "d"),
+    commands.CreateDone(2, "d", ()),
     commands.TrainJobProgress(3, 1, 10, 2.5),
     commands.TrainingDone(3, TrainingResult("d", CARD, 4, 0.5, 1.5)),
     commands.EvaluationDone(4, Evaluation(5, {"accuracy": 3.0, "loss": 1.25})),

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, P2pflError, TaskError
 from p2pfl.learning import commands, jobs, training, weights
+from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
+from p2pfl.learning.objective import Classification
 from p2pfl.learning.tasks import digits, fashion_mnist
 from p2pfl.learning.tasks.mnist import IdxImages
 from p2pfl.messages import Evaluation
@@ -30,6 +32,7 @@ from p2pfl.work import (
 from tests.support.core import ballot
 from tests.support.images import write_images
 from tests.support.learning import SPEC, make_spec
+from tests.support.records import AGREEMENT
 
 
 class Bench:
@@ -46,7 +49,7 @@ class Bench:
 
     def create(self, spec: RunSpec = SPEC) -> str:
         """Make the initial model; return its digest, by which its file is named."""
-        answer = self.do(commands.CreateJob(1, spec, str(self.folder / "initial")))
+        answer = self.do(commands.CreateJob(1, spec, AGREEMENT, str(self.folder / "initial")))
         assert isinstance(answer, commands.CreateDone)
         (self.folder / answer.digest).write_bytes((self.folder / "initial").read_bytes())
         return answer.digest
@@ -62,11 +65,11 @@ class Bench:
     def training(
         self, model: str, name: str, spec: RunSpec = SPEC, number: int = 1, partition: int = 0
     ) -> commands.RunTraining:
-        job = TrainingJob("run", number, spec, model, partition)
+        job = TrainingJob("run", number, spec, AGREEMENT, model, partition)
         return commands.RunTraining(2, job, str(self.folder), str(self.folder / name))
 
     def evaluate(self, model: str, part: int = 0, parts: int = 1, spec: RunSpec = SPEC) -> Evaluation:
-        job = EvaluationJob("run", 1, spec, model, part, parts)
+        job = EvaluationJob("run", 1, spec, AGREEMENT, model, part, parts)
         answer = self.do(commands.RunEvaluation(3, job, str(self.folder)))
         assert isinstance(answer, commands.EvaluationDone)
         return answer.result
@@ -81,7 +84,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_the_description_is_of_model_and_data(bench: Bench) -> None:
-    answer = bench.do(commands.DescribeJob(5, SPEC))
+    answer = bench.do(commands.DescribeJob(5, SPEC, AGREEMENT))
     assert isinstance(answer, commands.DescribeDone)
     assert (answer.id, answer.card.examples, answer.test_samples) == (5, 1437, 360)
     assert answer.schema == weights.schema_of(digits.TASK.build("2nn"))
@@ -90,11 +93,11 @@ def test_the_description_is_of_model_and_data(bench: Bench) -> None:
 
 
 def test_the_same_seed_gives_the_same_initial_model(bench: Bench, tmp_path: Path) -> None:
-    first = bench.do(commands.CreateJob(1, SPEC, str(tmp_path / "a")))
+    first = bench.do(commands.CreateJob(1, SPEC, AGREEMENT, str(tmp_path / "a")))
     bench.train(bench.create(), "u")
-    again = bench.do(commands.CreateJob(1, SPEC, str(tmp_path / "b")))
-    fresh = Jobs("cpu").do(commands.CreateJob(1, SPEC, str(tmp_path / "c")), print, lambda: False)
-    other = bench.do(commands.CreateJob(1, make_spec(seed=8), str(tmp_path / "d")))
+    again = bench.do(commands.CreateJob(1, SPEC, AGREEMENT, str(tmp_path / "b")))
+    fresh = Jobs("cpu").do(commands.CreateJob(1, SPEC, AGREEMENT, str(tmp_path / "c")), print, lambda: False)
+    other = bench.do(commands.CreateJob(1, make_spec(seed=8), AGREEMENT, str(tmp_path / "d")))
     assert first == again == fresh != other
 
 
@@ -107,8 +110,9 @@ def test_training_gives_a_durable_update_and_its_facts(bench: Bench) -> None:
     assert 0 < answer.loss < 3
     assert answer.seconds > 0
     assert not torch.equal(bench.tensors("u")["out.weight"], bench.tensors("initial")["out.weight"])
-    described = bench.do(commands.DescribeJob(9, SPEC))
+    described = bench.do(commands.DescribeJob(9, SPEC, AGREEMENT))
     assert isinstance(described, commands.DescribeDone)
+    assert described.schema is not None
     written = (bench.folder / "u").read_bytes()
     schema = blob_schema(described.schema, SPEC, "update")
     assert (parse_header(written), len(written)) == (schema, file_bytes(schema))
@@ -306,8 +310,10 @@ def test_pictures_are_trained_on_and_evaluated_in_the_scale_of_their_task(
     weights.load_into(bench.folder / trained.digest, module)
     data = fashion_mnist.TASK.load(DataPlaces(bench.folder / "data"))
     assert data.scaling is not None
-    sums = training.evaluate(module, data.scaling(data.test_x), data.test_y)
-    assert sum(part.sums["loss"] for part in parts) == pytest.approx(sums["loss"], rel=1e-4)
+    whole = TensorBatches(data.scaling(data.test_x), data.test_y, torch.arange(30))
+    evaluation = training.evaluate(module, whole, Classification(AGREEMENT))
+    assert sum(part.sums["loss"] for part in parts) == pytest.approx(evaluation.sums["loss"], rel=1e-4)
+    assert [sum(one.right for one in part.classes) for part in parts] == [8, 8, 7, 7]
 
 
 def test_data_that_are_not_in_the_data_root_fail_the_job(bench: Bench, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from p2pfl.spec import RunSpec
 from p2pfl.work import AggregatedModel, AggregationJob, EvaluationJob, TrainingJob, WeightedUpdate
 from tests.support.core import ballot
 from tests.support.learning import SPEC, make_spec
+from tests.support.records import AGREEMENT
 
 WAIT_SECONDS = 60.0
 """For a worker that loads torch on a busy machine; only a failing test waits this long."""
@@ -56,17 +57,17 @@ EVALUATED = (
 
 async def create(worker: Worker, folder: Path) -> str:
     """Have the initial model made in *folder*, named by its digest; return that."""
-    digest = await worker.create(SPEC, folder / "new")
+    digest = (await worker.create(SPEC, AGREEMENT, folder / "new")).digest
     (folder / "new").rename(folder / digest)
     return digest
 
 
 def training(model: str, partition: int = 0, spec: RunSpec = SPEC) -> TrainingJob:
-    return TrainingJob("run", 1, spec, model, partition)
+    return TrainingJob("run", 1, spec, AGREEMENT, model, partition)
 
 
 def evaluation(model: str) -> EvaluationJob:
-    return EvaluationJob("run", 1, SPEC, model, 0, 1)
+    return EvaluationJob("run", 1, SPEC, AGREEMENT, model, 0, 1)
 
 
 def job_of(*updates: WeightedUpdate) -> AggregationJob:
@@ -159,13 +160,14 @@ from pathlib import Path
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.work import TrainingJob
 from tests.support.learning import SPEC, make_spec
+from tests.support.records import AGREEMENT
 async def main():
     worker = Worker(WorkerSettings(device="cpu", threads=1))
     folder = Path({str(tmp_path)!r})
-    digest = await worker.create(SPEC, folder / "m")
+    digest = (await worker.create(SPEC, AGREEMENT, folder / "m")).digest
     (folder / "m").rename(folder / digest)
     say = lambda progress: print(worker.pid, flush=True)
-    job = TrainingJob("run", 1, make_spec(epochs=10**6), digest, 0)
+    job = TrainingJob("run", 1, make_spec(epochs=10**6), AGREEMENT, digest, 0)
     await worker.train(job, folder, folder / "u", say)
 asyncio.run(main())
 """
@@ -277,11 +279,11 @@ async def test_beats_are_signs_of_life_and_nothing_else() -> None:
     settings = _stand_in(
         "command = take()",
         "give(commands.WorkerHeartbeat())",
-        "give(commands.CreateDone(command.id, 'd'))",
+        "give(commands.CreateDone(command.id, 'd', ()))",
         "take()",
     )
     worker = Worker(settings)
-    await worker.create(SPEC, Path("/m"))
+    await worker.create(SPEC, AGREEMENT, Path("/m"))
     assert worker.pid is not None
     await worker.close()
 
@@ -301,7 +303,7 @@ async def test_a_worker_that_does_not_exit_is_killed() -> None:
 
 
 async def test_an_answer_of_the_wrong_kind_is_refused() -> None:
-    worker = Worker(_stand_in("give(commands.CreateDone(take().id, 'd'))", "take()"))
+    worker = Worker(_stand_in("give(commands.CreateDone(take().id, 'd', ()))", "take()"))
     with pytest.raises(WorkerError, match="CreateDone where DescribeDone was expected"):
         await worker.describe(SPEC)
     await worker.close()
@@ -310,18 +312,20 @@ async def test_an_answer_of_the_wrong_kind_is_refused() -> None:
 async def test_answers_find_their_jobs_in_any_order() -> None:
     settings = _stand_in(
         "jobs = [take(), take()]",
-        "for job in reversed(jobs): give(commands.CreateDone(job.id, job.path))",
+        "for job in reversed(jobs): give(commands.CreateDone(job.id, job.path, ()))",
         "take()",
     )
     worker = Worker(settings)
-    digests = await asyncio.gather(worker.create(SPEC, Path("a")), worker.create(SPEC, Path("b")))
-    assert list(digests) == ["a", "b"]
+    digests = await asyncio.gather(
+        worker.create(SPEC, AGREEMENT, Path("a")), worker.create(SPEC, AGREEMENT, Path("b"))
+    )
+    assert [one.digest for one in digests] == ["a", "b"]
     await worker.close()
 
 
 async def test_progress_reaches_the_job_that_made_it() -> None:
     settings = _stand_in(
-        "from p2pfl.spec import DataCard",
+        "from p2pfl.cards import DataCard",
         "from p2pfl.work import TrainingResult",
         "job = take()",
         "give(commands.TrainJobProgress(job.id + 1, 9, 9, 9.0))",
@@ -342,7 +346,7 @@ async def test_cancelling_a_training_stops_it() -> None:
         "give(commands.TrainJobProgress(job.id, 1, 2, 0.5))",
         "assert take() == commands.StopJob(job.id)",
         "give(commands.JobStopped(job.id))",
-        "give(commands.CreateDone(take().id, 'd'))",
+        "give(commands.CreateDone(take().id, 'd', ()))",
         "take()",
     )
     worker, begun = Worker(settings), asyncio.Event()
@@ -353,7 +357,7 @@ async def test_cancelling_a_training_stops_it() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert await worker.create(SPEC, Path("m")) == "d"
+    assert (await worker.create(SPEC, AGREEMENT, Path("m"))).digest == "d"
     await worker.close()
 
 
@@ -373,14 +377,16 @@ async def test_closing_a_worker_that_never_started_does_nothing() -> None:
     ("places", "said"),
     [
         (DataPlaces(), ""),
-        (DataPlaces(Path("/data of mine")), " --data-root=/data of mine"),
-        (DataPlaces(Path("/d"), download=True), " --data-root=/d --download"),
+        (
+            DataPlaces(Path("/d"), download=True),
+            f" --places={DataPlaces(Path('/d'), download=True).to_text()}",
+        ),
     ],
 )
 async def test_the_worker_is_told_where_data_are(places: DataPlaces, said: str) -> None:
-    settings = _stand_in("give(commands.CreateDone(take().id, ' '.join(sys.argv[1:])))", "take()")
+    settings = _stand_in("give(commands.CreateDone(take().id, ' '.join(sys.argv[1:]), ()))", "take()")
     worker = Worker(msgspec.structs.replace(settings, places=places))
-    assert await worker.create(SPEC, Path("m")) == f"--device auto --threads 0{said}"
+    assert (await worker.create(SPEC, AGREEMENT, Path("m"))).digest == f"--device auto --threads 0{said}"
     await worker.close()
 
 
@@ -395,9 +401,9 @@ async def test_torch_in_the_worker_is_set_up_for_us_unless_the_user_wants_it_oth
     monkeypatch.delenv(variable, raising=False)
     if is_set:
         monkeypatch.setenv(variable, users)
-    say = f"give(commands.CreateDone(take().id, os.environ['{variable}']))"
+    say = f"give(commands.CreateDone(take().id, os.environ['{variable}'], ()))"
     worker = Worker(_stand_in("import os", say, "take()"))
-    assert await worker.create(SPEC, Path("m")) == (users if is_set else ours)
+    assert (await worker.create(SPEC, AGREEMENT, Path("m"))).digest == (users if is_set else ours)
     await worker.close()
 
 

@@ -17,7 +17,7 @@ from p2pfl.messages import Evaluation
 from p2pfl.work import AggregationJob, EvaluationJob, TrainingJob, TrainingResult, WeightedUpdate
 from tests.support.core import ballot
 from tests.support.learning import SPEC
-from tests.support.records import CARD
+from tests.support.records import AGREEMENT, CARD
 
 
 class Scripted:
@@ -60,7 +60,7 @@ COMMAND = commands.DescribeJob(7, SPEC)
 
 
 def test_a_jobs_answer_is_sent() -> None:
-    assert _do(COMMAND, commands.CreateDone(7, "d")) == commands.CreateDone(7, "d")
+    assert _do(COMMAND, commands.CreateDone(7, "d", ())) == commands.CreateDone(7, "d", ())
 
 
 def test_a_job_stopped_before_it_begins_is_not_done() -> None:
@@ -111,7 +111,7 @@ def test_a_stop_after_its_job_leaves_nothing_behind() -> None:
     assert not inbox.is_stopped(7)
 
 
-TRAIN = commands.RunTraining(7, TrainingJob("run", 1, SPEC, "m", 0), "/", "/u")
+TRAIN = commands.RunTraining(7, TrainingJob("run", 1, SPEC, AGREEMENT, "m", 0), "/", "/u")
 TRAINED = commands.TrainingDone(7, TrainingResult("d", CARD, 4, 0.5, 0.1))
 
 
@@ -163,7 +163,7 @@ def test_a_stop_ends_the_wait_of_a_paced_training(monkeypatch: pytest.MonkeyPatc
 def test_a_pace_is_for_trainings_only(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     evaluated = commands.EvaluationDone(4, Evaluation(5, {"accuracy": 3.0, "loss": 1.25}))
-    command = commands.RunEvaluation(4, EvaluationJob("run", 1, SPEC, "m", 0, 1), "/")
+    command = commands.RunEvaluation(4, EvaluationJob("run", 1, SPEC, AGREEMENT, "m", 0, 1), "/")
     assert PacedDoer(Scripted(evaluated), 3.0).do(command, lambda _: None, lambda: False) == evaluated
     assert clock.now == 0.0
 
@@ -185,7 +185,7 @@ def test_aggregations_do_not_wait_behind_trainings() -> None:
     inboxes = Inboxes()
     job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, "parent", (WeightedUpdate("u", 5),))
     aggregation = commands.RunAggregation(8, job, "/blobs", "/a")
-    train = commands.RunTraining(7, TrainingJob("run", 1, SPEC, "m", 0), "/blobs", "/u")
+    train = commands.RunTraining(7, TrainingJob("run", 1, SPEC, AGREEMENT, "m", 0), "/blobs", "/u")
     for command in (train, aggregation, commands.StopJob(7)):
         inboxes.put(command)
     assert inboxes.aggregating.take() == aggregation

@@ -195,7 +195,9 @@ def test_joining_a_run_says_how_and_what_it_trains(how: str, words: str) -> None
     rendered = line_of(msgspec.structs.replace(JOINED, how=how, round=4))
     assert rendered is not None
     assert words in rendered[1]
-    assert rendered[1].endswith("digits/cnn, 10 rounds of 1 local epochs, iid; members ada, ben")
+    assert rendered[1].endswith(
+        "digits, model cnn, partition iid; 10 rounds of 1 local epochs; members ada, ben"
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from p2pfl.store.blobs import BlobStore
 from p2pfl.work import TrainingJob
 from tests.support.core import ballot
 from tests.support.meshes import until
-from tests.support.records import SPEC, Chain, digest, evaluation, node, update
+from tests.support.records import AGREEMENT, SPEC, Chain, digest, evaluation, node, update
 
 RUN = digest("run")
 PROMISE = SavePromise(RUN, 1, ballot(1, "ben"), 1)
@@ -177,7 +177,7 @@ async def perform(path: Path, effects: list[AnyEffect], trace: Trace | None = No
 
 
 async def test_saves_in_a_row_are_one_transaction_and_the_rest_keeps_its_order(tmp_path: Path) -> None:
-    train = Train(TrainingJob(RUN, 1, SPEC, digest("model"), 0))
+    train = Train(TrainingJob(RUN, 1, SPEC, AGREEMENT, digest("model"), 0))
     ended, steps = await perform(
         tmp_path, [PROMISE, REPORT, Send("ben", PREPARE), train, CLOSED, Send("cleo", PREPARE), BYE]
     )
@@ -457,7 +457,7 @@ async def test_a_fault_in_carrying_an_effect_out_ends_the_node_and_not_whoever_g
 
     driver = drive(tmp_path, ScriptedNode([]), Broken())
     begin(driver)
-    driver._give_out([Train(TrainingJob(RUN, 1, SPEC, digest("model"), 0))])
+    driver._give_out([Train(TrainingJob(RUN, 1, SPEC, AGREEMENT, digest("model"), 0))])
     assert (await driver.run()).code == ExitCode.BUG
     assert "no such job" in caplog.text
 

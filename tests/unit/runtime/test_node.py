@@ -24,7 +24,7 @@ from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
 from tests.support.federation import make_federation
 from tests.support.keys import signer
-from tests.support.records import CARD, NAMES, SCHEMA, update
+from tests.support.records import AGREEMENT, CARD, NAMES, SCHEMA, update
 
 BYTES = b"the update of round 2" * 1000
 UPDATE = msgspec.structs.replace(update("ada", 2), blobs=UpdateBlobs(blake3(BYTES).hexdigest()))
@@ -54,7 +54,7 @@ def started(saved: Saved) -> list[AnyEffect]:
     node = Node(member("ada"), "ada", options(), saved, signer("ada"), settings=ProtocolSettings())
     effects = node.start(100.0)
     effects += node.input(inputs.BlobReady(saved.current.last.record.model, durable=True), 100.0)
-    return effects + node.input(inputs.Described(saved.current.genesis.spec, SCHEMA, CARD), 100.0)
+    return effects + node.input(inputs.Described(saved.current.genesis.spec, AGREEMENT, SCHEMA, CARD), 100.0)
 
 
 def test_an_update_that_is_whole_is_offered_again_and_nothing_is_trained(tmp_path: Path) -> None:

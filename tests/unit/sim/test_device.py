@@ -17,7 +17,7 @@ from p2pfl.work import (
     WeightedUpdate,
 )
 from tests.support.core import ballot, chain_of, member, model, options
-from tests.support.records import result_with
+from tests.support.records import AGREEMENT, SCHEMA, result_with
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_other_updates_another_order_or_another_parent_give_another_model(device
 
 
 def test_a_slow_device_takes_as_many_times_longer(device: Device) -> None:
-    train = Train(TrainingJob(model("run"), 1, device.options.spec, model("parent"), 0))
+    train = Train(TrainingJob(model("run"), 1, device.options.spec, AGREEMENT, model("parent"), 0))
     usual, _ = work(device, train)
     device.slowness = 10.0
     slow, result = work(device, train)
@@ -121,12 +121,12 @@ def test_what_reaches_a_suspended_process_waits(device: Device) -> None:
 
 
 def test_a_workers_results_are_not_durable_but_for_the_initial_model(device: Device) -> None:
-    training = TrainingJob(model("run"), 1, device.options.spec, model("parent"), 0)
+    training = TrainingJob(model("run"), 1, device.options.spec, AGREEMENT, model("parent"), 0)
     device.keep(inputs.Trained(training, result_with(model("update"))))
     job = AggregationJob(model("run"), 1, ballot(1, "ada"), device.options.spec, model("parent"), (A,))
     device.keep(inputs.Aggregated(job, AggregatedModel(model("aggregate"))))
     device.keep(inputs.Aggregated(job, NotFinite()))
-    device.keep(inputs.Created(device.options.spec, model("initial")))
+    device.keep(inputs.Created(device.options.spec, AGREEMENT, model("initial"), SCHEMA))
     assert device.disk.unflushed == {model("update"), model("aggregate")}
     assert device.disk.blobs == {model("initial")}
 

@@ -19,7 +19,7 @@ from p2pfl.net.bulk.request import PullRequest
 from p2pfl.runtime.jobs import blobs
 from p2pfl.schema import file_bytes, header
 from p2pfl.work import EvaluationJob, TrainingJob
-from tests.support.records import LAYOUT, SCHEMA, SPEC
+from tests.support.records import AGREEMENT, LAYOUT, SCHEMA, SPEC
 from tests.support.work import GOOD, MODEL, RUN, WAIT_SECONDS, Bench, on_disk
 
 
@@ -243,9 +243,9 @@ async def test_a_model_found_damaged_when_the_worker_reads_it_is_lost_and_no_wor
     for _ in range(2):  # evaluated and trained on at the same time: whoever comes second finds no file
         bench.forget()
         if effect == "train":
-            bench.work.begin(Train(TrainingJob(RUN, 3, SPEC, name, 1)))
+            bench.work.begin(Train(TrainingJob(RUN, 3, SPEC, AGREEMENT, name, 1)))
         else:
-            bench.work.begin(Evaluate(EvaluationJob(RUN, 2, SPEC, name, 0, 3)))
+            bench.work.begin(Evaluate(EvaluationJob(RUN, 2, SPEC, AGREEMENT, name, 0, 3)))
         [lost] = await bench.host.outcome()
         assert isinstance(lost, inputs.BlobFailed)
         assert (lost.digest, lost.is_lost) == (name, True)
@@ -256,7 +256,7 @@ async def test_a_model_found_damaged_when_the_worker_reads_it_is_lost_and_no_wor
 async def test_work_that_failed_on_an_intact_model_has_failed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, TaskError("the loss is not finite"))
     name = bench.keep(GOOD)
-    train = Train(TrainingJob(RUN, 3, SPEC, name, 1))
+    train = Train(TrainingJob(RUN, 3, SPEC, AGREEMENT, name, 1))
     bench.work.begin(train)
     assert await bench.host.outcome() == [inputs.WorkFailed(train, "the loss is not finite")]
     assert bench.store.has(name)

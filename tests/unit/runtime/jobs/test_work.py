@@ -15,6 +15,7 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate, Create, Describe, Fetch
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
+from p2pfl.spec import partitions_of
 from p2pfl.work import (
     AggregatedModel,
     AggregationJob,
@@ -24,7 +25,7 @@ from p2pfl.work import (
     WeightedUpdate,
 )
 from tests.support.core import ballot
-from tests.support.records import CARD, LAYOUT, SCHEMA, SPEC, digest, evaluation
+from tests.support.records import AGREEMENT, CARD, LAYOUT, SCHEMA, SPEC, digest, evaluation
 from tests.support.work import (
     BAD,
     EVALUATE,
@@ -74,7 +75,7 @@ async def test_a_training_reports_its_progress_and_hands_an_update_in_without_a_
     assert bench.store.is_pinned(name)
     assert bench.host.told == [
         events.ProgressMade(3, "train", 5, 10),
-        events.DataShown(1, SPEC.task.partitions, PART),
+        events.DataShown(1, partitions_of(SPEC.task), PART),
     ]
 
 
@@ -128,12 +129,12 @@ async def test_a_stopped_training_hands_nothing_in(tmp_path: Path) -> None:
 async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: Path) -> None:
     described = commands.DescribeDone(0, SCHEMA, CARD, 360, 99, "cpu")
     bench = Bench(tmp_path, described)
-    bench.work.begin(Describe(SPEC))
-    assert await bench.host.outcome() == [inputs.Described(SPEC, SCHEMA, CARD)]
+    bench.work.begin(Describe(SPEC, AGREEMENT))
+    assert await bench.host.outcome() == [inputs.Described(SPEC, AGREEMENT, SCHEMA, CARD)]
     [ready] = bench.host.told
     assert isinstance(ready, events.WorkerReady)
     assert (ready.task, ready.device, ready.samples, ready.parameters) == (
-        SPEC.task.name,
+        "digits",
         "cpu",
         CARD.examples,
         99,
@@ -153,13 +154,13 @@ async def test_that_the_worker_is_ready_is_told_once_however_often_it_is_asked(t
 async def test_a_created_model_is_durable_and_pinned(tmp_path: Path) -> None:
     name = blake3(GOOD).hexdigest()
 
-    def create(spec: Any, path: Path) -> str:
+    def create(spec: Any, agreement: Any, path: Path) -> commands.CreateDone:
         path.write_bytes(GOOD)
-        return name
+        return commands.CreateDone(0, name, SCHEMA)
 
     bench = Bench(tmp_path, create)
-    bench.work.begin(Create(SPEC))
-    assert await bench.host.outcome() == [inputs.Created(SPEC, name)]
+    bench.work.begin(Create(SPEC, AGREEMENT))
+    assert await bench.host.outcome() == [inputs.Created(SPEC, AGREEMENT, name, SCHEMA)]
     assert bench.store.is_durable(name)
     assert bench.store.is_pinned(name)
 
