@@ -82,13 +82,13 @@ def stated_examples(task: TaskSpec, card: DataCard | None, own: DataCard) -> int
 
 
 def misfit(task: TaskSpec, agreement: Agreement, card: DataCard) -> str:
-    """Return why the data of *card* do not fit *agreement* of *task*, as half a sentence; empty if they fit."""
+    """Return why the data of *card* do not fit *agreement* as half a sentence; empty if they do."""
     if card.task != task_name(task):
         return f"it has data for the task {_short(card.task)}, and the run is for {task_name(task)!r}"
     if card.share != agreement.share:
         return (
-            f"it tells {card.share!r} about its data, and the run {agreement.share!r}: use the same --share on "
-            "all devices"
+            f"it tells {card.share!r} about its data, and the run {agreement.share!r}: use the same "
+            "--share on all devices"
         )
     if agreement.target is not None:
         return _table_misfit(agreement, card)
@@ -112,7 +112,7 @@ def misfit(task: TaskSpec, agreement: Agreement, card: DataCard) -> str:
 
 
 def _merge_builtin(task: BuiltinTask, cards: Cards) -> Agreement:
-    """Cards of another task are ignored: their devices describe the data of *task* when they are offered it."""
+    """Cards of another task are ignored: their devices describe the data when they are offered the run."""
     own = {name: card for name, card in cards.items() if card.task == task.name}
     if not own:
         raise _Mismatch(f"nobody has described the data of {task.name}")
@@ -340,7 +340,7 @@ def _merge_column(parts: Mapping[str, ColumnCard]) -> Column:
 
 
 def _pooled(parts: Iterable[ColumnCard]) -> tuple[float, float]:
-    """Return mean and standard deviation of the values of all *parts*; the deviation is 1 if it would be 0."""
+    """Return mean and standard deviation of the values of all *parts*; a deviation of 0 becomes 1."""
     known = [part for part in parts if part.values]
     count = sum(part.values for part in known)
     if not count:
@@ -402,7 +402,8 @@ def _table_misfit(agreement: Agreement, card: DataCard) -> str:
     for name, column in theirs.items():
         if own[name].values and own[name].kind != column.kind:
             kinds = {"number": "numbers", "category": "text"}
-            return f"its column {_short(name)} holds {kinds[own[name].kind]}, and in the run {kinds[column.kind]}"
+            mine, agreed = kinds[own[name].kind], kinds[column.kind]
+            return f"its column {_short(name)} holds {mine}, and in the run {agreed}"
     if agreement.target.kind == "number":
         return "" if card.target.kind == "number" else f"its target {_short(card.target.name)} holds text"
     unknown = [label for label in card.target.categories if label not in agreement.classes]

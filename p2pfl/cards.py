@@ -1,4 +1,4 @@
-"""What a device tells about its data (the data card), and what a run's devices have in common (the agreement).
+"""What a device tells about its data (data card), and what the data of a run have in common (agreement).
 
 The data never leave a device. Before a run is founded, the cards of all members are merged into the agreement
 (`p2pfl.agreement`), which is part of record 0: the classes in order, the columns with their scaling, the
@@ -27,7 +27,7 @@ MAX_COUNTED_CLASSES = 100
 """Evaluations count per class in tasks with at most this number of classes."""
 
 MAX_COLUMNS = 2000
-"""Maximum number of columns of a table: a card with as many takes about 200 KB, a control frame holds 1 MiB."""
+"""Maximum number of columns of a table: a card of as many takes about 200 KB, a control frame holds 1 MiB."""
 
 MAX_CATEGORIES = 100
 """Maximum number of categories of a column; rarer ones count as unknown."""
@@ -103,7 +103,7 @@ class ColumnCard(SpecPart, frozen=True, array_like=True):
     spread: Annotated[float, Meta(ge=0, le=1e300)] = 0.0
     """Sum of the squared differences of the values from their mean."""
     categories: Annotated[tuple[Label, ...], Meta(max_length=MAX_CATEGORIES)] = ()
-    """Sorted. Of a target that may be a number or a class, both the statistics and the categories are told."""
+    """Sorted. A target that may be a number or a class has both statistics and categories."""
 
 
 class Column(SpecPart, frozen=True, array_like=True):

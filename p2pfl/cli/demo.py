@@ -33,9 +33,14 @@ def demo(
         ),
     ] = None,
     task: Annotated[
-        str,
-        typer.Option("--task", metavar="T", help="What to train: digits, fashion-mnist, mnist or cifar10."),
-    ] = "digits",
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="T",
+            help="What to train: digits, fashion-mnist, mnist, cifar10, or a Python file.  [default: digits]",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="M", help="One of the task's models.", show_default=False)
     ] = None,
@@ -95,21 +100,25 @@ def demo(
     from p2pfl.demo.screen import Screen
     from p2pfl.errors import UserError
     from p2pfl.learning import catalogue
+    from p2pfl.learning.choice import choose, make_spec
     from p2pfl.learning.data import DataPlaces
     from p2pfl.paths import full, shown
 
     named = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
     given = {key: value for key, value in named.items() if is_given(context, key)}
-    spec = catalogue.make_spec(task, given)  # says now, once, what every node would say
-    places = DataPlaces(data_root and full(data_root), download)
-    if data_root is not None and task not in catalogue.tasks_with_files():
+    choice = choose(task, None, DataPlaces(data_root and full(data_root), download))
+    spec = make_spec(choice, given)  # says now, once, what every node would say
+    places = choice.places
+    if data_root is not None and choice.name not in catalogue.tasks_with_files():
         raise UserError(
-            f"the task {task!r} does not look into --data-root, since its data come with scikit-learn: name "
-            f"the task whose data lie in {shown(data_root)} with --task "
+            f"the task {choice.name!r} does not look into --data-root, since it has no data set of files: "
+            f"name the task whose data lie in {shown(data_root)} with --task "
             f"({', '.join(catalogue.tasks_with_files())}), or leave --data-root out"
         )
-    if not download:
-        catalogue.find_data(task, places)
+    if choice.kind == "builtin" and not download:
+        catalogue.find_data(choice.name, places)
+    if places.code:
+        given["task"] = places.code
     options = [f"--{key}={value}" for key, value in given.items()]
     if places.root is not None:
         options.append(f"--data-root={places.root}")

@@ -142,19 +142,98 @@ def node(  # the command line is the list of its options
         int, _device("-v", "--verbose", help="Print more of the log; twice: all of it.", count=True)
     ] = 0,
     quiet: Annotated[bool, _device("-q", "--quiet", help="Print problems only.")] = False,
-    task: Annotated[
+    data: Annotated[
+        Path | None,
+        _device(
+            "--data",
+            metavar="PATH",
+            help="Own data: a folder with one folder of pictures a class, a table (.csv, .parquet), or what "
+            "the task file reads.",
+        ),
+    ] = None,
+    classes: Annotated[
         str,
-        _run("--task", metavar="T", help="digits (default), fashion-mnist, mnist or cifar10."),
-    ] = "digits",
+        _device("--classes", metavar="A,B,...", help="The classes, where the data do not tell them."),
+    ] = "",
+    workers: Annotated[
+        int,
+        _device("--workers", metavar="N", min=0, help="Processes that load data which are not in memory."),
+    ] = 0,
+    task: Annotated[
+        str | None,
+        _run(
+            "--task",
+            metavar="T",
+            help="digits (default), fashion-mnist, mnist, cifar10, or a Python file with model() and data().",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, _run("--target", metavar="COLUMN", help="The column of the table to predict.")
+    ] = None,
+    target_kind: Annotated[
+        str | None,
+        _run(
+            "--target-kind", metavar="class|number", help="What the target is (default: seen from the data)."
+        ),
+    ] = None,
+    share: Annotated[
+        str | None,
+        _run(
+            "--share",
+            metavar="labels|counts|none",
+            help="What devices tell about their data (default: labels, the counts of each class too).",
+        ),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        _run("--holdout", metavar="X", help="Share of the own data that is evaluated on (default: 0.1)."),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        _run("--image-size", metavar="N", help="Edge of pictures in pixels (default: seen from the data)."),
+    ] = None,
+    augment: Annotated[bool, _run("--augment", help="Crop and flip training pictures at random.")] = False,
     model: Annotated[str | None, _run("--model", metavar="M", help="One of the task's models.")] = None,
     rounds: Annotated[
         int | None,
         _run("--rounds", metavar="R", help="Rounds of training; a higher number extends a finished run."),
     ] = None,
     epochs: Annotated[int | None, _run("--epochs", metavar="E", help="Local epochs in a round.")] = None,
+    steps: Annotated[
+        int | None, _run("--steps", metavar="N", help="Optimizer steps in a round, in place of epochs.")
+    ] = None,
+    until: Annotated[
+        str | None,
+        _run("--until", metavar="METRIC=X", help="End when a metric reaches X, such as accuracy=0.95."),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        _run("--patience", metavar="R", help="End after R rounds without a better primary metric."),
+    ] = None,
+    optimizer: Annotated[
+        str | None, _run("--optimizer", metavar="sgd|adam|adamw", help="Local optimizer (default: sgd).")
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        _run(
+            "--schedule",
+            metavar="none|cosine|step",
+            help="How the learning rate changes over the rounds (default: none).",
+        ),
+    ] = None,
+    clip: Annotated[
+        float | None, _run("--clip", metavar="X", help="Largest norm of the gradient (default: unlimited).")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        _run("--precision", metavar="full|mixed", help="Precision of training (default: full)."),
+    ] = None,
+    class_weights: Annotated[
+        bool, _run("--class-weights", help="Weigh rare classes more in the loss.")
+    ] = False,
     batch_size: Annotated[int | None, _run("--batch-size", metavar="B", help="Local batch size.")] = None,
     learning_rate: Annotated[
-        float | None, _run("--lr", metavar="X", help="Learning rate of local SGD.")
+        float | None, _run("--lr", metavar="X", help="Learning rate of the local optimizer.")
     ] = None,
     momentum: Annotated[float | None, _run("--momentum", metavar="X", help="Momentum of local SGD.")] = None,
     weight_decay: Annotated[
@@ -200,6 +279,7 @@ def node(  # the command line is the list of its options
     """Train with the federation: find peers, agree on a run, train, elect, aggregate, commit."""
     from p2pfl.identity.credentials import check_is_node, load_credentials
     from p2pfl.learning import catalogue
+    from p2pfl.learning.choice import choose, make_spec
     from p2pfl.learning.data import DataPlaces
     from p2pfl.learning.process import WorkerSettings
     from p2pfl.net.transport.addresses import parse_listen
@@ -212,9 +292,23 @@ def node(  # the command line is the list of its options
     partitions = partitions or None  # 0 is the default, too
     options = {
         "task": task,
+        "target": target,
+        "target_kind": target_kind,
+        "share": share,
+        "holdout": holdout,
+        "image_size": image_size,
+        "augment": augment or None,
         "model": model,
         "rounds": rounds,
         "epochs": epochs,
+        "steps": steps,
+        "until": until and parse_until(until),
+        "patience": patience,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "clip": clip,
+        "precision": precision,
+        "class_weights": class_weights or None,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "momentum": momentum,
@@ -228,11 +322,16 @@ def node(  # the command line is the list of its options
         "seed": seed,
     }
     given = {key: value for key, value in options.items() if value is not None and is_given(context, key)}
-    spec = catalogue.make_spec(task, given)
+    places = DataPlaces(
+        data_root and full(data_root), download, data and full(data), "", _listed(classes), workers
+    )
+    choice = choose(task, None, places)
+    spec = make_spec(choice, given)
     check_min_nodes(min_nodes)
-    places = DataPlaces(data_root and full(data_root), download)
-    if not download:
-        catalogue.find_data(task, places)  # says now what the worker would say when it has loaded torch
+    if choice.kind == "builtin" and not download:
+        catalogue.find_data(
+            choice.name, places
+        )  # says now what the worker would say when it has loaded torch
     credentials = load_credentials(certs, name)
     check_is_node(credentials)
     data_dir = data_dir or default_data_dir(credentials.name)
@@ -259,9 +358,26 @@ def node(  # the command line is the list of its options
         until_eof=until_eof,
         continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
         recorded=events is not None,
-        worker=WorkerSettings(device=device, threads=threads, places=places, pace=pace),
+        worker=WorkerSettings(device=device, threads=threads, places=choice.places, pace=pace),
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=process_start()))
+
+
+def parse_until(text: str) -> dict[str, Any]:
+    """Return the target of `--until`, such as accuracy=0.95.
+
+    Raises:
+        UserError: *text* is no metric with a number.
+    """
+    from p2pfl.errors import UserError
+
+    metric, _, value = text.partition("=")
+    try:
+        return {"metric": metric.strip(), "value": float(value)}
+    except ValueError:
+        raise UserError(
+            f"--until is {text!r}, and a metric with a number is expected, such as accuracy=0.95."
+        ) from None
 
 
 def check_min_nodes(min_nodes: int | None) -> None:

@@ -58,9 +58,9 @@ class Notices:
         mine = to_options(self.ctx.options.spec)
         theirs = to_options(ledger.spec) | {"rounds": ledger.rounds}
         differences = tuple(
-            f"{name.replace('_', ' ')} {value} (the run has {theirs[name]})"
+            f"{name.replace('_', ' ')} {value} (the run has {theirs.get(name, 'no such option')})"
             for name, value in mine.items()
-            if name in self.ctx.options.given and value != theirs[name]
+            if name in self.ctx.options.given and value != theirs.get(name)
         )
         if differences:
             self.ctx.tell(events.OptionsIgnored(differences))

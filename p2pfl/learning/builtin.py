@@ -61,11 +61,11 @@ class BuiltinLocalTask:
 
         def test_part(part: int, count: int) -> TensorBatches:
             # Every count-th example: so each part has all labels, even if the test split is sorted by label.
-            chosen = torch.arange(part, len(data.test_y), count, device=device)
-            if not len(chosen):
+            if part >= len(data.test_y):
                 raise TaskError(
-                    f"The test split has {len(data.test_y)} samples, too few for {count} members."
+                    f"The test split has {len(data.test_y)} examples, too few for {count} members."
                 )
+            chosen = torch.arange(part, len(data.test_y), count, device=device)
             return TensorBatches(data.test_x, data.test_y, chosen, data.scaling)
 
         return PreparedTask(

@@ -7,7 +7,8 @@ here, so no peer can make this device import a module of the peer's choice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -212,12 +213,27 @@ def make_spec(task: str, given: Mapping[str, Any]) -> RunSpec:
         TaskError: the task, its model or the partition is unknown.
     """
     defaults = msgspec.to_builtins(find(task).defaults_for(given.get("model")))
-    try:
-        spec = from_options(**{**COMMON_DEFAULTS, **defaults, **given, "task": task})
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$.")
-        field = path.rstrip("`").rpartition(".")[2]
-        option = {"learning_rate": "lr", "name": "task"}.get(field, field).replace("_", "-")
-        raise UserError(f"--{option} is out of range: {what[0].lower()}{what[1:]}.") from error
+    spec = checked(lambda: from_options(**{**COMMON_DEFAULTS, **defaults, **given, "task": task}))
     check(spec)
     return spec
+
+
+def checked(make: Callable[[], RunSpec]) -> RunSpec:
+    """Return the spec that *make* returns.
+
+    Raises:
+        UserError: an option is unknown to the kind of task, or out of its range; the message names it.
+    """
+    try:
+        return make()
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        if unknown := re.search("unknown field `(.*)`", what):
+            raise UserError(f"--{_option(unknown[1])} is of no use for this task; leave it out.") from error
+        field = path.rstrip("`").rpartition(".")[2]
+        raise UserError(f"--{_option(field)} is out of range: {what[0].lower()}{what[1:]}.") from error
+
+
+def _option(field: str) -> str:
+    """Return the name of the command-line option for *field* of a spec."""
+    return {"learning_rate": "lr", "name": "task", "metric": "until"}.get(field, field).replace("_", "-")

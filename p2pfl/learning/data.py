@@ -34,7 +34,7 @@ class DataPlaces(msgspec.Struct, frozen=True):
     own: Path | None = None
     """This device's private data, an absolute path: a folder or a file, the value of `--data`."""
     code: str = ""
-    """The user's task: an absolute path of a Python file, or `package.module:object`; the value of `--task`."""
+    """The user's code: the absolute path of a Python file, or `package.module:object`."""
     classes: tuple[str, ...] = ()
     """Classes that the user declares, the value of `--classes`; empty: those of the data."""
     loader_workers: int = 0

@@ -1,4 +1,4 @@
-"""A task together with this device's data, as the worker uses it: built-in, pictures, table, or a user's file.
+"""A task together with this device's data, as the worker uses it.
 
 `open_task` is the only place that maps the kinds of tasks to the code behind them. A `LocalTask` describes
 the data of this device. With the agreement of a run it becomes a `PreparedTask`, which builds the model and

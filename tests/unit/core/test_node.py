@@ -155,7 +155,7 @@ def test_a_model_that_no_longer_fits_the_run_ends_the_node() -> None:
     saved = SavedRun(chain.run, chain.genesis, chain.commits[-1], None, resumed=False)
     device = Device(Saved(saved, {}, frozenset()))
     mine = canonical([TensorSpec("weight", "F32", (9,)), TensorSpec("steps", "I64", ())])
-    (read,) = of_kind(device.describe(schema=mine), ReadSchema)
+    (read,) = of_kind(device.describe(chain.genesis.spec, schema=mine), ReadSchema)
     assert read.digest == chain.commits[-1].record.model
     (end,) = of_kind(device.feed(inputs.SchemaRead(read.layout, SCHEMA)), Exit)
     assert end.code == ExitCode.UNFIT
