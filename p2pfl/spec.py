@@ -62,6 +62,9 @@ Share = Literal["none", "counts", "labels"]
 every update and every evaluation counts as one example.
 """
 
+SHARES: tuple[Share, ...] = ("none", "counts", "labels")
+"""The values of `Share`, from the one that tells least."""
+
 MAX_COLUMN_NAME = 128
 """Maximum number of characters of the name of a column."""
 

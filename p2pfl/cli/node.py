@@ -16,6 +16,7 @@ from p2pfl.cli.tui import has_screen
 if TYPE_CHECKING:
     from p2pfl.exit_codes import ExitCode
     from p2pfl.runtime.node import NodeConfig
+    from p2pfl.spec import Share
 
 DEVICE = "This device"
 RUN = "The run (all members use the founder's values)"
@@ -323,7 +324,12 @@ def node(  # the command line is the list of its options
     }
     given = {key: value for key, value in options.items() if value is not None and is_given(context, key)}
     places = DataPlaces(
-        data_root and full(data_root), download, data and full(data), "", _listed(classes), workers
+        root=data_root and full(data_root),
+        download=download,
+        own=data and full(data),
+        classes=_listed(classes),
+        share=parse_share(share),
+        loader_workers=workers,
     )
     choice = choose(task, None, places)
     spec = make_spec(choice, given)
@@ -361,6 +367,21 @@ def node(  # the command line is the list of its options
         worker=WorkerSettings(device=device, threads=threads, places=choice.places, pace=pace),
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=process_start()))
+
+
+def parse_share(text: str | None) -> Share:
+    """Return the value of `--share`.
+
+    Raises:
+        UserError: it is none of those that there are.
+    """
+    from p2pfl.errors import UserError
+    from p2pfl.spec import SHARES
+
+    found = next((one for one in SHARES if one == (text or "labels")), None)
+    if found is None:
+        raise UserError(f"--share is {text!r}, and one of {', '.join(SHARES)} is expected.")
+    return found
 
 
 def parse_until(text: str) -> dict[str, Any]:

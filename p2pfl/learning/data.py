@@ -22,6 +22,7 @@ import msgspec
 
 from p2pfl.errors import TaskError
 from p2pfl.paths import holds_file, obstacle, user_data
+from p2pfl.spec import Share
 
 
 class DataPlaces(msgspec.Struct, frozen=True):
@@ -37,6 +38,8 @@ class DataPlaces(msgspec.Struct, frozen=True):
     """The user's code: the absolute path of a Python file, or `package.module:object`."""
     classes: tuple[str, ...] = ()
     """Classes that the user declares, the value of `--classes`; empty: those of the data."""
+    share: Share = "labels"
+    """The most that this device tells about its private data, the value of `--share`."""
     loader_workers: int = 0
     """Processes that load examples which are not in memory, the value of `--workers`."""
 

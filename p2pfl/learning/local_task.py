@@ -15,10 +15,21 @@ import torch
 from torch import nn
 
 from p2pfl.cards import Agreement, DataCard
+from p2pfl.errors import TaskError
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.objective import Objective
-from p2pfl.spec import BuiltinTask, FileTask, PicturesTask, RunSpec, ScriptTask, TableTask
+from p2pfl.spec import (
+    SHARES,
+    BuiltinTask,
+    FileTask,
+    PicturesTask,
+    RunSpec,
+    ScriptTask,
+    TableTask,
+    TaskSpec,
+    share_of,
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ def open_task(spec: RunSpec, places: DataPlaces) -> LocalTask:
     Raises:
         TaskError: the data are missing, damaged or of another kind, or the user's file is wrong.
     """
+    _check_share(spec.task, places)
     match spec.task:
         case BuiltinTask():
             from p2pfl.learning.builtin import open_builtin
@@ -79,10 +91,22 @@ def open_task(spec: RunSpec, places: DataPlaces) -> LocalTask:
 
             return open_file(spec.task, spec.seed, places)
         case ScriptTask():
-            from p2pfl.errors import TaskError
-
             raise TaskError(
                 f"The run is trained by the script {spec.task.name!r}; start this device with --script."
             )
         case _:
             assert_never(spec.task)
+
+
+def _check_share(task: TaskSpec, places: DataPlaces) -> None:
+    """Refuse a run in which this device would tell more about its data than its user allows.
+
+    Raises:
+        TaskError: it would.
+    """
+    asked = share_of(task)
+    if not isinstance(task, BuiltinTask) and SHARES.index(asked) > SHARES.index(places.share):
+        raise TaskError(
+            f"The run asks each device to tell {asked!r} about its data, and this device was started with "
+            f"--share {places.share}; use the same --share on all devices."
+        )
