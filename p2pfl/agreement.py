@@ -18,8 +18,8 @@ from p2pfl.cards import (
     MAX_EXAMPLES,
     MAX_NOTES,
     REGRESSION,
+    AgreedColumn,
     Agreement,
-    Column,
     ColumnCard,
     DataCard,
     Measures,
@@ -316,7 +316,7 @@ def _columns_by_name(card: DataCard) -> dict[str, ColumnCard]:
     return {column.name: column for column in card.columns}
 
 
-def _merge_column(parts: Mapping[str, ColumnCard]) -> Column:
+def _merge_column(parts: Mapping[str, ColumnCard]) -> AgreedColumn:
     """Merge one column of all devices.
 
     Means and sums of squares are combined as in Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
@@ -334,9 +334,9 @@ def _merge_column(parts: Mapping[str, ColumnCard]) -> Column:
     is_gappy = any(part.missing for part in parts.values())
     if kind == "category":
         categories = _sorted({label for part in told.values() for label in part.categories})
-        return Column(name, kind, is_gappy, categories=categories[:MAX_CATEGORIES])
+        return AgreedColumn(name, kind, is_gappy, categories=categories[:MAX_CATEGORIES])
     mean, deviation = _pooled(told.values())
-    return Column(name, kind, is_gappy, mean, deviation)
+    return AgreedColumn(name, kind, is_gappy, mean, deviation)
 
 
 def _pooled(parts: Iterable[ColumnCard]) -> tuple[float, float]:
@@ -351,7 +351,7 @@ def _pooled(parts: Iterable[ColumnCard]) -> tuple[float, float]:
     return mean, deviation if deviation > 1e-12 * abs(mean) and math.isfinite(deviation) else 1.0
 
 
-def _merge_target(task: TableTask, parts: Mapping[str, ColumnCard]) -> Column:
+def _merge_target(task: TableTask, parts: Mapping[str, ColumnCard]) -> AgreedColumn:
     """Decide whether the target is a class or a number, and merge it."""
     column = _short(task.target)
     texts = [name for name in sorted(parts) if parts[name].kind == "category"]
@@ -370,9 +370,9 @@ def _merge_target(task: TableTask, parts: Mapping[str, ColumnCard]) -> Column:
             raise _Mismatch(
                 f"the target {column} has {len(classes)} classes, and {MAX_CATEGORIES} are possible"
             )
-        return Column(task.target, "category", categories=classes)
+        return AgreedColumn(task.target, "category", categories=classes)
     mean, deviation = _pooled(parts.values())
-    return Column(task.target, "number", mean=mean, deviation=deviation)
+    return AgreedColumn(task.target, "number", mean=mean, deviation=deviation)
 
 
 def _unit_notes(parts: Mapping[str, ColumnCard]) -> list[str]:

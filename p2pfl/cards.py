@@ -106,7 +106,7 @@ class ColumnCard(SpecPart, frozen=True, array_like=True):
     """Sorted. A target that may be a number or a class has both statistics and categories."""
 
 
-class Column(SpecPart, frozen=True, array_like=True):
+class AgreedColumn(SpecPart, frozen=True, array_like=True):
     """A column as all devices of a run encode it."""
 
     name: ColumnName
@@ -121,7 +121,7 @@ class Column(SpecPart, frozen=True, array_like=True):
     """Those of all devices, sorted. A value that is none of them is encoded as unknown."""
 
 
-class DataCard(SpecPart, frozen=True, omit_defaults=True):
+class DataCard(SpecPart, frozen=True):
     """A device's description of its data for a task. The data themselves never leave the device."""
 
     task: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -151,7 +151,7 @@ class DataCard(SpecPart, frozen=True, omit_defaults=True):
         return tuple(count.label for count in self.labels)
 
 
-class Agreement(SpecPart, frozen=True, omit_defaults=True):
+class Agreement(SpecPart, frozen=True):
     """What the data of all members have in common; part of record 0."""
 
     classes: Annotated[tuple[Label, ...], Meta(max_length=MAX_CLASSES)]
@@ -163,9 +163,9 @@ class Agreement(SpecPart, frozen=True, omit_defaults=True):
     input_shape: Annotated[tuple[Side, ...], Meta(max_length=8)] = ()
     """Shape of a model's input without the batch; of pictures [channels, height, width]. Empty for built-in
     tasks, which know theirs."""
-    columns: Annotated[tuple[Column, ...], Meta(max_length=MAX_COLUMNS)] = ()
+    columns: Annotated[tuple[AgreedColumn, ...], Meta(max_length=MAX_COLUMNS)] = ()
     """The columns of a table, without the target, in the order in which they are encoded."""
-    target: Column | None = None
+    target: AgreedColumn | None = None
     notes: Annotated[tuple[Note, ...], Meta(max_length=MAX_NOTES)] = ()
     """What is unusual about the data of single devices, each with the name of the device."""
 

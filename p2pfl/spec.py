@@ -30,8 +30,12 @@ Role = Literal["model", "state", "update", "control"]
 names the update, and a control blob if the strategy uses one."""
 
 
-class SpecPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Common settings of all parts of a specification."""
+class SpecPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Common settings of all parts of a specification.
+
+    A field with its default value is left out of the encoding, so that a new option leaves old digests as
+    they are. A default can therefore never change.
+    """
 
 
 # --- the task -----------------------------------------------------------------------------------------------
@@ -237,7 +241,7 @@ class Participation(SpecPart, frozen=True):
     """Seconds of absence after which a member may be dropped from the roster."""
 
 
-class Target(SpecPart, frozen=True):
+class MetricTarget(SpecPart, frozen=True):
     """A value of a metric at which a run ends."""
 
     metric: MetricName
@@ -247,7 +251,7 @@ class Target(SpecPart, frozen=True):
 class Stopping(SpecPart, frozen=True):
     """When a run ends before its last round. The rule "Stopping early" says how it is decided."""
 
-    until: Target | None = None
+    until: MetricTarget | None = None
     """The run ends when the model of a round reaches this value."""
     patience: Annotated[int, Meta(ge=0, le=2**30)] = 0
     """The run ends after this number of rounds without a better primary metric; 0: it does not."""

@@ -25,7 +25,19 @@ from p2pfl.spec import (
 from tests.support.records import SCHEMA, SPEC, genesis
 
 RUN_OPTIONS = frozenset(
-    ["rounds", "seed", "epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "sample", "min_updates", "round_cap", "drop_after"]
+    [
+        "rounds",
+        "seed",
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "momentum",
+        "weight_decay",
+        "sample",
+        "min_updates",
+        "round_cap",
+        "drop_after",
+    ]
 )
 """The options that a run of any task has."""
 
