@@ -135,7 +135,7 @@ class Aggregator:
 
     # --- running for election -------------------------------------------------------------------------------
 
-    def stand(self, reason: str, *, has_lowest: bool = False) -> None:
+    def run_for_election(self, reason: str, *, has_lowest: bool = False) -> None:
         """Run for election in a ballot above all seen ones, or in the lowest ballot, which needs no promises.
 
         The lowest ballot is for a node that *has_lowest*, if it has not run for election in this round before

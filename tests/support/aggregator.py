@@ -36,8 +36,8 @@ class Bench:
     def round(self) -> Any:
         return self.ledger.round + 1
 
-    def stand(self) -> list[AnyEffect]:
-        self.it.stand("first in rank")
+    def run_for_election(self) -> list[AnyEffect]:
+        self.it.run_for_election("first in rank")
         return taken(self.ctx)
 
     def promise(
@@ -56,7 +56,7 @@ class Bench:
         return taken(self.ctx)
 
     def elect(self) -> list[AnyEffect]:
-        return [*self.stand(), *self.promise("ben")]
+        return [*self.run_for_election(), *self.promise("ben")]
 
     def submit(
         self,
