@@ -40,7 +40,8 @@ Verify = Callable[[str, bytes, bytes, bytes], bool]
 """Takes node id, key, signature and text; returns whether the key is the node's and the signature is the
 key's."""
 
-PROMISE, ACCEPTANCE, CLAIM, CONTROL_REQUEST = "p2pfl promise", "p2pfl acceptance", "p2pfl start", "p2pfl control request"
+PROMISE, ACCEPTANCE, CLAIM = "p2pfl promise", "p2pfl acceptance", "p2pfl start"
+CONTROL_REQUEST = "p2pfl control request"
 """Purpose at the beginning of every signed text: a signature for one purpose is worthless for another."""
 
 Incarnation = Annotated[int, Meta(ge=1, le=2**53)]

@@ -369,7 +369,7 @@ class Aggregator:
         """Ask the worker to aggregate *updates*, in this order."""
         assert self.ballot is not None
         ledger = self.ledger
-        weighted = tuple(WeightedUpdate(update.digest, update.samples) for update in updates)
+        weighted = tuple(WeightedUpdate(update.digest, update.examples) for update in updates)
         self.job = AggregationJob(
             ledger.run, ledger.round + 1, self.ballot, ledger.spec, ledger.model, weighted
         )

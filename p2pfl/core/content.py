@@ -31,6 +31,6 @@ def count_flaw(update: UpdateEntry, entry: RosterEntry | None) -> str:
     """Return why *update* must not count, given the roster *entry* of its member; empty if it may."""
     if entry is None or update.journal != entry.journal:
         return "it is not from a member of the roster"
-    if update.samples > entry.examples:
-        return f"it claims {update.samples} samples, and its data card stated {entry.examples}"
+    if update.examples > entry.examples:
+        return f"it claims {update.examples} samples, and its data card stated {entry.examples}"
     return ""

@@ -281,7 +281,7 @@ class Ledger:
                 tuple(entry.name for entry in record.roster),
                 tuple(
                     CountedUpdate(
-                        ctx.name_of(entry.node), entry.samples, entry.steps, entry.loss, entry.seconds
+                        ctx.name_of(entry.node), entry.examples, entry.steps, entry.loss, entry.seconds
                     )
                     for entry in record.updates
                 ),

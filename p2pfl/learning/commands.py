@@ -102,7 +102,7 @@ class DescribeDone(_Struct, frozen=True, tag="described"):
     schema: Schema
     card: DataCard
     """Describes the whole training split, before it is partitioned."""
-    test_samples: int
+    test_examples: int
     parameters: int
     """Number of trainable parameters of the model."""
     device: str

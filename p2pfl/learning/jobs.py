@@ -95,7 +95,7 @@ class Jobs:
             command.id,
             schema=weights.schema_of(module),
             card=_card(command.spec, data, data.train_y),
-            test_samples=len(data.test_y),
+            test_examples=len(data.test_y),
             parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
             device=training.describe_device(self._on()),
         )

@@ -70,7 +70,7 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
         case events.WorkerReady():
             return "·", (
                 f"worker ready after {event.seconds:.1f} s: task {event.task} on {event.device}, "
-                f"{event.samples} training samples in all, {event.parameters:,} parameters"
+                f"{event.examples} training samples in all, {event.parameters:,} parameters"
             )
         case events.WorkerFailed():
             return "!", f"worker restarts: {event.reason}"
@@ -188,7 +188,7 @@ def _of_round(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
             )
         case events.TrainingFinished():
             return "·", (
-                f"round {number}: trained on {event.samples} samples in {event.seconds:.1f} s, "
+                f"round {number}: trained on {event.examples} samples in {event.seconds:.1f} s, "
                 f"loss {event.loss:.4f}"
             )
         case events.UpdateReused():

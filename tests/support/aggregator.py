@@ -61,7 +61,7 @@ class Bench:
     def submit(
         self,
         name: Any,
-        samples: Any = 100,
+        examples: Any = 100,
         *,
         previous: Any = None,
         evaluation: Evaluation | None = None,
@@ -73,7 +73,7 @@ class Bench:
             self.round,
             known(self.it.ballot),
             previous or self.ledger.digest,
-            update(name, self.round, samples) if announced else None,
+            update(name, self.round, examples) if announced else None,
             declined,
             evaluation,
         )

@@ -138,12 +138,12 @@ def evaluations(*counts: tuple[int, int], loss: float = 1.0) -> tuple[MemberEval
     )
 
 
-def update(name: str, round_: int, samples: int = 100) -> UpdateEntry:
+def update(name: str, round_: int, examples: int = 100) -> UpdateEntry:
     return UpdateEntry(
         node=node(name),
         journal=journal(name),
         blobs=UpdateBlobs(digest(("update", name, round_))),
-        samples=samples,
+        examples=examples,
         steps=7,
         loss=0.5,
         seconds=1.5,

@@ -34,7 +34,7 @@ def test_sums_of_other_metrics_are_named() -> None:
     assert flaw == "an evaluation has the metrics dice, not accuracy, loss"
 
 
-def test_an_update_counts_no_more_samples_than_its_members_card_stated() -> None:
+def test_an_update_counts_no_more_examples_than_its_members_card_stated() -> None:
     entry = roster("ada")[0]
     assert count_flaw(update("ada", 1, CARD.examples), entry) == ""
     flaw = count_flaw(update("ada", 1, CARD.examples + 1), entry)

@@ -83,7 +83,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_the_description_is_of_model_and_data(bench: Bench) -> None:
     answer = bench.do(commands.DescribeJob(5, SPEC))
     assert isinstance(answer, commands.DescribeDone)
-    assert (answer.id, answer.card.examples, answer.test_samples) == (5, 1437, 360)
+    assert (answer.id, answer.card.examples, answer.test_examples) == (5, 1437, 360)
     assert answer.schema == weights.schema_of(digits.TASK.build("2nn"))
     assert answer.parameters == 55210
     assert answer.device == "cpu"
@@ -258,7 +258,7 @@ def test_parts_of_an_evaluation_sum_up_to_the_whole(bench: Bench) -> None:
     assert sum(part.examples for part in parts) == whole.examples
 
 
-def test_more_parts_than_test_samples_are_refused(bench: Bench) -> None:
+def test_more_parts_than_test_examples_are_refused(bench: Bench) -> None:
     with pytest.raises(TaskError, match="too few for 400 members"):
         bench.evaluate(bench.create(), 399, 400)
 
