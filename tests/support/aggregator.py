@@ -49,9 +49,9 @@ class Bench:
         journal: Any = "",
         of: Ballot | None = None,
     ) -> Any:
-        stands = of or known(self.it.ballot)
-        vote = signed(name, self.chain.run, self.round, stands)
-        message = Promise(self.chain.run, self.round, stands, accepted_ballot, accepted, vote)
+        voted_for = of or known(self.it.ballot)
+        vote = signed(name, self.chain.run, self.round, voted_for)
+        message = Promise(self.chain.run, self.round, voted_for, accepted_ballot, accepted, vote)
         self.it.promise(member(name, journal), message)
         return taken(self.ctx)
 
@@ -102,8 +102,8 @@ class Bench:
 
     def accepted(self, name: Any, *, record: Any = None, journal: Any = "", of: Any = None) -> Any:
         digest = record or record_digest(known(self.it.proposal))
-        stands = of or known(self.it.ballot)
-        vote = signed(name, self.chain.run, self.round, stands, digest)
-        message = Accepted(self.chain.run, self.round, stands, digest, vote)
+        voted_for = of or known(self.it.ballot)
+        vote = signed(name, self.chain.run, self.round, voted_for, digest)
+        message = Accepted(self.chain.run, self.round, voted_for, digest, vote)
         self.it.accepted(member(name, journal), message)
         return taken(self.ctx)

@@ -151,7 +151,7 @@ def update(name: str, round_: int, examples: int = 100) -> UpdateEntry:
 
 
 def result_with(digest: str) -> TrainingResult:
-    """The result of a training with the facts of `update`."""
+    """The result of a training with the values of `update`."""
     part = DataCard("digits", 100, tuple(LabelCount(str(label), 10) for label in range(10)))
     return TrainingResult(digest, part, steps=7, loss=0.5, seconds=1.5)
 

@@ -29,7 +29,7 @@ def test_without_a_closing_evaluation_both_numbers_are_the_same() -> None:
     assert [numbering.of(index) for index in (1, 2, 60)] == [1, 2, 60]
 
 
-def test_behind_a_closing_evaluation_training_rounds_go_on_without_a_gap() -> None:
+def test_after_a_closing_evaluation_training_rounds_go_on_without_a_gap() -> None:
     numbering = Numbering()
     for index, trained in ((59, 59), (60, 60), (61, 60), (62, 61), (63, 62)):
         numbering.note(index, trained)

@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_initial_model(bench: Bench, tmp_path: Path
     assert first == again == fresh != other
 
 
-def test_training_gives_a_durable_update_and_its_facts(bench: Bench) -> None:
+def test_training_gives_an_update_and_its_result(bench: Bench) -> None:
     answer = bench.train(bench.create(), "u")
     assert answer.digest == digest_of(bench.folder / "u")
     assert answer.part.examples == sum(count.examples for count in answer.part.labels) == 359

@@ -53,7 +53,9 @@ async def test_an_update_is_fetched_without_a_flush_and_said_to_be_so(tmp_path: 
     assert not bench.store.is_durable(name)
 
 
-async def test_a_passing_blob_that_a_vote_wants_is_made_durable_and_not_pulled_again(tmp_path: Path) -> None:
+async def test_a_blob_not_flushed_that_a_vote_wants_is_made_durable_and_not_pulled_again(
+    tmp_path: Path,
+) -> None:
     bench, name = Bench(tmp_path), blake3(GOOD).hexdigest()
     path = bench.store.new_path()
     path.write_bytes(GOOD)
