@@ -123,8 +123,8 @@ def _common_schema(updates: Sequence[_Update]) -> Schema:
     examples = sum(update.examples for update in updates)
     if examples > integers.MAX_WEIGHT and any(_is_integer(dtype) for dtype, _ in runs(schema)):
         raise BlobError(
-            f"The updates have {examples} examples in all; a model with integers can be averaged over at most "
-            f"{integers.MAX_WEIGHT}."
+            f"The updates have {examples} examples in all; a model with integers can be averaged over at "
+            f"most {integers.MAX_WEIGHT}."
         )
     return schema
 

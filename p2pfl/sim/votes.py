@@ -84,8 +84,8 @@ class VoteChecker:
             if before is not None and candidacy <= before:
                 raise Violation(
                     "ballot",
-                    f"{short(disk)} runs for election with {name(effect.ballot)} in round {effect.round} again "
-                    f"after {name(before[1])}: an old ballot is never resumed",
+                    f"{short(disk)} runs for election with {name(effect.ballot)} in round {effect.round} "
+                    f"again after {name(before[1])}: an old ballot is never resumed",
                 )
             self._candidacies[key] = candidacy
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
 
 from p2pfl import events
 from p2pfl.numbering import Numbering
+from tests.support.any_events import any_event
 from tests.support.records import SPEC
 
 RUN = "1" * 64
@@ -74,6 +76,20 @@ def test_what_is_about_no_round_has_no_number() -> None:
     numbering = Numbering()
     assert numbering.take(events.Notice("info", "hello")) is None
     assert numbering.take(events.ProgressMade(0, "pull", 1, 2, "ben")) is None
+
+
+@given(any_event)
+def test_every_event_of_a_record_has_the_number_of_its_round(event: events.AnyEvent) -> None:
+    number = Numbering().take(event)
+    match event:
+        case events.Committed():
+            assert number == event.trained
+        case events.PeerStatus():
+            assert (number is not None) == (event.run == "")
+        case events.ProgressMade():
+            assert (number is not None) == (event.what == "train")
+        case _:
+            assert (number is not None) == ("round" in event.__struct_fields__)
 
 
 def test_another_run_begins_anew() -> None:
