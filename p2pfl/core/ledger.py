@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from p2pfl.core.content import record_flaw
 from p2pfl.core.context import Context
 from p2pfl.core.effects import (
     DeleteUnneededBlobs,
@@ -238,16 +239,15 @@ class Ledger:
 
     def flaw(self, record: Record) -> str:
         """Say what in *record* does not fit the run's spec and open roster; empty when all does."""
-        policy, entries = self.ctx.policy, {entry.node: entry for entry in self.roster}
-        if flaw := policy.roles(record, self.spec):
-            return flaw
-        for one in record.evaluations:
-            if flaw := policy.metrics(one.evaluation, self.spec):
-                return flaw
-        for update in record.updates:
-            if flaw := policy.counts(update, entries.get(update.node)):
-                return f"an update of {self.ctx.name_of(update.node)} in it does not count: {flaw}"
-        return ""
+        policy = self.ctx.policy
+        return record_flaw(
+            record,
+            self.spec,
+            self.roster,
+            roles=policy.roles,
+            metrics=policy.metrics,
+            counts=policy.counts,
+        )
 
     def commit(self, commit: Commit, *, is_late: bool = False) -> None:
         """Append *commit*, which is believed; *is_late* says that this node learned of it late."""
