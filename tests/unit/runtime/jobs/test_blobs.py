@@ -216,6 +216,33 @@ async def test_a_model_that_was_damaged_on_disk_is_deleted_told_of_and_pulled_ag
     assert f"the model {name[:12]} on this disk is damaged" in notice.text
 
 
+async def test_damaged_bytes_with_a_marker_are_found_and_pulled_again(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    path = bench.store.new_path()
+    path.write_bytes(GOOD)
+    bench.store.adopt(path, name)
+    (tmp_path / name).write_bytes(bytes(len(GOOD)))
+    assert bench.store.is_durable(name)
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
+    assert await bench.host.outcome() == on_disk(name)
+    assert len(bench.puller.pulls) == 1
+    assert bench.store.is_intact(name)
+
+
+async def test_a_marker_without_its_blob_is_no_blob_and_does_not_spare_the_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    flushed: list[int] = []
+    monkeypatch.setattr("p2pfl.store.blobs.flush", flushed.append)
+    (tmp_path / f"{name}.durable").touch()
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
+    assert await bench.host.outcome() == on_disk(name)
+    assert len(bench.puller.pulls) == 1
+    assert len(flushed) == 1
+    assert bench.store.is_intact(name)
+
+
 async def test_a_damaged_model_that_nobody_has_is_not_said_to_be_here(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=NetworkError("nobody has it")), blake3(GOOD).hexdigest()
     (tmp_path / name).write_bytes(GOOD[:-1] + b"\x01")
