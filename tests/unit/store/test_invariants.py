@@ -195,7 +195,7 @@ def test_a_vote_that_cannot_be_is_found(
     chain: Chain, round_: int, changes: dict[str, object], violation: str
 ) -> None:
     found, _ = checked(chain)
-    assert any(violation in one for one in vote_violations(found, vote(chain, round_, **changes)))
+    assert any(violation in one for one in vote_violations(found, vote(chain, round_, **changes)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("round_", [3, 4])
