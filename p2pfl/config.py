@@ -34,6 +34,9 @@ class NetSettings(msgspec.Struct, frozen=True):
     """Delay before the first redial; doubles up to `redial_max_seconds`."""
     redial_max_seconds: float = 5.0
     """Longest wait between two dials: a device that comes back is linked again within seconds."""
+    redial_version_seconds: float = 60.0
+    """Wait before a redial after a refusal for a version: only an upgrade of a device ends such refusals, and
+    a device that was upgraded dials by itself when it starts."""
     max_pending: int = 64
     """Most connections that have not finished HELLO: strangers cannot exhaust file descriptors."""
     max_pending_per_address: int = 16

@@ -16,6 +16,7 @@
      |    +-- BlobError           bytes that are not the blob they were announced as
      +-- NetworkError             nobody's fault: unreachable, timed out, closed
      |    +-- HandshakeRefused    one side refused the other and said why
+     |         +-- VersionRefused      their versions of p2pfl have no protocol in common
      +-- WorkerError              the worker process failed, was killed or hung
 
 A message is a full sentence: what happened, what was expected, what to do.
@@ -89,6 +90,10 @@ class NetworkError(P2pflError):
 
 class HandshakeRefused(NetworkError):  # noqa: N818 - says what happened
     """One side refused the other during TLS or HELLO; the message says which side and why."""
+
+
+class VersionRefused(HandshakeRefused):
+    """The two sides have no version of the protocol in common: one of them must be upgraded."""
 
 
 class WorkerError(P2pflError):

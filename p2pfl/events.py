@@ -42,7 +42,7 @@ class WorkerReady(Event, frozen=True, tag="worker_ready"):
 
     task: str
     device: str
-    samples: int
+    examples: int
     parameters: int
     seconds: float
 
@@ -171,7 +171,7 @@ class PeerDeviceInfo(Event, frozen=True, tag="peer_device_info"):
     """The data partition that it trains on in this run; None until it has trained."""
 
     @property
-    def samples(self) -> int:
+    def examples(self) -> int:
         """Training examples of its data partition; 0 until it has trained."""
         return self.part.examples if self.part is not None else 0
 
@@ -304,7 +304,7 @@ class TrainingFinished(Event, frozen=True, tag="training_finished"):
 
     round: int
     digest: str
-    samples: int
+    examples: int
     steps: int
     """Optimizer steps."""
     loss: float
@@ -344,7 +344,7 @@ class UpdateCounted(Event, frozen=True, tag="update_counted"):
 
     round: int
     name: str
-    samples: int
+    examples: int
 
 
 class UpdateRefused(Event, frozen=True, tag="update_refused"):
@@ -408,7 +408,7 @@ class CountedUpdate(msgspec.Struct, frozen=True):
     """An update that was aggregated in a round."""
 
     name: str
-    samples: int
+    examples: int
     """Its weight in the aggregation."""
     steps: int
     """Optimizer steps of its training."""

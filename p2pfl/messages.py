@@ -112,7 +112,7 @@ class RosterEntry(Struct, frozen=True):
     slot: Annotated[int, Meta(ge=0, lt=2**16)]
     examples: SomeExamples
     """Examples stated by its data card when it joined the roster. None of its updates may count more
-    samples."""
+    examples."""
 
     @property
     def member(self) -> Member:
@@ -290,7 +290,7 @@ class UpdateEntry(Struct, frozen=True):
     node: NodeId
     journal: JournalId
     blobs: UpdateBlobs
-    samples: SomeExamples
+    examples: SomeExamples
     """Number of examples it was trained on, which is its weight in the aggregation."""
     steps: Annotated[int, Meta(ge=1, le=2**53)]
     """Number of optimizer steps of the training."""

@@ -8,6 +8,7 @@ without training, and in a run that continues another one. All numbers shown to 
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import assert_never
 
 from p2pfl import events
 
@@ -54,15 +55,55 @@ class Numbering:
                     self.run, self._from, self._differences = event.run, [], []
                 if event.trained is not None:
                     self.note(event.round, event.trained)
+                return self.of(event.round)
             case events.Committed():
                 if event.run == self.run or not self.run:
                     self.note(event.round, event.trained)
                 return event.trained
-            case events.PeerStatus() if event.run != self.run:
-                return None
-            case events.ProgressMade() if event.what != "train":
+            case events.PeerStatus():
+                return self.of(event.round) if event.run == self.run else None
+            case events.ProgressMade():
+                return self.of(event.round) if event.what == "train" else None
+            case (
+                events.QuorumLost()
+                | events.QuorumBack()
+                | events.Resumed()
+                | events.RosterChanged()
+                | events.EvaluationFinished()
+                | events.TrainingStarted()
+                | events.TrainingFinished()
+                | events.UpdateReused()
+                | events.ElectionStarted()
+                | events.Elected()
+                | events.UpdateCounted()
+                | events.UpdateRefused()
+                | events.Proposed()
+                | events.RecordAccepted()
+                | events.SteppedDown()
+            ):
+                return self.of(event.round)
+            case (
+                events.Notice()
+                | events.Commanded()
+                | events.OptionsIgnored()
+                | events.PeerRefused()
+                | events.Measured()
+                | events.PeerDeviceInfo()
+                | events.Started()
+                | events.WorkerReady()
+                | events.WorkerFailed()
+                | events.DataShown()
+                | events.Waiting()
+                | events.Ended()
+                | events.PeerLinked()
+                | events.PeerLost()
+                | events.PeerLeaving()
+                | events.AddressFailed()
+                | events.RunExtended()
+                | events.CaughtUp()
+                | events.ControlRequested()
+                | events.RunEnded()
+            ):
                 return None
             case _:
-                pass
-        index = getattr(event, "round", None)
-        return None if index is None else self.of(index)
+                assert_never(event)

@@ -40,10 +40,11 @@ Verify = Callable[[str, bytes, bytes, bytes], bool]
 """Takes node id, key, signature and text; returns whether the key is the node's and the signature is the
 key's."""
 
-PROMISE, ACCEPTANCE, CLAIM, CONTROL_REQUEST = "p2pfl promise", "p2pfl acceptance", "p2pfl start", "p2pfl wish"
+PROMISE, ACCEPTANCE, CLAIM = "p2pfl promise", "p2pfl acceptance", "p2pfl start"
+CONTROL_REQUEST = "p2pfl control request"
 """Purpose at the beginning of every signed text: a signature for one purpose is worthless for another."""
 
-Boot = Annotated[int, Meta(ge=1, le=2**53)]
+Incarnation = Annotated[int, Meta(ge=1, le=2**53)]
 Nonce = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 """16 random bytes in hex, new at each start of a process."""
 
@@ -80,7 +81,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """A node's signed claim about its journal, sent when it introduces itself."""
 
     journal: JournalId
-    incarnation: Boot
+    incarnation: Incarnation
     """Number of starts with this journal, including this one."""
     nonce: Nonce
     votes: Count

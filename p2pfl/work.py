@@ -58,7 +58,7 @@ class WeightedUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An update to aggregate, and its weight."""
 
     digest: str
-    samples: int
+    examples: int
     """Number of examples that it was trained on: its weight."""
 
 

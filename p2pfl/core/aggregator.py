@@ -135,7 +135,7 @@ class Aggregator:
 
     # --- running for election -------------------------------------------------------------------------------
 
-    def stand(self, reason: str, *, has_lowest: bool = False) -> None:
+    def run_for_election(self, reason: str, *, has_lowest: bool = False) -> None:
         """Run for election in a ballot above all seen ones, or in the lowest ballot, which needs no promises.
 
         The lowest ballot is for a node that *has_lowest*, if it has not run for election in this round before
@@ -369,7 +369,7 @@ class Aggregator:
         """Ask the worker to aggregate *updates*, in this order."""
         assert self.ballot is not None
         ledger = self.ledger
-        weighted = tuple(WeightedUpdate(update.digest, update.samples) for update in updates)
+        weighted = tuple(WeightedUpdate(update.digest, update.examples) for update in updates)
         self.job = AggregationJob(
             ledger.run, ledger.round + 1, self.ballot, ledger.spec, ledger.model, weighted
         )

@@ -1,10 +1,12 @@
 """Pure checks of the content of records, updates and evaluations; each returns the flaw it finds.
 
-They depend only on the run's spec and roster, so every member judges a proposal alike. `p2pfl.core.ledger`
-checks the order of records and the votes.
+They depend only on record 0 and the roster, so every member judges a proposal alike, and so does
+`p2pfl history --verify`. `p2pfl.core.ledger` checks the order of records and the votes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 from p2pfl.cards import Agreement, counted_classes
 from p2pfl.messages import Evaluation, Genesis, Record, RosterEntry, UpdateEntry
@@ -35,6 +37,33 @@ def count_flaw(update: UpdateEntry, entry: RosterEntry | None) -> str:
     """Return why *update* must not count, given the roster *entry* of its member; empty if it may."""
     if entry is None or update.journal != entry.journal:
         return "it is not from a member of the roster"
-    if update.samples > entry.examples:
-        return f"it claims {update.samples} samples, and its data card stated {entry.examples}"
+    if update.examples > entry.examples:
+        return f"it claims {update.examples} samples, and its data card stated {entry.examples}"
+    return ""
+
+
+def record_flaw(
+    record: Record,
+    genesis: Genesis,
+    roster: Iterable[RosterEntry],
+    *,
+    roles: Callable[[Record | Genesis, RunSpec], str] = roles_flaw,
+    metrics: Callable[[Evaluation, Agreement], str] = metrics_flaw,
+    counts: Callable[[UpdateEntry, RosterEntry | None], str] = count_flaw,
+) -> str:
+    """Return what in *record* does not fit *genesis* and the *roster* that votes on it; empty if all fits.
+
+    The simulator replaces *roles*, *metrics* or *counts*.
+    """
+    if flaw := roles(record, genesis.spec):
+        return flaw
+    for one in record.evaluations:
+        if flaw := metrics(one.evaluation, genesis.agreement):
+            return flaw
+    entries = {entry.node: entry for entry in roster}
+    for update in record.updates:
+        entry = entries.get(update.node)
+        if flaw := counts(update, entry):
+            name = entry.name if entry is not None else update.node[:7]
+            return f"an update of {name} in it does not count: {flaw}"
     return ""

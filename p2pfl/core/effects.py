@@ -9,6 +9,8 @@ only starts; its result arrives as an input (`p2pfl.core.inputs`).
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import msgspec
 
 from p2pfl.cards import Agreement
@@ -176,8 +178,10 @@ def can_wait(save: Save) -> bool:
             return save.commit.record.then == "go"
         case SaveSeen():
             return not save.at_once
-        case _:
+        case SaveGenesis() | SavePromise() | SaveAccepted() | SaveResumed() | SaveRefused() | SaveClosed():
             return False
+        case _:
+            assert_never(save)
 
 
 def needs_own_fsync(save: Save, seconds: float) -> bool:

@@ -114,7 +114,7 @@ class Gathering:
             assert contribution.update is not None
             self.ctx.tell(
                 events.UpdateCounted(
-                    self.ledger.round + 1, self.ctx.name_of(node), contribution.update.samples
+                    self.ledger.round + 1, self.ctx.name_of(node), contribution.update.examples
                 )
             )
 

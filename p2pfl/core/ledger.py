@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from p2pfl.cards import Agreement
+from p2pfl.core.content import record_flaw
 from p2pfl.core.context import Context
 from p2pfl.core.effects import (
     DeleteUnneededBlobs,
@@ -244,16 +245,15 @@ class Ledger:
 
     def flaw(self, record: Record) -> str:
         """Say what in *record* does not fit the run's spec and open roster; empty when all does."""
-        policy, entries = self.ctx.policy, {entry.node: entry for entry in self.roster}
-        if flaw := policy.roles(record, self.spec):
-            return flaw
-        for one in record.evaluations:
-            if flaw := policy.metrics(one.evaluation, self.agreement):
-                return flaw
-        for update in record.updates:
-            if flaw := policy.counts(update, entries.get(update.node)):
-                return f"an update of {self.ctx.name_of(update.node)} in it does not count: {flaw}"
-        return ""
+        policy = self.ctx.policy
+        return record_flaw(
+            record,
+            self.genesis,
+            self.roster,
+            roles=policy.roles,
+            metrics=policy.metrics,
+            counts=policy.counts,
+        )
 
     def commit(self, commit: Commit, *, is_late: bool = False) -> None:
         """Append *commit*, which is believed; *is_late* says that this node learned of it late."""
@@ -287,7 +287,7 @@ class Ledger:
                 tuple(entry.name for entry in record.roster),
                 tuple(
                     CountedUpdate(
-                        ctx.name_of(entry.node), entry.samples, entry.steps, entry.loss, entry.seconds
+                        ctx.name_of(entry.node), entry.examples, entry.steps, entry.loss, entry.seconds
                     )
                     for entry in record.updates
                 ),

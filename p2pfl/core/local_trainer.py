@@ -136,12 +136,12 @@ class LocalTrainer:
     def trained(self, result: TrainingResult) -> None:
         """Store this member's only update of the round, and announce it."""
         round_, me = self.ledger.round + 1, self.ctx.me
-        digest, samples, steps = result.digest, result.part.examples, result.steps
+        digest, examples, steps = result.digest, result.part.examples, result.steps
         self.training, self.progress = False, 1.0
         self.update = UpdateEntry(
-            me.node, me.journal, UpdateBlobs(digest), samples, steps, result.loss, result.seconds
+            me.node, me.journal, UpdateBlobs(digest), examples, steps, result.loss, result.seconds
         )
-        self.ctx.tell(events.TrainingFinished(round_, digest, samples, steps, result.loss, result.seconds))
+        self.ctx.tell(events.TrainingFinished(round_, digest, examples, steps, result.loss, result.seconds))
         self.announce()
         # Saved after the announcement, which need not wait for the disk: no vote depends on the update.
         self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))

@@ -53,7 +53,7 @@ class Turn:
         verdict, reason, wake = decide_candidacy(self._situation(reachable, is_ready=is_ready))
         if verdict:
             has_lowest = self.ctx.policy.lowest(self.order, self.ctx.me.node)
-            self.aggregator.stand(reason, has_lowest=has_lowest)
+            self.aggregator.run_for_election(reason, has_lowest=has_lowest)
         self.wake = earliest(self.wake, wake)
 
     def _has_gathered(self) -> bool:

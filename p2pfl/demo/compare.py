@@ -45,7 +45,7 @@ class Comparison(msgspec.Struct, frozen=True):
         return [
             f"federated model           {self.federated:.4f}   {verdict}",
             f"best model trained alone  {best.accuracy:.4f}   "
-            f"{best.name}: {best.samples} samples, {self.epochs} epochs",
+            f"{best.name}: {best.examples} samples, {self.epochs} epochs",
             f"mean of {len(self.local_only)} trained alone   {mean:.4f}",
         ]
 

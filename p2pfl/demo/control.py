@@ -61,7 +61,7 @@ class LocalOnlyModel(Event, frozen=True, tag="local_only_model"):
 
     name: str
     """The node's."""
-    samples: int
+    examples: int
     accuracy: float
 
 

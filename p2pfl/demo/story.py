@@ -121,7 +121,7 @@ class NodeView(EventFold):
         """Share of the local training that is done; None while it does not train."""
         self.shape = ""
         """How its data are distributed over the labels."""
-        self.samples = 0
+        self.examples = 0
         self.is_aggregator = False
         self.counted = 0
         """Updates it has counted as aggregator of the round."""
@@ -161,8 +161,8 @@ class NodeView(EventFold):
             case events.WorkerFailed():
                 self._print_own(item)
             case events.DataShown():
-                self.shape, self.samples = shape_of(event.labels), sum(event.labels)
-                text = f"{self._name} holds {self.samples} samples, by label |{self.shape}|"
+                self.shape, self.examples = shape_of(event.labels), sum(event.labels)
+                text = f"{self._name} holds {self.examples} samples, by label |{self.shape}|"
                 self._story.print_once((self._name, event), ("·", text))
             case events.Waiting():
                 pass

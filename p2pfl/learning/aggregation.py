@@ -60,7 +60,7 @@ def aggregate(job: AggregationJob, folder: Path, path: Path) -> AggregationResul
     There is no file at *path* unless the result is an `AggregatedModel`.
 
     Raises:
-        BlobError: the parent cannot be read, or there are too many samples for the mean of integers.
+        BlobError: the parent cannot be read, or there are too many examples for the mean of integers.
         WorkerError: the new file cannot be written.
     """
     with ExitStack() as opened:
@@ -83,7 +83,7 @@ class _Update:
 
     def __init__(self, update: WeightedUpdate, folder: Path) -> None:
         self.digest = update.digest
-        self.samples = update.samples
+        self.examples = update.examples
         try:
             self._file = ModelFile(folder / update.digest)
         except BlobError as error:
@@ -113,18 +113,18 @@ def _common_schema(updates: Sequence[_Update]) -> Schema:
 
     Raises:
         _UnreadableError: the schema of one differs from that of the first.
-        BlobError: there are too many samples for the mean of integers.
+        BlobError: there are too many examples for the mean of integers.
     """
     schema = updates[0].schema
     for update in updates:
         difference = first_difference(schema, update.schema)
         if difference is not None:
             raise _UnreadableError(update.digest, f"it does not fit the other updates: {difference}")
-    samples = sum(update.samples for update in updates)
-    if samples > integers.MAX_WEIGHT and any(_is_integer(dtype) for dtype, _ in runs(schema)):
+    examples = sum(update.examples for update in updates)
+    if examples > integers.MAX_WEIGHT and any(_is_integer(dtype) for dtype, _ in runs(schema)):
         raise BlobError(
-            f"The updates have {samples} samples in all; a model with integers can be averaged over at most "
-            f"{integers.MAX_WEIGHT}."
+            f"The updates have {examples} examples in all; a model with integers can be averaged over at "
+            f"most {integers.MAX_WEIGHT}."
         )
     return schema
 
@@ -180,7 +180,7 @@ class _Rows:
         self._wide = torch.empty(size, dtype=torch.float64)
         self._all = torch.empty(0)
         """[updates, size] after the first call of `matrix`; before that, empty."""
-        self.weights = torch.tensor([update.samples for update in updates], dtype=torch.float64)
+        self.weights = torch.tensor([update.examples for update in updates], dtype=torch.float64)
         self._count = 0
         self._read = 0
         """Number of updates whose piece has been read."""
@@ -260,7 +260,7 @@ class _Floats:
 
 
 class _Booleans:
-    """Combines pieces of booleans: True if at least half of the samples have it."""
+    """Combines pieces of booleans: True if at least half of the examples have it."""
 
     def __init__(self, updates: Sequence[_Update], dtype: torch.dtype, size: int) -> None:
         self._rows = _Rows(updates, dtype, size)
@@ -272,13 +272,13 @@ class _Booleans:
 
 
 class _Integers:
-    """Combines pieces of integers: their exact mean, weighted by samples and rounded."""
+    """Combines pieces of integers: their exact mean, weighted by examples and rounded."""
 
     def __init__(self, updates: Sequence[_Update], dtype: torch.dtype, size: int) -> None:
         self._updates = updates
         self._buffer = _Buffer(dtype, size)
         self._total = torch.empty((integers.limbs_of(dtype), size), dtype=torch.int64)
-        self._samples = sum(update.samples for update in updates)
+        self._examples = sum(update.examples for update in updates)
 
     def next(self, count: int, _offset: int) -> Tensor:
         """Return the next *count* elements of the new model."""
@@ -286,8 +286,8 @@ class _Integers:
         piece, raw = self._buffer.cut(count)
         for update in self._updates:
             update.fill(raw)
-            integers.add_limbs(total, piece, update.samples)
-        return integers.divide(total, self._samples, piece)
+            integers.add_limbs(total, piece, update.examples)
+        return integers.divide(total, self._examples, piece)
 
 
 class _Parent:

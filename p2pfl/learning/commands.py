@@ -107,7 +107,7 @@ class DescribeDone(_Struct, frozen=True, tag="described"):
     """None without an agreement."""
     card: DataCard
     """Describes the whole training split, before it is partitioned."""
-    test_samples: int
+    test_examples: int
     parameters: int
     """Number of trainable parameters of the model; 0 without an agreement."""
     device: str

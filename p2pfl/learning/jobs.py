@@ -99,7 +99,7 @@ class Jobs:
             command.id,
             schema=schema,
             card=local.card,
-            test_samples=local.test_examples,
+            test_examples=local.test_examples,
             parameters=parameters,
             device=training.describe_device(self._on()),
         )

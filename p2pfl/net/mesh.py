@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from p2pfl.config import NetSettings
-from p2pfl.errors import HandshakeRefused, NetworkError
+from p2pfl.errors import HandshakeRefused, NetworkError, VersionRefused
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
@@ -139,7 +139,7 @@ class Mesh:
         if observers is not None:
             handlers[OBSERVE_ALPN] = observers
         self._acceptor = ConnectionAcceptor(
-            credentials, settings, handlers, self._refusal_notices.report, self._is_known
+            credentials, settings, handlers, self._report_refusal, self._is_known
         )
 
     async def start(self) -> None:
@@ -235,7 +235,11 @@ class Mesh:
     # --- connections become links ---------------------------------------------------------------------------
 
     async def _attempt(self, address: Address, expected: str | None) -> str | None:
-        """Dial *address* for the `Dialler`; return the node that is linked afterwards, if any."""
+        """Dial *address* for the `Dialler`; return the node that is linked afterwards, if any.
+
+        Raises:
+            VersionRefused: the versions of the two sides do not fit.
+        """
         text = self._listed.get(address)
         try:
             connection = await sockets.connect(address, self._settings.dial_seconds)
@@ -255,10 +259,12 @@ class Mesh:
         except HandshakeRefused as error:
             if isinstance(error, WrongNodeError) and expected is not None:
                 self._book.remove(expected, address)
-            self._refusal_notices.report(str(address), str(error))
+            self._report_refusal(str(address), error)
             if text is not None:
                 self._unreachable.failed(text, str(error), is_refused=True)
             self._check_cloned(error)
+            if isinstance(error, VersionRefused):
+                raise
             return None
         if isinstance(outcome, EstablishedConnection):
             self._establish(outcome, address, dialled=True)
@@ -364,7 +370,7 @@ class Mesh:
             self._admission.release(node, link.order)
             if self._neighbours.is_current(link):
                 self._neighbours.remove(node)
-                self._dialler.link_lost(node)
+                self._dialler.link_lost(node, is_version_refused=link.is_version_refused)
                 self._unlinked(link, reason)
         await link.end()
 
@@ -413,6 +419,9 @@ class Mesh:
     def _is_known(self, host: str) -> bool:
         """Whether a node was linked, or is listed, at *host*."""
         return host in self._hosts.values() or any(address.host == host for address in self._listed)
+
+    def _report_refusal(self, address: str, error: NetworkError) -> None:
+        self._refusal_notices.report(address, str(error), once=isinstance(error, VersionRefused))
 
     def _on_refusal(self, address: str, reason: str) -> None:
         if not self._is_closing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import assert_never
 
 import msgspec
 
@@ -110,12 +111,13 @@ def connection_line(connection: Connection) -> str | None:
             name = one_line(greeting.name, 64)
             federation, who = one_line(greeting.federation, 64), one_line(greeting.who, 80)
             return f"-- connected to {name} of {federation} as {who}"
-        case Retrying() if connection.number == 1:
-            return f"-- no connection, trying again: {one_line(connection.reason, 400)}"
+        case Retrying():
+            reason = one_line(connection.reason, 400)
+            return f"-- no connection, trying again: {reason}" if connection.number == 1 else None
         case NodeEnded():
             return f"-- {one_line(connection.reason, 400)}"
         case _:
-            return None
+            assert_never(connection)
 
 
 def _row_line(row: RoundRow) -> str | None:

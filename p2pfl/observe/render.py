@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from p2pfl import events
 from p2pfl.events import Published
@@ -46,7 +46,7 @@ def line_of(event: events.AnyEvent, training_round: int | None = None) -> tuple[
     number of the record.
     """
     number = training_round if training_round is not None else getattr(event, "round", 0)
-    rendered = _of_device(event) or _of_run(event, number) or _of_round(event, number)
+    rendered = _rendered(event, number)
     return (rendered[0], one_line(rendered[1], MAX_LINE)) if rendered is not None else None
 
 
@@ -61,7 +61,41 @@ def row_of(item: Published) -> LogRow | None:
     return LogRow(item.seq, item.time, _LEVELS.get(mark, "info"), mark, peer, str(kind), text)
 
 
-def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
+def _rendered(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
+    """Return mark and text for *event*, whose round is shown as *number*; None if it has no line."""
+    if isinstance(event, events.LiveEvent):
+        return None
+    if isinstance(event, events.LogEvent):
+        return _of_log(event)
+    if isinstance(event, events.NodeEvent):
+        return _of_node(event)
+    if isinstance(event, events.PeerEvent):
+        return _of_peer(event)
+    if isinstance(event, events.RunEvent):
+        return _of_run(event, number)
+    if isinstance(event, events.TrainingEvent):
+        return _of_training(event, number)
+    if isinstance(event, events.AggregationEvent):
+        return _of_aggregation(event, number)
+    assert_never(event)
+
+
+def _of_log(event: events.LogEvent) -> tuple[str, str] | None:
+    match event:
+        case events.Notice():
+            return {"info": "·", "warning": "!", "error": "✗"}[event.level], event.text
+        case events.Commanded():
+            outcome = f"refused: {event.refused}" if event.refused else "done"
+            return ("!" if event.refused else "·"), f"{event.who} commands {event.what}: {outcome}"
+        case events.OptionsIgnored():
+            return "!", f"options ignored, the run has the founder's: {', '.join(event.differences)}"
+        case events.PeerRefused():
+            return "!", f"connection with {event.address} refused: {event.reason}"
+        case _:
+            assert_never(event)
+
+
+def _of_node(event: events.NodeEvent) -> tuple[str, str] | None:
     match event:
         case events.Started():
             return "·", (
@@ -71,37 +105,36 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
         case events.WorkerReady():
             return "·", (
                 f"worker ready after {event.seconds:.1f} s: task {event.task} on {event.device}, "
-                f"{event.samples} training samples in all, {event.parameters:,} parameters"
+                f"{event.examples} training samples in all, {event.parameters:,} parameters"
             )
         case events.WorkerFailed():
             return "!", f"worker restarts: {event.reason}"
-        case events.Commanded():
-            outcome = f"refused: {event.refused}" if event.refused else "done"
-            return ("!" if event.refused else "·"), f"{event.who} commands {event.what}: {outcome}"
-        case events.PeerLinked():
-            return "+", f"{event.name} ({event.node[:7]}) linked, at {event.address}"
-        case events.PeerLost():
-            return "-", f"{event.name} ({event.node[:7]}) lost: {event.reason}"
-        case events.PeerRefused():
-            return "!", f"connection with {event.address} refused: {event.reason}"
-        case events.AddressFailed():
-            return _of_address(event)
-        case events.PeerLeaving():
-            return "-", f"{event.name} is leaving with the next commit"
-        case events.Waiting():
-            return "·", f"waiting: {event.reason}"
-        case events.Notice():
-            return {"info": "·", "warning": "!", "error": "✗"}[event.level], event.text
-        case events.OptionsIgnored():
-            return "!", f"options ignored, the run has the founder's: {', '.join(event.differences)}"
         case events.DataShown():
             counts = " ".join(f"{label}:{count}" for label, count in enumerate(event.labels))
             return "·", (
                 f"data part {event.partition + 1} of {event.partitions}: {sum(event.labels)} samples, "
                 f"by label {counts}"
             )
+        case events.Waiting():
+            return "·", f"waiting: {event.reason}"
+        case events.Ended():
+            return ("·" if event.code == 0 else "✗"), f"ended: {event.reason}"
         case _:
-            return None
+            assert_never(event)
+
+
+def _of_peer(event: events.PeerEvent) -> tuple[str, str] | None:
+    match event:
+        case events.PeerLinked():
+            return "+", f"{event.name} ({event.node[:7]}) linked, at {event.address}"
+        case events.PeerLost():
+            return "-", f"{event.name} ({event.node[:7]}) lost: {event.reason}"
+        case events.PeerLeaving():
+            return "-", f"{event.name} is leaving with the next commit"
+        case events.AddressFailed():
+            return _of_address(event)
+        case _:
+            assert_never(event)
 
 
 def _of_address(event: events.AddressFailed) -> tuple[str, str] | None:
@@ -110,7 +143,7 @@ def _of_address(event: events.AddressFailed) -> tuple[str, str] | None:
     return None if event.is_refused else ("!", f"{event.address} is not reached: {event.reason}")
 
 
-def _of_run(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
+def _of_run(event: events.RunEvent, number: int) -> tuple[str, str] | None:
     match event:
         case events.RunJoined():
             return "·", _joined(event, number)
@@ -118,10 +151,21 @@ def _of_run(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
             return "·", f"the run goes on to {event.rounds} rounds{_by(event.by)}"
         case events.CaughtUp():
             return "·", f"caught up with {_missed(event)}, from {event.source}"
+        case events.QuorumLost():
+            return "!", (
+                f"{_round(event, number)} pauses: {event.reachable} of {event.members} members reachable, "
+                f"{event.needed} needed"
+            )
+        case events.QuorumBack():
+            return "·", (
+                f"{_round(event, number)} goes on: {event.reachable} of {event.members} members reachable"
+            )
         case events.ControlRequested():
             return "·", _control_request(event)
         case events.Resumed():
             return "·", f"the run goes on after round {number}{_by(event.by)}"
+        case events.Committed():
+            return None if event.is_late else ("✓", _committed(event))
         case events.RosterChanged():
             changes = [f"joined: {', '.join(event.joined)}"] if event.joined else []
             changes += [f"left: {', '.join(event.left)}"] if event.left else []
@@ -129,12 +173,12 @@ def _of_run(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
                 f"{event.members} members after round {number} ({'; '.join(changes)}); with all of them "
                 f"here the loss of {event.tolerates or 'none'} is tolerated"
             )
+        case events.EvaluationFinished():
+            return _evaluated(event, number)
         case events.RunEnded():
             return _ended(event)
-        case events.Ended():
-            return ("·" if event.code == 0 else "✗"), f"ended: {event.reason}"
         case _:
-            return None
+            assert_never(event)
 
 
 def _joined(event: events.RunJoined, number: int) -> str:
@@ -175,24 +219,23 @@ def _ended(event: events.RunEnded) -> tuple[str, str]:
     return "✓", f"run complete after {rounds}{accuracy}; {model}"
 
 
-def _of_round(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
+def _of_training(event: events.TrainingEvent, number: int) -> tuple[str, str] | None:
     match event:
-        case events.QuorumLost():
-            return "!", (
-                f"{_round(event, number)} pauses: {event.reachable} of {event.members} members reachable, "
-                f"{event.needed} needed"
-            )
-        case events.QuorumBack():
-            return "·", (
-                f"{_round(event, number)} goes on: {event.reachable} of {event.members} members reachable"
-            )
         case events.TrainingFinished():
             return "·", (
-                f"round {number}: trained on {event.samples} samples in {event.seconds:.1f} s, "
+                f"round {number}: trained on {event.examples} samples in {event.seconds:.1f} s, "
                 f"loss {event.loss:.4f}"
             )
         case events.UpdateReused():
             return "·", f"round {number}: the update trained before the restart is offered again"
+        case events.TrainingStarted():
+            return None
+        case _:
+            assert_never(event)
+
+
+def _of_aggregation(event: events.AggregationEvent, number: int) -> tuple[str, str] | None:
+    match event:
         case events.Elected():
             attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
             return "★", f"{_round(event, number)}: {event.aggregator} is the aggregator{attempt}"
@@ -204,12 +247,10 @@ def _of_round(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
                 f"{_round(event, number)}: {event.aggregator} gives attempt {event.attempt} up: "
                 f"{event.reason}",
             )
-        case events.Committed() if not event.is_late:
-            return "✓", _committed(event)
-        case events.EvaluationFinished():
-            return _evaluated(event, number)
-        case _:
+        case events.ElectionStarted() | events.UpdateCounted() | events.Proposed() | events.RecordAccepted():
             return None
+        case _:
+            assert_never(event)
 
 
 def _evaluated(event: events.EvaluationFinished, number: int) -> tuple[str, str] | None:

@@ -58,7 +58,7 @@ class PeerNow(msgspec.Struct, frozen=True):
     """Seconds from the last ping to its answer."""
     accuracy: float | None
     """Accuracy of the last evaluated model on its held-out data."""
-    samples: int | None
+    examples: int | None
     """Training samples of its last counted update."""
 
 
@@ -108,7 +108,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The round of that model."""
     evaluated_by: int
     """Members that evaluated it."""
-    evaluated_samples: int
+    evaluated_examples: int
     """Their held-out samples."""
     is_provisional: bool
     """Whether the evaluation is reported but not committed, so that it may still change."""
@@ -196,7 +196,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         loss=evaluated.loss if evaluated is not None else None,
         evaluated_round=evaluated.round if evaluated is not None else None,
         evaluated_by=len(evaluated.scores) if evaluated is not None else 0,
-        evaluated_samples=evaluated.examples if evaluated is not None else 0,
+        evaluated_examples=evaluated.examples if evaluated is not None else 0,
         is_provisional=evaluated is not None and evaluated.is_provisional,
         aggregator=state.open.aggregator if state.open is not None else "",
         members=state.members,
@@ -229,7 +229,7 @@ def _peer(state: State, peer: Peer) -> PeerNow:
         since=peer.since,
         rtt=peer.rtt,
         accuracy=_rounded(score.mean("accuracy")) if score is not None else None,
-        samples=peer.update.samples if peer.update is not None else None,
+        examples=peer.update.examples if peer.update is not None else None,
     )
 
 
@@ -279,7 +279,7 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
         if snapshot.is_provisional:
             lines.append(
                 f"            reported by {snapshot.evaluated_by} of {len(snapshot.members)} members on "
-                f"{snapshot.evaluated_samples:,} samples, not committed"
+                f"{snapshot.evaluated_examples:,} samples, not committed"
             )
     members = f"{snapshot.reachable} of {len(snapshot.members)} members reachable, {snapshot.needed} needed"
     without = [
@@ -318,7 +318,7 @@ def _peer_line(peer: PeerNow) -> str:
     doing = peer.doing + (f" {peer.progress:.0%}" if peer.progress is not None else "")
     role = "this one" if peer.is_me else "member" if peer.is_member else "-"
     accuracy = f"{peer.accuracy:.4f}" if peer.accuracy is not None else "-"
-    samples = f"{peer.samples:,}" if peer.samples is not None else "-"
+    samples = f"{peer.examples:,}" if peer.examples is not None else "-"
     rtt = f"{1000 * peer.rtt:.1f} ms" if peer.rtt is not None else "-"
     mark = MARKS.get(peer.doing, " ")
     return (

@@ -7,9 +7,7 @@ import io
 import json
 from collections.abc import Iterable
 
-from msgspec import to_builtins
-
-from p2pfl.events import MemberScore, RoundRow
+from p2pfl.events import CountedUpdate, MemberScore, RoundRow
 from p2pfl.text import one_line
 
 COLUMNS = (
@@ -38,6 +36,7 @@ def jsonl_text(rows: Iterable[RoundRow]) -> str:
 def json_line(row: RoundRow) -> str:
     """Return *row* as one line of ASCII, so that a name cannot control a terminal.
 
+    The field names are kept for the scripts that read them: `samples` is the number of examples.
     `round` counts training rounds, `index` is the number of the record in the chain. `metrics` has the mean
     of every metric; `accuracy` and `loss` are null if the task does not measure them. If `committed` is false
     the metrics may still change. `seconds`, to the millisecond, is null if the node learned of the round only
@@ -53,7 +52,7 @@ def json_line(row: RoundRow) -> str:
         "parent": row.parent,
         "record": row.record,
         "members": row.members,
-        "updates": [{**to_builtins(update), "seconds": round(update.seconds, 3)} for update in row.updates],
+        "updates": [_update(update) for update in row.updates],
         "left_out": [{"name": name, "reason": reason} for name, reason in row.left_out],
         "accuracy": row.accuracy,
         "loss": row.loss,
@@ -66,6 +65,16 @@ def json_line(row: RoundRow) -> str:
         "note": row.note,
     }
     return json.dumps(fields, allow_nan=False)
+
+
+def _update(update: CountedUpdate) -> dict[str, object]:
+    return {
+        "name": update.name,
+        "samples": update.examples,
+        "steps": update.steps,
+        "loss": update.loss,
+        "seconds": round(update.seconds, 3),
+    }
 
 
 def _score(score: MemberScore) -> dict[str, object]:

@@ -58,7 +58,7 @@ def aggregate_of(parent: str, updates: Iterable[WeightedUpdate | UpdateEntry]) -
 
     As with real bytes, the same updates give the same model, whoever aggregates them in whatever ballot.
     """
-    entries = (part for update in updates for part in (update.digest, update.samples))
+    entries = (part for update in updates for part in (update.digest, update.examples))
     return digest_of("aggregate", parent, *entries)
 
 

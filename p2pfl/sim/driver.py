@@ -259,7 +259,7 @@ def _takes_lowest(device: Device, effect: AnyEffect) -> bool:
 
 
 def garbled(record: Record, way: int) -> Record:
-    """Return *record* with a blob too many, with other metrics or with too many samples; *way* is 0, 1 or 2.
+    """Return *record* with a blob too many, with other metrics or with too many examples; *way* is 0, 1 or 2.
 
     Where it has no evaluation or no update, it is returned as it is.
     """
@@ -272,5 +272,5 @@ def garbled(record: Record, way: int) -> Record:
             for one in record.evaluations
         )
         return msgspec.structs.replace(record, evaluations=evaluations)
-    updates = tuple(msgspec.structs.replace(one, samples=MAX_EXAMPLES) for one in record.updates)
+    updates = tuple(msgspec.structs.replace(one, examples=MAX_EXAMPLES) for one in record.updates)
     return msgspec.structs.replace(record, updates=updates)

@@ -76,7 +76,7 @@ class Faults(msgspec.Struct, frozen=True):
     garbled: float = 0.0
     """Probability that the record in an ACCEPT is another one on its way, as a faulty program would make it:
     with a blob its run does not have, with an evaluation of other metrics, or with an update that counts more
-    samples than its member has."""
+    examples than its member has."""
 
     block_every: float = 0.0
     """Transfers are blocked between two devices, or from all to one, or from one to all."""

@@ -263,7 +263,7 @@ RULES = {
         policy=lambda _: Policy(metrics=lambda _evaluation, _agreement: ""),
     ),
     "counts": Rule(
-        "no update counts more samples than its member's data card stated",
+        "no update counts more examples than its member's data card stated",
         "content",
         10,
         GARBLERS,

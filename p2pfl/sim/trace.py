@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import assert_never
 
 from p2pfl.core.effects import AnyEffect, Send, Tell
 from p2pfl.messages import (
     Accept,
     Accepted,
     Ack,
+    Card,
     Collect,
     Commit,
+    ControlRequest,
+    Decline,
+    DeviceInfo,
+    Offer,
     Prepare,
     Promise,
     Record,
+    Records,
+    RecordsRequest,
     Refuse,
+    Report,
+    Status,
     StepDown,
     Submit,
+    Undelivered,
 )
 
 SHORT = 7
@@ -52,8 +63,21 @@ def line_of(effect: AnyEffect, name_of: Callable[[str], str]) -> str | None:
             )
         case Commit() as message:
             what = f"round {message.record.round}: {_value(message.record)}"
-        case _:
+        case (
+            Status()
+            | Offer()
+            | Undelivered()
+            | Report()
+            | RecordsRequest()
+            | Records()
+            | Decline()
+            | ControlRequest()
+            | Card()
+            | DeviceInfo()
+        ):
             return None
+        case _:
+            assert_never(effect.message)
     return f"-> {name_of(effect.to)} {type(effect.message).__name__.upper()} {what}"
 
 

@@ -48,7 +48,7 @@ class VoteChecker:
         self._rosters: dict[str, tuple[RosterEntry, ...]] = {}
         """The roster that votes after each record, by the record's digest."""
         self._promised: dict[tuple[Member, str], tuple[int, Ballot]] = {}
-        self._stood: dict[tuple[str, str], tuple[int, Ballot]] = {}
+        self._candidacies: dict[tuple[str, str], tuple[int, Ballot]] = {}
         self._accepted: dict[tuple[Member, str], tuple[int, Ballot, str]] = {}
         self._values: dict[tuple[str, int, Ballot], str] = {}
         self._acceptors: dict[tuple[str, int, Ballot], set[Member]] = {}
@@ -79,15 +79,15 @@ class VoteChecker:
         """Check a promise that is now on *disk*."""
         self._vote(disk, effect.run, effect.round, effect.ballot)
         if effect.ballot.node == disk.member.node:
-            key, stand = (effect.ballot.node, effect.run), (effect.round, effect.ballot)
-            before = self._stood.get(key)
-            if before is not None and stand <= before:
+            key, candidacy = (effect.ballot.node, effect.run), (effect.round, effect.ballot)
+            before = self._candidacies.get(key)
+            if before is not None and candidacy <= before:
                 raise Violation(
                     "ballot",
-                    f"{short(disk)} stands with {name(effect.ballot)} in round {effect.round} again "
-                    f"after {name(before[1])}: an old ballot is never resumed",
+                    f"{short(disk)} runs for election with {name(effect.ballot)} in round {effect.round} "
+                    f"again after {name(before[1])}: an old ballot is never resumed",
                 )
-            self._stood[key] = stand
+            self._candidacies[key] = candidacy
 
     def accepted(self, disk: Disk, effect: SaveAccepted) -> None:
         """Check an acceptance that is now on *disk*; a quorum of them decides the round."""

@@ -66,7 +66,7 @@ class WorkChecker:
         if any(one.evaluation.names != EVALUATION.names for one in record.evaluations):
             raise Violation("content", f"other metrics are evaluated in round {record.round}")
         for update in record.updates:
-            if update.samples > stated.get(update.node, update.samples):
+            if update.examples > stated.get(update.node, update.examples):
                 raise Violation("content", f"an update in round {record.round} counts more than was stated")
             card = self.cards.get(update.digest)
             if card is not None and card.classes != self._agreements[record.run].classes:

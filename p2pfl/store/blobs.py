@@ -9,7 +9,8 @@ how long it stays.
   were flushed, and before the folder is. A blob without a marker is **unflushed**: the updates of the open
   round. Most are deleted with the next commit, before the system has written them out, and what a power cut
   takes of them can be trained or pulled again; flushing them took more time than all else in a round. An
-  unflushed blob that is found at a start is hashed again before it is believed (`recover`).
+  unflushed blob that is found at a start is hashed again before it is believed (`recover`). A marker alone
+  proves nothing about the bytes after a power cut: names and bytes reach the disk in any order.
 * A **pinned** blob is not deleted, whatever the protocol needs (`pin`, `unpin`, `collect`).
 * `tmp/`, on the same file system, holds files that are no blob yet, or none any more: `new-...` is written by
   the worker, `DIGEST.part` is a pull under way or broken off, kept so that the next pull goes on where it
@@ -140,7 +141,10 @@ class BlobStore(BlobReader):
                 path.unlink(missing_ok=True)
 
     def recover(self, wanted: Collection[str]) -> None:
-        """Delete unflushed blobs of an earlier process, except intact ones in *wanted*; call it once, first.
+        """Delete unflushed blobs of an earlier process, except those in *wanted*; call it once, first.
+
+        Blobs in *wanted* are read: damaged ones are deleted, also those with a marker, which a power cut may
+        have left from an earlier file of that name. All other blobs are verified before they are used.
 
         Raises:
             DataDirectoryError: the disk refused.
@@ -150,9 +154,10 @@ class BlobStore(BlobReader):
                 if not marker.with_suffix("").is_file():
                     marker.unlink(missing_ok=True)
             for path in self._files():
-                if self.is_durable(path.name):
-                    continue
-                if path.name not in wanted or digest_of(path) != path.name:
+                is_wanted = path.name in wanted
+                keeps = digest_of(path) == path.name if is_wanted else self.is_durable(path.name)
+                if not keeps:
+                    self._marker(path.name).unlink(missing_ok=True)  # a marker never stays alone
                     path.unlink(missing_ok=True)
 
     # --- pins -----------------------------------------------------------------------------------------------
@@ -205,10 +210,11 @@ class BlobStore(BlobReader):
         with self._lock:
             marker = self._marker(digest)
             if not flushed:
-                if self.is_durable(digest):  # the average of one update has its bytes
+                if self.is_intact(digest):  # the average of one update has its bytes
                     path.unlink()
                     return
-                marker.unlink(missing_ok=True)  # a person deleted only the blob
+                # A person deleted only the blob, or a power cut left the marker of an earlier file.
+                marker.unlink(missing_ok=True)
             path.replace(self._name(digest))
             if flushed:
                 marker.touch()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from p2pfl.core.content import record_flaw, roles_flaw
 from p2pfl.core.saved import Vote
 from p2pfl.messages import (
     Ballot,
@@ -47,6 +48,13 @@ class CommittedChain:
             return self.run
         return self.digests[round_ - 1] if round_ <= self.round else None
 
+    def voters(self, round_: int) -> tuple[RosterEntry, ...]:
+        """Return the roster that votes in *round_*; empty unless it is the open round or the last one."""
+        if round_ == 1:
+            return self.genesis.roster
+        before = {self.round + 1: self.last, self.round: self.before_last}.get(round_)
+        return before.record.roster if before is not None else ()
+
 
 def check_chain(
     chain: CommittedChain, commits: Iterable[tuple[int, str, Commit]], check: Verify
@@ -57,6 +65,8 @@ def check_chain(
     """
     if record_digest(chain.genesis) != chain.run:
         yield "record 0 does not give the run's id"
+    if flaw := roles_flaw(chain.genesis, chain.genesis.spec):
+        yield f"record 0 does not fit the run: {flaw}"
     yield from _roster_violations(0, chain.genesis.roster)
     roster, trained, rounds = chain.genesis.roster, chain.genesis.trained, chain.genesis.spec.rounds
     for round_, kept, commit in commits:
@@ -68,7 +78,9 @@ def check_chain(
             yield f"the record of round {round_} has digest {digest[:12]}, but was kept as {kept[:12]}"
         if record.run != chain.run or record.previous != chain.digest(chain.round):
             yield f"the record of round {round_} does not follow the one before it"
-        yield from _record_violations(record, roster, trained, rounds)
+        yield from _record_violations(record, trained, rounds)
+        if flaw := record_flaw(record, chain.genesis, roster):
+            yield f"the record of round {round_} does not fit the run: {flaw}"
         yield from _proof_violations(commit, roster, check)
         chain.digests.append(digest)
         chain.ballots.append(commit.ballot)
@@ -76,18 +88,14 @@ def check_chain(
         roster, trained, rounds = record.roster, record.trained, record.rounds
 
 
-def _record_violations(
-    record: Record, roster: tuple[RosterEntry, ...], trained: int, rounds: int
-) -> Iterator[str]:
-    """Yield the violations in *record* itself; *roster* voted on it."""
+def _record_violations(record: Record, trained: int, rounds: int) -> Iterator[str]:
+    """Yield the violations in *record* itself; *trained* and *rounds* are those of the record before it."""
     round_ = record.round
     if record.trained != trained + (record.kind == "train") or record.rounds < rounds:
         yield f"the record of round {round_} miscounts the rounds of training"
     counted = [Member(update.node, update.journal) for update in record.updates]
     if len(set(counted)) != len(counted):
         yield f"an update is counted twice in round {round_}"
-    if not set(counted) <= {entry.member for entry in roster}:
-        yield f"round {round_} counts an update of a node that was no member"
     yield from _roster_violations(round_, record.roster)
 
 
@@ -123,6 +131,8 @@ def vote_violations(chain: CommittedChain, vote: Vote) -> Iterator[str]:
         yield f"what it accepted in round {vote.round} is no record of that round"
     elif (parent := chain.digest(vote.round - 1)) is not None and record.previous != parent:
         yield f"what it accepted in round {vote.round} does not follow the record committed before it"
+    elif (roster := chain.voters(vote.round)) and (flaw := record_flaw(record, chain.genesis, roster)):
+        yield f"what it accepted in round {vote.round} does not fit the run: {flaw}"
     yield from contradiction(chain, vote)
 
 

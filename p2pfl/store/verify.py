@@ -73,9 +73,9 @@ def verify(directories: Sequence[Path]) -> Findings:
     """Check the data directories at *directories*, each by itself and all against each other.
 
     Each by itself: the records of every run are an unbroken chain, each with the signatures of a quorum of
-    its roster; the votes fit them; the models that the node must hold are here with the right bytes. Against
-    each other: one record a round, one value a ballot, no journal twice, and no journal older than others
-    have seen it.
+    its roster, and fit the run's spec; the votes fit them; the models that the node must hold are here with
+    the right bytes. Against each other: one record a round, one value a ballot, no journal twice, and no
+    journal older than others have seen it.
 
     Raises:
         UserError: a directory is given twice.

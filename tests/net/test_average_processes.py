@@ -40,15 +40,15 @@ async def test_a_round_of_two_nodes_gives_the_average_of_their_updates(tmp_path:
             job = TrainingJob(run.run, 1, run.spec, genesis.agreement, genesis.model, slots[entry.node])
             trained = await worker.train(job, tmp_path, path)
             assert trained is not None
-            assert (trained.digest, trained.part.examples) == (entry.digest, entry.samples), (
+            assert (trained.digest, trained.part.examples) == (entry.digest, entry.examples), (
                 "the very same update"
             )
-            updates.append((load_file(path), entry.samples))
+            updates.append((load_file(path), entry.examples))
     finally:
         await worker.close()
     assert len(updates) == 2
-    total = sum(samples for _, samples in updates)
+    total = sum(examples for _, examples in updates)
     for name, tensor in committed.items():
-        by_hand = sum(update[name].double() * samples for update, samples in updates) / total
+        by_hand = sum(update[name].double() * examples for update, examples in updates) / total
         assert isinstance(by_hand, torch.Tensor)
         torch.testing.assert_close(tensor.double(), by_hand, rtol=0, atol=1e-6)

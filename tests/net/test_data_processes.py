@@ -35,7 +35,7 @@ async def test_two_nodes_train_on_pictures_from_a_folder_and_evaluate_the_whole_
     assert [await process.exit_code() for process in two] == [0, 0]
     rows = nodes.rounds()
     assert all(len(found) == 1 for found in digests(rows).values())
-    assert sum(update.samples for update in rows["ada"][0].updates) == 60_000
+    assert sum(update.examples for update in rows["ada"][0].updates) == 60_000
     assert rows["ada"][0].examples == 10_000
     [ended] = two[0].all(events.RunEnded)
     assert ended.accuracy is not None

@@ -103,11 +103,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     dials: list[str] = []
     dial = BulkDialler._dial
 
-    async def noted(self: BulkDialler, node: str, *rest: Any) -> Any:
+    async def recorded(self: BulkDialler, node: str, *rest: Any) -> Any:
         dials.append(node)
         return await dial(self, node, *rest)
 
-    monkeypatch.setattr(BulkDialler, "_dial", noted)
+    monkeypatch.setattr(BulkDialler, "_dial", recorded)
     return dials
 
 

@@ -12,11 +12,14 @@ import pytest
 
 from p2pfl.errors import UserError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.messages import RecordsRequest, Status
+from p2pfl.messages import Offer, RecordsRequest, Status
 from p2pfl.net.dialling import notices
+from p2pfl.wire.codec import encode
+from p2pfl.wire.frames import encode_frame
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, Lab, lab, new_local, until
 from tests.support.proxy import proxy_to
+from tests.support.records import genesis
 
 RUN = "0" * 64
 
@@ -54,6 +57,28 @@ async def test_only_a_dropped_link_is_renewed(world: Lab, federation: dict[str, 
     await ant.told.until(lambda told: len(told.history) >= 3)
     assert ant.told.history[1] == ("unlinked: it shows fewer votes than it has cast", "bee")
     assert ant.told.history[2] == ("linked", "bee")
+
+
+async def test_a_link_that_ended_because_of_a_version_is_renewed_only_after_a_rest(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    settings = msgspec.structs.replace(FAST, redial_version_seconds=0.5)
+    ant = await world.start(federation["ant"], settings=settings)
+    bee = await world.start(federation["bee"], [ant.address], settings=settings)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    await bee.told.until(lambda told: told.names == {"ant"})
+    fields = msgspec.msgpack.decode(encode(Offer(genesis())))
+    fields["genesis"]["spec"]["privacy"] = {"type": "masked"}
+    link = ant.mesh._neighbours.link(bee.id)
+    assert link is not None
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    link.stream.put(encode_frame(msgspec.msgpack.encode(fields), FAST.max_frame_bytes))
+    for told, part in ((ant.told, "your run has the privacy"), (bee.told, "its run has the privacy")):
+        await told.until(lambda told: len(told.history) == 3)
+        assert [what.split(":")[0] for what, _ in told.history] == ["linked", "unlinked", "linked"]
+        assert part in told.history[1][0]
+    assert loop.time() - began >= 0.5
 
 
 async def test_a_status_of_a_node_in_no_run_arrives(world: Lab, federation: dict[str, Credentials]) -> None:

@@ -8,13 +8,16 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.signatures import signer_of
+from p2pfl.net.links.handshake import Handshakes
 from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, client_context
 from p2pfl.wire import links
 from p2pfl.wire.blobs import (
@@ -194,6 +197,32 @@ async def test_protocol_versions_without_a_common_one_are_refused_with_both_rang
     assert refusal.kind == "version"
     assert "7 to 9" in refusal.reason
     assert "7 to 9" in await ant.told.until_refused("versions")
+
+
+@pytest.mark.parametrize("name", [None, "p2pfl/1"], ids=["hello", "alpn"])
+async def test_a_node_of_another_version_is_dialled_seldom_and_named_once(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    loop, dial = asyncio.get_running_loop(), Handshakes.dial
+    dials: list[float] = []
+
+    async def recorded(self: Handshakes, *rest: Any) -> Any:
+        if name is not None:
+            self._client = client_context(federation["bee"], [name])
+        dials.append(loop.time())
+        return await dial(self, *rest)
+
+    monkeypatch.setattr(Handshakes, "dial", recorded)
+    if name is None:
+        monkeypatch.setattr("p2pfl.net.links.admission.PROTOCOL_VERSIONS", (7, 9))
+    ant = await world.start(federation["ant"])
+    settings = msgspec.structs.replace(FAST, redial_version_seconds=0.5)
+    bee = await world.start(federation["bee"], [ant.address], settings=settings)
+    await until(lambda: len(dials) == 3)
+    assert all(after - before >= 0.5 for before, after in pairwise(dials))
+    await until(lambda: bool(ant.told.refusals))
+    assert (len(ant.told.refusals), len(bee.told.refusals)) == (1, 1)
+    assert "version" in bee.told.refusals[0][1]
 
 
 async def test_a_message_before_hello_is_refused(ant: Node, federation: dict[str, Credentials]) -> None:

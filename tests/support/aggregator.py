@@ -36,8 +36,8 @@ class Bench:
     def round(self) -> Any:
         return self.ledger.round + 1
 
-    def stand(self) -> list[AnyEffect]:
-        self.it.stand("first in rank")
+    def run_for_election(self) -> list[AnyEffect]:
+        self.it.run_for_election("first in rank")
         return taken(self.ctx)
 
     def promise(
@@ -49,19 +49,19 @@ class Bench:
         journal: Any = "",
         of: Ballot | None = None,
     ) -> Any:
-        stands = of or known(self.it.ballot)
-        vote = signed(name, self.chain.run, self.round, stands)
-        message = Promise(self.chain.run, self.round, stands, accepted_ballot, accepted, vote)
+        voted_for = of or known(self.it.ballot)
+        vote = signed(name, self.chain.run, self.round, voted_for)
+        message = Promise(self.chain.run, self.round, voted_for, accepted_ballot, accepted, vote)
         self.it.promise(member(name, journal), message)
         return taken(self.ctx)
 
     def elect(self) -> list[AnyEffect]:
-        return [*self.stand(), *self.promise("ben")]
+        return [*self.run_for_election(), *self.promise("ben")]
 
     def submit(
         self,
         name: Any,
-        samples: Any = 100,
+        examples: Any = 100,
         *,
         previous: Any = None,
         evaluation: Evaluation | None = None,
@@ -73,7 +73,7 @@ class Bench:
             self.round,
             known(self.it.ballot),
             previous or self.ledger.digest,
-            update(name, self.round, samples) if announced else None,
+            update(name, self.round, examples) if announced else None,
             declined,
             evaluation,
         )
@@ -102,8 +102,8 @@ class Bench:
 
     def accepted(self, name: Any, *, record: Any = None, journal: Any = "", of: Any = None) -> Any:
         digest = record or record_digest(known(self.it.proposal))
-        stands = of or known(self.it.ballot)
-        vote = signed(name, self.chain.run, self.round, stands, digest)
-        message = Accepted(self.chain.run, self.round, stands, digest, vote)
+        voted_for = of or known(self.it.ballot)
+        vote = signed(name, self.chain.run, self.round, voted_for, digest)
+        message = Accepted(self.chain.run, self.round, voted_for, digest, vote)
         self.it.accepted(member(name, journal), message)
         return taken(self.ctx)

@@ -91,15 +91,15 @@ class LightJobs:
     def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
         total = np.zeros(PARAMETERS)
         for update in command.job.updates:
-            total += update.samples * read(f"{command.folder}/{update.digest}").astype(np.float64)
-        mean = total / sum(update.samples for update in command.job.updates)
+            total += update.examples * read(f"{command.folder}/{update.digest}").astype(np.float64)
+        mean = total / sum(update.examples for update in command.job.updates)
         return commands.AggregationDone(command.id, AggregatedModel(write(command.path, mean)))
 
 
-def _card(spec: RunSpec, samples: int) -> DataCard:
-    counts = (samples, *(0 for _ in CLASSES[1:]))
+def _card(spec: RunSpec, examples: int) -> DataCard:
+    counts = (examples, *(0 for _ in CLASSES[1:]))
     labels = tuple(LabelCount(name, count) for name, count in zip(CLASSES, counts, strict=True))
-    return DataCard(task_name(spec.task), samples, labels)
+    return DataCard(task_name(spec.task), examples, labels)
 
 
 def main() -> None:

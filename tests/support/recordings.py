@@ -202,7 +202,7 @@ def digest_of(text: str) -> str:
 
 
 def part_of(labels: Sequence[int]) -> DataCard:
-    """The card of data with so many samples of each label."""
+    """The card of data with so many examples of each label."""
     counts = tuple(LabelCount(str(label), count) for label, count in enumerate(labels))
     return DataCard("mnist", sum(labels), counts)
 
@@ -266,10 +266,10 @@ class _Recording:
 
     def _device_info(self, index: int) -> None:
         name, kind = self.names[index], index % len(NAMES)
-        samples = SAMPLES[kind]
+        examples = SAMPLES[kind]
         shares = [1 + (label * 7 + index * 3) % 11 for label in range(10)]
-        labels = [samples * share // sum(shares) for share in shares]
-        labels[0] += samples - sum(labels)
+        labels = [examples * share // sum(shares) for share in shares]
+        labels[0] += examples - sum(labels)
         self.tell(
             events.PeerDeviceInfo(
                 node_id_of(name), name, "0.1.0", SYSTEMS[kind], 4 + 2 * (kind % 3), (8 + 8 * (kind % 2)) * 2**30,

@@ -143,12 +143,12 @@ def evaluations(*counts: tuple[int, int], loss: float = 1.0) -> tuple[MemberEval
     )
 
 
-def update(name: str, round_: int, samples: int = 100) -> UpdateEntry:
+def update(name: str, round_: int, examples: int = 100) -> UpdateEntry:
     return UpdateEntry(
         node=node(name),
         journal=journal(name),
         blobs=UpdateBlobs(digest(("update", name, round_))),
-        samples=samples,
+        examples=examples,
         steps=7,
         loss=0.5,
         seconds=1.5,
@@ -156,7 +156,7 @@ def update(name: str, round_: int, samples: int = 100) -> UpdateEntry:
 
 
 def result_with(digest: str) -> TrainingResult:
-    """The result of a training with the facts of `update`."""
+    """The result of a training with the values of `update`."""
     part = DataCard("digits", 100, tuple(LabelCount(str(label), 10) for label in range(10)))
     return TrainingResult(digest, part, steps=7, loss=0.5, seconds=1.5)
 

@@ -105,7 +105,7 @@ def test_going_back_begins_anew(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("position", "shown"), [(-3.0, 0.0), (7.0, 1.0)])
-def test_there_is_nothing_before_the_beginning_or_behind_the_end(
+def test_there_is_nothing_before_the_beginning_or_after_the_end(
     path: Path, position: float, shown: float
 ) -> None:
     replay = Replay(path)

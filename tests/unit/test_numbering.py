@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
 
 from p2pfl import events
 from p2pfl.numbering import Numbering
+from tests.support.any_events import any_event
 from tests.support.records import SPEC
 
 RUN = "1" * 64
@@ -29,7 +31,7 @@ def test_without_a_closing_evaluation_both_numbers_are_the_same() -> None:
     assert [numbering.of(index) for index in (1, 2, 60)] == [1, 2, 60]
 
 
-def test_behind_a_closing_evaluation_training_rounds_go_on_without_a_gap() -> None:
+def test_after_a_closing_evaluation_training_rounds_go_on_without_a_gap() -> None:
     numbering = Numbering()
     for index, trained in ((59, 59), (60, 60), (61, 60), (62, 61), (63, 62)):
         numbering.note(index, trained)
@@ -74,6 +76,20 @@ def test_what_is_about_no_round_has_no_number() -> None:
     numbering = Numbering()
     assert numbering.take(events.Notice("info", "hello")) is None
     assert numbering.take(events.ProgressMade(0, "pull", 1, 2, "ben")) is None
+
+
+@given(any_event)
+def test_every_event_of_a_record_has_the_number_of_its_round(event: events.AnyEvent) -> None:
+    number = Numbering().take(event)
+    match event:
+        case events.Committed():
+            assert number == event.trained
+        case events.PeerStatus():
+            assert (number is not None) == (event.run == "")
+        case events.ProgressMade():
+            assert (number is not None) == (event.what == "train")
+        case _:
+            assert (number is not None) == ("round" in event.__struct_fields__)
 
 
 def test_another_run_begins_anew() -> None:

@@ -52,7 +52,7 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
         "name": clip(peer.name, 40),
         "activity": Text(activity_text(activity, peer, now, glyphs), style=symbol.style_name),
         "round": str(state.round_of(status.round)) if status is not None and status.run else NONE,
-        "samples": samples(device.samples) if device is not None and device.samples else NONE,
+        "samples": samples(device.examples) if device is not None and device.examples else NONE,
         "accuracy": accuracy_of(scores),
         "loss": loss_of(scores),
         "rtt": "me" if peer.is_me else NONE if is_gone or peer.rtt is None else duration(peer.rtt),
@@ -117,7 +117,7 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
         )
     counts = f"did   aggregated {peer.aggregated}   counted {peer.counted}   left out {peer.left_out}"
     if update is not None:
-        counts += f"   last training {duration(update.seconds)}, {samples(update.samples)} samples"
+        counts += f"   last training {duration(update.seconds)}, {samples(update.examples)} samples"
     lines.append(Text(counts))
     return lines
 

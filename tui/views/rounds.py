@@ -210,7 +210,7 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
     lines = [
         Text(f"accuracy  {result}"),
         Text(f"model     BLAKE3 {one.digest[:16]}   {_same_model(state, one)}"),
-        Text(f"average   FedAvg, weights by samples; {sum(u.samples for u in one.updates)} samples in all"),
+        Text(f"average   FedAvg, weights by samples; {sum(u.examples for u in one.updates)} samples in all"),
         Text(f"elected   {_election(one)}"),
     ]
     if one.committed_at is not None:
@@ -270,7 +270,7 @@ def round_gantt(one: Round) -> tuple[list[GanttRow], float]:
         if proposed is not None:
             spans.append(Span("aggregate", proposed, total))
         scored = one.score_of(update.name)
-        weight = update.samples / max(1, sum(u.samples for u in one.updates))
+        weight = update.examples / max(1, sum(u.examples for u in one.updates))
         note = f"{accuracy_of(scored):>5} {share(weight):>4}"
         rows.append(GanttRow(clip(update.name, 40), one.aggregator == update.name, tuple(spans), note))
     for name, reason in one.left_out:

@@ -4,7 +4,7 @@ Means, medians, trimmed means and server optimizers are examples. `p2pfl.learnin
 piece by piece and calls `Elementwise.combine` for each piece, so a whole model is never in memory.
 
 `combine` gets only floating-point elements. Integers, such as batch counters, and booleans are averaged by
-samples with every strategy (`p2pfl.learning.strategies.integers`, `weighted_mean`).
+examples with every strategy (`p2pfl.learning.strategies.integers`, `weighted_mean`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Elementwise(ABC):
         """Return the new elements and the new state of one piece. All tensors are float64, on the CPU.
 
         *parent* is [elements], or [0] without `needs_parent`. Read all *updates*; do not change them.
-        *weights* is [updates]: the number of samples that each update was trained on. *state* is the
+        *weights* is [updates]: the number of examples that each update was trained on. *state* is the
         strategy's state of these elements from the last round; None: no state.
         """
 

@@ -1,4 +1,4 @@
-"""FedAvg: the mean of the updates, parameters and buffers alike, weighted by their samples.
+"""FedAvg: the mean of the updates, parameters and buffers alike, weighted by their examples.
 
 McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data" (2017), Algorithm
 1: `w <- sum over k of n_k / n * w_k`.

@@ -1,6 +1,6 @@
 """Computes the exact weighted mean of integers.
 
-A 64-bit integer may not fit into a float64, and its product with a number of samples may not fit into an
+A 64-bit integer may not fit into a float64, and its product with a number of examples may not fit into an
 int64. So each value is split into limbs of 16 bits. The limbs at each position are summed, and the sums are
 divided by long division from the highest to the lowest: the remainder of one is added to the next.
 """
@@ -15,7 +15,7 @@ LIMB_BITS = 16
 `MAX_WEIGHT`."""
 
 MAX_WEIGHT = 2**45
-"""Maximum number of samples of all updates together. With more, the sum of a limb might exceed an int64."""
+"""Maximum number of examples of all updates together. With more, the sum of a limb might exceed an int64."""
 
 _MASK = 2**LIMB_BITS - 1
 

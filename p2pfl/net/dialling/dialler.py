@@ -2,6 +2,7 @@
 
 A *target* is either a listed address (whichever node answers there) or a node (at any of its addresses). Each
 target has its own task and its own retry delay, which doubles with every failure and is reset after a link.
+A node of another version is dialled seldom: it refuses every time, until one of the two is upgraded.
 
 Peers may send any number of node ids. A node that was never linked is *unproven*: a peer may name a bounded
 number of them, few are dialled at a time, and one that is not reached after some attempts is dropped until a
@@ -18,13 +19,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from p2pfl.config import NetSettings
+from p2pfl.errors import VersionRefused
 from p2pfl.net.transport.addresses import Address
 
 logger = logging.getLogger(__name__)
 
 DialAttempt = Callable[[Address, str | None], Awaitable[str | None]]
 """Dials an address where a node is expected (None: any node); returns the node reached there, or None.
-An exception it raises is unexpected: it is logged, and dialling continues."""
+Raises `VersionRefused` if that node's version does not fit. Any other exception is unexpected: it is logged,
+and dialling continues."""
 
 
 @dataclass
@@ -97,11 +100,16 @@ class Dialler:
         self._start(target)
         return True
 
-    def link_lost(self, node: str) -> None:
-        """Dial *node* again, after the shortest delay: its link has ended."""
+    def link_lost(self, node: str, *, is_version_refused: bool = False) -> None:
+        """Dial *node* again: its link has ended.
+
+        That is after the shortest delay, but after a long one if the link ended because of a version.
+        """
+        settings = self._settings
+        delay = settings.redial_version_seconds if is_version_refused else settings.redial_first_seconds
         for target in self._targets.values():
             if target.node == node:
-                target.delay = self._settings.redial_first_seconds
+                target.delay = delay
                 target.wake.set()
 
     def dial_now(self) -> None:
@@ -174,6 +182,9 @@ class Dialler:
         try:
             async with self._slot(target.source):
                 return await self._dial(target)
+        except VersionRefused:
+            target.delay = self._settings.redial_version_seconds
+            return None
         except Exception as error:
             fault = f"{type(error).__name__}: {error}"
             if fault != target.error:
@@ -202,12 +213,20 @@ class Dialler:
         return None
 
     async def _wait(self, target: _DialTarget) -> None:
-        """Wait until the next dial, and double the delay; `_dial_now` ends the wait."""
-        target.wake.clear()
-        try:
-            async with asyncio.timeout(target.delay):
-                await target.wake.wait()
-        except TimeoutError:
-            target.delay = min(
-                max(target.delay * 2, self._settings.redial_first_seconds), self._settings.redial_max_seconds
-            )
+        """Wait until the next dial, and double the delay.
+
+        `_dial_now` ends the wait, `link_lost` begins it again with another delay.
+        """
+        waits = True
+        while waits:
+            target.wake.clear()
+            try:
+                async with asyncio.timeout(target.delay):
+                    await target.wake.wait()
+                waits = target.delay > 0
+            except TimeoutError:
+                waits = False
+                target.delay = min(
+                    max(target.delay * 2, self._settings.redial_first_seconds),
+                    self._settings.redial_max_seconds,
+                )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,16 +31,20 @@ class RefusalNotices:
         self._notify = notify
         self._clock = clock
         self._sent: dict[tuple[str, str], float] = {}
+        """When each was sent; infinity for those that are not repeated."""
 
-    def report(self, address: str, reason: str) -> None:
-        """Pass on that a connection with *address* was refused, unless that was reported recently."""
+    def report(self, address: str, reason: str, *, once: bool = False) -> None:
+        """Pass on that a connection with *address* was refused, unless that was reported recently.
+
+        With *once* it is never repeated.
+        """
         now = self._clock()
         kind = (address, _without_numbers(reason))
         self._sent = {key: at for key, at in self._sent.items() if now - at < REFUSAL_REPEAT_SECONDS}
         if kind in self._sent:
             return
         if len(self._sent) < MAX_REMEMBERED:
-            self._sent[kind] = now
+            self._sent[kind] = math.inf if once else now
         self._notify(address, reason)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 
 from p2pfl.config import PROTOCOL_VERSIONS, NetSettings
-from p2pfl.errors import HandshakeRefused, PeerError
+from p2pfl.errors import HandshakeRefused, PeerError, VersionRefused
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
@@ -107,6 +107,7 @@ class Handshakes:
 
         Raises:
             HandshakeRefused: one side refused, or the connection broke.
+            VersionRefused: the two sides have no version in common.
             JournalClonedError: the peer proved that the journal here is a copy; this node must stop.
         """
         seconds = self._settings.handshake_seconds
@@ -123,6 +124,7 @@ class Handshakes:
 
         Raises:
             HandshakeRefused: one side refused, or the connection broke.
+            VersionRefused: the two sides have no version in common.
             JournalClonedError: the peer proved that the journal here is a copy; this node must stop.
         """
         return await self._conclude(stream, self._answer(stream, identity), dialing=False)
@@ -227,7 +229,8 @@ class Handshakes:
                 outcome = await steps
         except _RefusalError as error:
             await stream.refuse(error.refusal)
-            kind = WrongNodeError if error.refusal.kind == "wrong-node" else HandshakeRefused
+            kinds = {"wrong-node": WrongNodeError, "version": VersionRefused}
+            kind = kinds.get(error.refusal.kind, HandshakeRefused)
             raise kind(f"This device refused the other side: {error}.") from error
         except PeerError as error:
             await stream.refuse(Refusal("protocol", one_line(str(error), MAX_REASON_CHARACTERS)))
@@ -249,7 +252,10 @@ class Handshakes:
         """Return the exception for *frame* (None: the end of the stream), received instead of *wanted*."""
         if isinstance(frame, Refusal):
             is_proved = frame.kind == "cloned" and self._admission.proves_clone(frame)
-            kind = JournalClonedError if is_proved else HandshakeRefused
+            if is_proved:
+                kind: type[HandshakeRefused] = JournalClonedError
+            else:
+                kind = VersionRefused if frame.kind == "version" else HandshakeRefused
             unproved = " It has not proved that, so this node continues." if frame.kind == "cloned" else ""
             reason = one_line(frame.reason, MAX_REASON_CHARACTERS)
             return kind(f"{identity} refused this device: {reason}.{'' if is_proved else unproved}")

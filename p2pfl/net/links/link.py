@@ -56,6 +56,8 @@ class Link:
         self.stream = stream
         self.peer = peer
         self.order = order
+        self.is_version_refused = False
+        """Whether one side ended the link because it does not know what the other's run needs."""
         self._settings = settings
         self._on_frame = on_frame
         self._limiter = limiter
@@ -202,6 +204,7 @@ class Link:
             case Bye():
                 self._end(f"it said goodbye: {one_line(frame.reason, MAX_REASON_CHARACTERS)}")
             case Refusal():
+                self.is_version_refused = frame.kind == "version"
                 self._end(f"it ended the link: {one_line(frame.reason, MAX_REASON_CHARACTERS)}")
             case Hello() | Welcome() | Ready():
                 self._refuse(f"a second {type(frame).__name__.upper()} came")
@@ -221,7 +224,7 @@ class Link:
 
     def _refuse_version(self, error: VersionError) -> None:
         """Tell the peer, and people here, that this device's software is too old for the peer's run."""
-        self._is_broken = True
+        self._is_broken = self.is_version_refused = True
         self._closing = str(error)
         self._enqueue(self.stream.encode(Refusal("version", error.for_peer)))
 

@@ -50,12 +50,12 @@ class ConnectionAcceptor:
         credentials: Credentials,
         settings: NetSettings,
         handlers: Mapping[str, AlpnHandler],
-        on_refusal: Callable[[str, str], None],
+        on_refusal: Callable[[str, NetworkError], None],
         is_known: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Open nothing yet; *handlers* are keyed by ALPN name.
 
-        *on_refusal* is called with a host and a reason; *is_known* says whether a host is that of a known
+        *on_refusal* is called with a host and the error; *is_known* says whether a host is that of a known
         node.
         """
         self._credentials = credentials
@@ -104,12 +104,12 @@ class ConnectionAcceptor:
             sockets.check_file_limit(connection)
         except OSError:
             connection.close()
-            self._on_refusal(host, f"{sockets.FILES_ADVICE}.")
+            self._on_refusal(host, NetworkError(f"{sockets.FILES_ADVICE}."))
             return
         try:
             serve = await self._identify(connection, host)
-        except (HandshakeRefused, NetworkError) as error:
-            self._on_refusal(host, str(error))
+        except NetworkError as error:
+            self._on_refusal(host, error)
             return
         if serve is not None:
             await serve()

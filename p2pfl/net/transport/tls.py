@@ -19,7 +19,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from p2pfl.errors import CredentialsError, HandshakeRefused
+from p2pfl.errors import CredentialsError, HandshakeRefused, VersionRefused
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity, identify
 from p2pfl.net.transport.explain import NO_TLS, explain
@@ -174,7 +174,8 @@ def authenticate(transport: asyncio.BaseTransport, credentials: Credentials) -> 
     """Return the identity of the peer on a connection made by `secure`, and the agreed ALPN name.
 
     Raises:
-        HandshakeRefused: its certificate is not of this federation, or no ALPN name was agreed on.
+        HandshakeRefused: its certificate is not of this federation.
+        VersionRefused: no ALPN name was agreed on.
     """
     connection = transport.get_extra_info("ssl_object")
     certificate = connection.getpeercert(binary_form=True)
@@ -185,7 +186,7 @@ def authenticate(transport: asyncio.BaseTransport, credentials: Credentials) -> 
     identity = identify(certificate, credentials.federation)
     protocol = connection.selected_alpn_protocol()
     if protocol is None:
-        raise HandshakeRefused(
+        raise VersionRefused(
             f"This device refused {identity}: it shares no version of the protocol ({CONTROL_ALPN}, "
             f"{BLOB_ALPN}, {OBSERVE_ALPN}) with this one. Install the same version of p2pfl on both."
         )

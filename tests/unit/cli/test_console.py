@@ -56,7 +56,7 @@ def test_progress_is_not_drawn_where_it_could_not_be_erased() -> None:
     assert shown(io.StringIO(), HALF) == ""
 
 
-def test_progress_is_drawn_seldom_but_its_end_always(clock: list[float]) -> None:
+def test_progress_is_throttled_but_its_last_report_is_always_drawn(clock: list[float]) -> None:
     often = [events.ProgressMade(2, "train", done, 100) for done in range(1, 101)]
     text = shown(Terminal(), *often)
     assert text.count("training") == 2

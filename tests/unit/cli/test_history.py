@@ -309,7 +309,7 @@ def test_a_damaged_journal_is_told(data_dir: Path) -> None:
 
 
 def extended_dir(path: Path, chain: Chain) -> Path:
-    """A data directory whose run of *chain* went on behind its end: its fourth round, which ada has evaluated."""
+    """A data directory whose run of *chain* went on after its end: its fourth round, which ada has evaluated."""
     chain.commit(model=model_digest(4))
     last = chain.commits[-1].record
     with (
@@ -323,7 +323,7 @@ def extended_dir(path: Path, chain: Chain) -> Path:
     return path / "longer"
 
 
-def test_rounds_behind_a_closing_evaluation_are_numbered_on(tmp_path: Path, chain: Chain) -> None:
+def test_rounds_after_a_closing_evaluation_are_numbered_on(tmp_path: Path, chain: Chain) -> None:
     path = extended_dir(tmp_path, chain)
     rows = [
         json.loads(line) for line in run("history", "--data-dir", str(path), "--json").stdout.splitlines()

@@ -61,7 +61,7 @@ def test_every_state_has_a_row_and_can_be_left_for_idle() -> None:
 
 
 def test_the_attempt_is_on_disk_before_prepare_leaves(stage: Bench) -> None:
-    effects = stage.stand()
+    effects = stage.run_for_election()
     kinds = [type(effect) for effect in effects if isinstance(effect, SavePromise | Send)]
     assert kinds == [SavePromise, Send, Send]
     assert receivers(effects, Prepare) == [node("ben"), node("cleo")]
@@ -70,12 +70,12 @@ def test_the_attempt_is_on_disk_before_prepare_leaves(stage: Bench) -> None:
 def test_a_new_ballot_is_above_all_that_were_promised_or_refused_with(stage: Bench) -> None:
     stage.acceptor.promised = ballot(4, "cleo")
     stage.it.refused(ballot(7, "ben"), ballot(1, "ada"))
-    stage.stand()
+    stage.run_for_election()
     assert stage.it.ballot == ballot(8, "ada")
 
 
 def test_a_quorum_of_promises_elects(stage: Bench) -> None:
-    stage.stand()
+    stage.run_for_election()
     effects = stage.promise("ben")
     assert [event.votes for event in told(effects, events.Elected)] == [2]
     assert receivers(effects, Collect) == [node("ben"), node("cleo")]
@@ -83,7 +83,7 @@ def test_a_quorum_of_promises_elects(stage: Bench) -> None:
 
 
 def test_a_promise_of_another_ballot_or_journal_or_of_no_member_is_no_vote(stage: Bench) -> None:
-    stage.stand()
+    stage.run_for_election()
     stage.promise("ben", of=ballot(9, "ada"))
     stage.promise("ben", journal="ben's new disk")
     stage.promise("eve")
@@ -92,7 +92,7 @@ def test_a_promise_of_another_ballot_or_journal_or_of_no_member_is_no_vote(stage
 
 def test_a_member_alone_elects_itself() -> None:
     alone = Bench(chain_of("ada"), linked=())
-    alone.stand()
+    alone.run_for_election()
     assert alone.it.candidacy is Candidacy.COLLECTING
 
 
@@ -112,7 +112,7 @@ def test_the_value_of_the_highest_accepted_ballot_is_proposed_again_and_not_an_o
     stage = Bench(chain_of(*NAMES), linked=NAMES[1:])
     older, newer = values(stage.chain, "older", "newer")
     stage.acceptor.promised = ballot(3, "dan")
-    stage.stand()
+    stage.run_for_election()
     stage.promise("ben", ballot(1, "cleo"), older)
     effects = stage.promise("cleo", ballot(2, "dan"), newer)
     assert [fetch.digest for fetch in of_kind(effects, Fetch)] == [newer.model]
@@ -125,7 +125,7 @@ def test_the_value_of_the_highest_accepted_ballot_is_proposed_again_and_not_an_o
 
 def test_an_adopted_model_is_proposed_only_when_it_is_durable(stage: Bench) -> None:
     (value,) = values(stage.chain, "accepted")
-    stage.stand()
+    stage.run_for_election()
     (fetch,) = of_kind(stage.promise("ben", ballot(1, "ben"), value), Fetch)
     assert fetch.durable
     assert stage.pulled(value.model, durable=False) == []
@@ -145,7 +145,7 @@ def test_a_value_that_cannot_be_pulled_is_not_adopted_where_a_quorum_of_others_n
     stage: Bench,
 ) -> None:
     (value,) = values(stage.chain, "lost")
-    stage.stand()
+    stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
     assert (stage.it.candidacy, sent(taken(stage.ctx), Prepare)) == (
@@ -158,7 +158,7 @@ def test_a_value_that_cannot_be_pulled_is_not_adopted_where_a_quorum_of_others_n
 
 def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_decided(stage: Bench) -> None:
     (value,) = values(stage.chain, "lost")
-    stage.stand()
+    stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
     stage.promise("cleo", ballot(1, "ben"), value)
@@ -167,7 +167,7 @@ def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_d
 
 def test_a_candidate_steps_down_when_only_those_answer_whose_value_cannot_be_pulled(stage: Bench) -> None:
     (value,) = values(stage.chain, "lost")
-    stage.stand()
+    stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
     assert sent(taken(stage.ctx), StepDown) == []
@@ -184,7 +184,7 @@ def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage: Bench
     (value,) = values(stage.chain, "lost")
     unlink(stage.ctx, "cleo")
     link(stage.ctx, "cleo").declined = stage.ctx.run = stage.chain.run
-    stage.stand()
+    stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
     effects = taken(stage.ctx)
@@ -196,7 +196,7 @@ def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage: Bench
 def test_without_the_adoption_rule_an_accepted_value_would_be_ignored(stage: Bench) -> None:
     (value,) = values(stage.chain, "accepted")
     stage.ctx.policy = Policy(adopt=lambda _found: None)
-    stage.stand()
+    stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
     assert stage.it.candidacy is Candidacy.COLLECTING
 
@@ -329,7 +329,7 @@ def test_a_control_request_is_fulfilled_by_the_record(stage: Any, control_reques
 
 
 def lowest(stage: Bench) -> list[AnyEffect]:
-    stage.it.stand("first in rank", has_lowest=True)
+    stage.it.run_for_election("first in rank", has_lowest=True)
     return taken(stage.ctx)
 
 
@@ -343,7 +343,7 @@ def test_the_first_in_rank_collects_without_votes_while_its_own_is_saved(stage: 
 
 
 def test_nobody_else_has_the_lowest_ballot(stage: Bench) -> None:
-    effects = stage.stand()
+    effects = stage.run_for_election()
     assert stage.it.ballot == ballot(2, "ada")
     assert receivers(effects, Prepare) == [node("ben"), node("cleo")]
 
@@ -451,7 +451,7 @@ def test_acceptances_of_an_earlier_ballot_are_not_told_as_those_of_a_later_one()
     stage.it.give_up("its disk is slow")
     taken(stage.ctx)
     stage.ctx.now = stage.it.not_before
-    stage.it.stand("first in rank")
+    stage.it.run_for_election("first in rank")
     stage.promise("cleo", ballot(1, "ada"), value)
     stage.it.give_up("the model of the record to adopt cannot be pulled")
     saved = of_kind(taken(stage.ctx), SaveSeen)
@@ -476,7 +476,7 @@ def test_a_higher_promise_while_averaging_gives_the_ballot_up() -> None:
 def test_a_refused_aggregator_gives_up_tells_and_backs_off_doubling(stage: Any) -> None:
     waits = []
     for _ in range(4):
-        stage.stand()
+        stage.run_for_election()
         stage.it.refused(ballot(stage.it.ballot.attempt + 1, "cleo"), stage.it.ballot)
         assert receivers(taken(stage.ctx), StepDown) == [node("ben"), node("cleo")]
         waits.append(stage.it.not_before - stage.ctx.now)
@@ -485,7 +485,7 @@ def test_a_refused_aggregator_gives_up_tells_and_backs_off_doubling(stage: Any) 
 
 
 def test_the_refusal_of_an_earlier_ballot_does_not_end_the_present_one(stage: Bench) -> None:
-    stage.stand()
+    stage.run_for_election()
     stage.it.refused(ballot(5, "cleo"), ballot(9, "ada"))
     assert stage.it.candidacy is Candidacy.PREPARING
 
@@ -512,7 +512,7 @@ def test_a_newly_linked_member_is_told_what_it_may_have_missed() -> None:
 def test_a_newly_linked_member_hears_of_the_candidacy_also_if_it_has_answered_before_a_restart(
     stage: Bench,
 ) -> None:
-    stage.stand()
+    stage.run_for_election()
     stage.it.linked(node("ben"))
     assert receivers(taken(stage.ctx), Prepare) == [node("ben")]
     stage.promise("ben")
@@ -541,7 +541,7 @@ def test_a_member_that_comes_to_the_round_is_told_only_what_it_has_not_answered(
 def test_a_candidate_that_pulls_the_value_to_adopt_says_so_to_a_newly_linked_member(stage: Bench) -> None:
     (adopted,) = values(stage.chain, "accepted")
     stage.acceptor.promised = ballot(3, "ben")
-    stage.stand()
+    stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), adopted)
     assert stage.it.candidacy is Candidacy.ADOPTING
     stage.it.linked(node("ben"))

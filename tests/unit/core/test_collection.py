@@ -101,9 +101,9 @@ def test_counted_updates_come_in_the_order_asked_for_whatever_their_order_of_arr
 
 
 def submit(
-    name: str = "ben", samples: int = 100, update_of: str = "ben", flaw: str = "", **changes: str | None
+    name: str = "ben", examples: int = 100, update_of: str = "ben", flaw: str = "", **changes: str | None
 ) -> Contribution:
-    made = Submit(digest("run"), 1, ballot(1, "ada"), digest("run"), update(update_of, 1, samples), "", None)
+    made = Submit(digest("run"), 1, ballot(1, "ada"), digest("run"), update(update_of, 1, examples), "", None)
     return judge(member(name), msgspec.structs.replace(made, **changes), flaw, is_training=True)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from p2pfl.core.content import count_flaw, metrics_flaw, roles_flaw
-from p2pfl.messages import Evaluation, Record, RecordBlobs, UpdateBlobs
+from p2pfl.core.content import count_flaw, metrics_flaw, record_flaw, roles_flaw
+from p2pfl.messages import Evaluation, MemberEvaluation, Record, RecordBlobs, UpdateBlobs
 from tests.support.records import (
     AGREEMENT,
     CARD,
+    NAMES,
     SPEC,
     Chain,
     digest,
     evaluation,
+    evaluations,
     genesis,
     journal,
+    node,
     roster,
     update,
 )
@@ -51,7 +54,7 @@ def test_counts_of_other_classes_are_named() -> None:
     assert flaw == "an evaluation counts 3 classes, not 10"
 
 
-def test_an_update_counts_no_more_samples_than_its_members_card_stated() -> None:
+def test_an_update_counts_no_more_examples_than_its_members_card_stated() -> None:
     entry = roster("ada")[0]
     assert count_flaw(update("ada", 1, CARD.examples), entry) == ""
     flaw = count_flaw(update("ada", 1, CARD.examples + 1), entry)
@@ -63,3 +66,22 @@ def test_an_update_of_somebody_else_counts_nothing() -> None:
     assert count_flaw(update("ada", 1), None) == "it is not from a member of the roster"
     renewed = msgspec.structs.replace(entry, journal=journal("a new disk"))
     assert count_flaw(update("ada", 1), renewed) == "it is not from a member of the roster"
+
+
+def test_a_record_of_the_runs_roles_metrics_and_counts_has_no_flaw() -> None:
+    record = Chain().commit(evaluated=evaluations((5, 10), (6, 10))).record
+    assert record_flaw(record, genesis(), roster(*NAMES)) == ""
+
+
+def test_the_first_flaw_of_a_record_is_named(record: Record) -> None:
+    dice = (MemberEvaluation(node("ben"), Evaluation(9, {"dice": 4.0})),)
+    flawed = msgspec.structs.replace(record, evaluations=dice, updates=(update("ben", 1, 1001),))
+    assert "metrics dice" in record_flaw(flawed, genesis(), roster("ben"))
+    flawed = msgspec.structs.replace(flawed, evaluations=())
+    flaw = "an update of ben in it does not count: it claims 1001 samples, and its data card stated 1000"
+    assert record_flaw(flawed, genesis(), roster("ben")) == flaw
+    flaw = f"an update of {node('ben')[:7]} in it does not count: it is not from a member of the roster"
+    assert record_flaw(flawed, genesis(), roster("ada")) == flaw
+    state = RecordBlobs(record.model, state=digest("state"))
+    flawed = msgspec.structs.replace(flawed, blobs=state)
+    assert record_flaw(flawed, genesis(), roster("ben")) == "it names the blobs model, state, not model"

@@ -68,9 +68,9 @@ def test_an_update_of_no_member_is_not_taken(stage: Bench) -> None:
     assert stage.submit("eve") == []
 
 
-def test_absurd_samples_are_refused_and_the_node_is_named(stage: Bench) -> None:
+def test_absurd_examples_are_refused_and_the_node_is_named(stage: Bench) -> None:
     stage.elect()
-    effects = stage.submit("ben", samples=CARD.examples + 1)
+    effects = stage.submit("ben", examples=CARD.examples + 1)
     (refused,) = told(effects, events.UpdateRefused)
     assert refused.name == "ben"
     assert "1001 samples" in refused.reason
@@ -79,8 +79,8 @@ def test_absurd_samples_are_refused_and_the_node_is_named(stage: Bench) -> None:
 
 def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(stage: Bench) -> None:
     stage.elect()
-    stage.submit("ben", samples=CARD.examples + 1)
-    effects = stage.submit("ben", samples=CARD.examples + 1)
+    stage.submit("ben", examples=CARD.examples + 1)
+    effects = stage.submit("ben", examples=CARD.examples + 1)
     assert told(effects, events.UpdateRefused) == []
     assert len(sent(effects, Ack)) == 1
 

@@ -153,7 +153,7 @@ def test_a_forged_commit_is_complained_of_once_a_minute(bench: Bench) -> None:
 
 def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(bench: Any) -> None:
     it = bench.it.aggregator
-    it.stand("first in rank")
+    it.run_for_election("first in rank")
     refuse = Refuse(bench.chain.run, 2, it.ballot, ballot(MAX_ATTEMPT, "ben"))
     bench.hear("eve", refuse)
     states, before = [it.candidacy], it.highest_known
@@ -164,7 +164,7 @@ def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(be
 
 
 def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench: Any) -> None:
-    bench.it.aggregator.stand("first in rank")
+    bench.it.aggregator.run_for_election("first in rank")
     mine = bench.it.aggregator.ballot
     taken(bench.ctx)
     vote = signed("ben", bench.chain.run, 2, mine, votes=3)
@@ -192,7 +192,7 @@ def test_acceptances_that_are_not_proven_are_not_kept_with_a_commit(bench: Bench
 
 
 def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench: Any) -> None:
-    bench.it.aggregator.stand("first in rank")
+    bench.it.aggregator.run_for_election("first in rank")
     mine = bench.it.aggregator.ballot
     taken(bench.ctx)
     effects = bench.hear("ben", Prepare(bench.chain.run, 2, ballot(mine.attempt + 1, "ben")))
@@ -214,7 +214,7 @@ def test_a_halted_node_answers_nothing(bench: Bench) -> None:
 
 
 def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench: Any) -> None:
-    bench.it.aggregator.stand("first in rank")
+    bench.it.aggregator.run_for_election("first in rank")
     bench.it.aggregator.promise(member("ben"), bench.it.acceptor._promise_message(bench.it.aggregator.ballot))
     assert bench.it.aggregator.candidacy is Candidacy.COLLECTING
     taken(bench.ctx)
@@ -340,7 +340,7 @@ def failed_aggregation(bench: Any) -> WorkFailed:
 
 
 def test_a_failed_average_gives_the_ballot_up(bench: Bench) -> None:
-    bench.it.aggregator.stand("first in rank")
+    bench.it.aggregator.run_for_election("first in rank")
     taken(bench.ctx)
     bench.it.work_failed(failed_aggregation(bench))
     assert receivers(taken(bench.ctx), StepDown) == [node("ben"), node("cleo")]
@@ -348,7 +348,7 @@ def test_a_failed_average_gives_the_ballot_up(bench: Bench) -> None:
 
 
 def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench: Bench) -> None:
-    bench.it.aggregator.stand("first in rank")
+    bench.it.aggregator.run_for_election("first in rank")
     failed = failed_aggregation(bench)
     bench.it.work_failed(failed)
     taken(bench.ctx)

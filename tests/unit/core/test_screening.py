@@ -26,7 +26,7 @@ def bench() -> Any:
 
 
 def test_a_vote_that_its_member_has_not_signed_does_not_count(bench: Any) -> None:
-    bench.it.aggregator.stand("first in rank")
+    bench.it.aggregator.run_for_election("first in rank")
     mine = bench.it.aggregator.ballot
     for vote in (
         signed("cleo", bench.chain.run, 2, mine),
@@ -83,7 +83,7 @@ def test_a_vote_that_comes_too_late_is_remembered_all_the_same(bench: Bench) -> 
 
 
 def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench: Any) -> None:
-    bench.it.aggregator.stand("first in rank")
+    bench.it.aggregator.run_for_election("first in rank")
     mine = bench.it.aggregator.ballot
     bench.ctx.learn_vote(CastVote("0" * 64, 1, mine, "", signed("ben", "0" * 64, 1, mine, votes=8)))
     vote = signed("ben", bench.chain.run, 2, mine, votes=7)

@@ -33,7 +33,7 @@ MEAN = "mean"
 
 def _aggregate(folder: Path, updates: list[tuple[str, int]], *, parent: str = "parent") -> AggregationResult:
     """Aggregate files of *folder*, named instead of digests, into its file `MEAN`."""
-    weighted = tuple(WeightedUpdate(name, samples) for name, samples in updates)
+    weighted = tuple(WeightedUpdate(name, examples) for name, examples in updates)
     job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, parent, weighted)
     return aggregate(job, folder, folder / MEAN)
 
@@ -48,9 +48,9 @@ def _mean_of(tmp_path: Path, dtype: str, updates: list[tuple[list[float], int]])
     """Return the aggregate of *updates*, None where it is not finite; the parent is all zeros."""
     _write(tmp_path / "parent", dtype, [0.0] * len(updates[0][0]))
     names = []
-    for number, (values, samples) in enumerate(updates):
+    for number, (values, examples) in enumerate(updates):
         _write(tmp_path / f"u{number}", dtype, values)
-        names.append((f"u{number}", samples))
+        names.append((f"u{number}", examples))
     result = _aggregate(tmp_path, names)
     if not isinstance(result, AggregatedModel):
         assert result == NotFinite()
@@ -58,14 +58,14 @@ def _mean_of(tmp_path: Path, dtype: str, updates: list[tuple[list[float], int]])
     return list(load_file(tmp_path / MEAN)["w"].to(torch.float64).tolist())
 
 
-def _weighted(paths: list[Path], samples: list[int]) -> dict[str, torch.Tensor]:
+def _weighted(paths: list[Path], examples: list[int]) -> dict[str, torch.Tensor]:
     """Return the mean of the files *paths*, computed tensor by tensor."""
     updates = [load_file(path) for path in paths]
     mean = {}
     for name, value in updates[0].items():
-        total = sum(update[name].double() * count for update, count in zip(updates, samples, strict=True))
+        total = sum(update[name].double() * count for update, count in zip(updates, examples, strict=True))
         assert isinstance(total, torch.Tensor)
-        exact = total / sum(samples)
+        exact = total / sum(examples)
         if value.dtype == torch.bool:
             mean[name] = exact >= 0.5
         else:
@@ -89,13 +89,13 @@ def test_two_updates_give_what_averaging_them_by_hand_gives(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_every_tensor_of_a_model_is_the_mean_by_samples(tmp_path: Path, count: int) -> None:
-    samples = [100 + 37 * number for number in range(count)]
+def test_every_tensor_of_a_model_is_the_mean_by_examples(tmp_path: Path, count: int) -> None:
+    examples = [100 + 37 * number for number in range(count)]
     paths = [tmp_path / f"u{number}" for number in range(count)]
     for number, path in enumerate(paths):
         weights.save(path, Mixed(seed=number))
-    _aggregate(tmp_path, [(path.name, one) for path, one in zip(paths, samples, strict=True)])
-    by_hand, mean = _weighted(paths, samples), load_file(tmp_path / MEAN)
+    _aggregate(tmp_path, [(path.name, one) for path, one in zip(paths, examples, strict=True)])
+    by_hand, mean = _weighted(paths, examples), load_file(tmp_path / MEAN)
     assert [name for name, value in by_hand.items() if not torch.equal(mean[name], value)] == []
 
 
@@ -119,7 +119,7 @@ def test_a_tensor_longer_than_a_piece_is_averaged_whole(
 @pytest.mark.parametrize(
     "dtype", ["F64", "F32", "F16", "BF16", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8"]
 )
-def test_every_number_type_is_weighted_by_samples(tmp_path: Path, dtype: str) -> None:
+def test_every_number_type_is_weighted_by_examples(tmp_path: Path, dtype: str) -> None:
     assert _mean_of(tmp_path, dtype, [([8, 0], 3), ([4, 100], 1)]) == [7, 25]
 
 
@@ -211,7 +211,7 @@ def test_a_parent_that_cannot_be_read_where_it_is_needed_fails_the_job(tmp_path:
         _aggregate(tmp_path, [("u", 1)])
 
 
-def test_more_samples_than_integers_can_be_averaged_by_are_refused(tmp_path: Path) -> None:
+def test_more_examples_than_integers_can_be_averaged_by_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "u", "I64", [5])
     with pytest.raises(BlobError, match="a model with integers can be averaged over"):
         _aggregate(tmp_path, [("u", MAX_WEIGHT - 1), ("u", 2)])
@@ -219,7 +219,7 @@ def test_more_samples_than_integers_can_be_averaged_by_are_refused(tmp_path: Pat
     assert load_file(tmp_path / MEAN)["w"].tolist() == [5]
 
 
-def test_booleans_follow_the_majority_of_samples(tmp_path: Path) -> None:
+def test_booleans_follow_the_majority_of_examples(tmp_path: Path) -> None:
     assert _mean_of(tmp_path, "BOOL", [([1, 0], 1), ([1, 0], 1), ([0, 1], 3)]) == [0, 1]
 
 

@@ -86,7 +86,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_the_description_is_of_model_and_data(bench: Bench) -> None:
     answer = bench.do(commands.DescribeJob(5, SPEC, AGREEMENT))
     assert isinstance(answer, commands.DescribeDone)
-    assert (answer.id, answer.card.examples, answer.test_samples) == (5, 1437, 360)
+    assert (answer.id, answer.card.examples, answer.test_examples) == (5, 1437, 360)
     assert answer.schema == weights.schema_of(digits.TASK.build("2nn"))
     assert answer.parameters == 55210
     assert answer.device == "cpu"
@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_initial_model(bench: Bench, tmp_path: Path
     assert first == again == fresh != other
 
 
-def test_training_gives_a_durable_update_and_its_facts(bench: Bench) -> None:
+def test_training_gives_an_update_and_its_result(bench: Bench) -> None:
     answer = bench.train(bench.create(), "u")
     assert answer.digest == digest_of(bench.folder / "u")
     assert answer.part.examples == sum(count.examples for count in answer.part.labels) == 359
@@ -262,7 +262,7 @@ def test_parts_of_an_evaluation_sum_up_to_the_whole(bench: Bench) -> None:
     assert sum(part.examples for part in parts) == whole.examples
 
 
-def test_more_parts_than_test_samples_are_refused(bench: Bench) -> None:
+def test_more_parts_than_test_examples_are_refused(bench: Bench) -> None:
     with pytest.raises(TaskError, match="too few for 400 members"):
         bench.evaluate(bench.create(), 399, 400)
 

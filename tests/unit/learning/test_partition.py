@@ -78,7 +78,7 @@ def test_one_part_is_everything() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "word"), [(Iid(), "11 partitions"), (Shards(2), "22 shards")])
-def test_more_parts_than_samples_are_refused(scheme: Scheme, word: str) -> None:
+def test_more_parts_than_examples_are_refused(scheme: Scheme, word: str) -> None:
     with pytest.raises(TaskError, match=word):
         divide(LABELS[:10], scheme, 11, 0)
 

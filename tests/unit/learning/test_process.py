@@ -140,7 +140,7 @@ async def test_a_task_error_is_the_users_and_the_worker_lives(real: Worker, tmp_
         await real.describe(make_spec(model="x"))
     with pytest.raises(WorkerError, match="cannot be opened"):
         await real.evaluate(evaluation("none"), tmp_path)
-    assert (await real.describe(SPEC)).test_samples == 360
+    assert (await real.describe(SPEC)).test_examples == 360
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -149,7 +149,7 @@ async def test_ctrl_c_in_the_nodes_terminal_does_not_reach_the_worker(real: Work
     assert real.pid is not None
     assert os.getpgid(real.pid) != os.getpgid(0)
     os.kill(real.pid, signal.SIGINT)
-    assert (await real.describe(SPEC)).test_samples == 360
+    assert (await real.describe(SPEC)).test_examples == 360
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -193,7 +193,7 @@ async def test_what_the_worker_prints_is_logged_and_harmless(
     )
     worker = Worker(WorkerSettings(device="cpu", threads=1, program=(sys.executable, "-c", code)))
     with caplog.at_level(logging.INFO, "p2pfl.worker"):
-        assert (await worker.describe(SPEC)).test_samples == 360
+        assert (await worker.describe(SPEC)).test_examples == 360
         await worker.close()
     messages = [record.getMessage() for record in caplog.records if record.name == "p2pfl.worker"]
     assert messages[0] == "a print"

@@ -169,7 +169,7 @@ def test_a_diverged_training_says_what_to_do() -> None:
     ("samples", "batch_size", "sizes"),
     [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (9, 4, [4, 5]), (3, 4, [3]), (1, 4, [1]), (3, 1, [1, 1, 1])],
 )
-def test_batches_cover_all_samples_and_none_is_a_lone_rest(
+def test_batches_cover_all_examples_and_none_is_a_lone_rest(
     samples: int, batch_size: int, sizes: list[int]
 ) -> None:
     assert training.batch_sizes(samples, batch_size) == sizes

@@ -181,7 +181,7 @@ def test_commands_are_read_up_to_a_cut_one(cut: int) -> None:
     assert inboxes.training._queue.empty()
 
 
-def test_aggregations_do_not_wait_behind_trainings() -> None:
+def test_aggregations_do_not_wait_for_trainings() -> None:
     inboxes = Inboxes()
     job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, "parent", (WeightedUpdate("u", 5),))
     aggregation = commands.RunAggregation(8, job, "/blobs", "/a")

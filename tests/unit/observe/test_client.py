@@ -29,7 +29,7 @@ def note(text: str) -> events.Notice:
     return events.Notice("info", text)
 
 
-async def test_the_local_user_is_told_what_lies_behind_and_what_happens(tmp_path: Path) -> None:
+async def test_the_local_user_is_told_what_has_happened_and_what_happens(tmp_path: Path) -> None:
     async with observed(tmp_path, ROWS) as node:
         node.tell(JOINED, note("before"))
         async with await Observer.connect(node.target()) as observer:
@@ -37,9 +37,9 @@ async def test_the_local_user_is_told_what_lies_behind_and_what_happens(tmp_path
             assert (observer.greeting.stream, observer.greeting.resumed) == (STREAM, False)
             frames = observer.frames()
             assert await anext(frames) == HistoryBatch(tuple(ROWS))
-            behind = await anext(frames)
-            assert isinstance(behind, EventBatch)
-            assert [one.event for one in behind.events] == [JOINED, note("before")]
+            history = await anext(frames)
+            assert isinstance(history, EventBatch)
+            assert [one.event for one in history.events] == [JOINED, note("before")]
             assert await anext(frames) == HistoryEnd(2)
             node.tell(note("now"))
             happened = await anext(frames)
@@ -48,7 +48,7 @@ async def test_the_local_user_is_told_what_lies_behind_and_what_happens(tmp_path
             await frames.aclose()
 
 
-async def test_who_was_here_before_goes_on_behind_what_it_saw(tmp_path: Path) -> None:
+async def test_an_observer_that_comes_back_goes_on_after_what_it_saw(tmp_path: Path) -> None:
     async with observed(tmp_path, ROWS) as node:
         node.tell(JOINED, note("seen"), note("missed"))
         async with await Observer.connect(node.target(), stream=STREAM, after=2) as observer:

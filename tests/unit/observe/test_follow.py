@@ -108,7 +108,7 @@ class Stage:
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_it_goes_on_behind_the_last_number_it_saw() -> None:
+async def test_it_goes_on_after_the_last_number_it_saw() -> None:
     stage = Stage(
         FakeObserver("one", [HistoryBatch(tuple(ROWS)), happened(3, 7), HistoryEnd(8), happened(9, 10)]),
         FakeObserver("one", [happened(11), HistoryEnd(11), happened(12)], resumed=True),

@@ -22,9 +22,11 @@ def row(number: int) -> RoundRow:
 
 
 def evaluated(
-    number: int, samples: int, accuracy: float = 0.5, *, committed: bool = False
+    number: int, examples: int, accuracy: float = 0.5, *, committed: bool = False
 ) -> EvaluationFinished:
-    return EvaluationFinished(number, {"accuracy": accuracy, "loss": 1.0}, samples, 1, 2, committed=committed)
+    return EvaluationFinished(
+        number, {"accuracy": accuracy, "loss": 1.0}, examples, 1, 2, committed=committed
+    )
 
 
 def test_rounds_are_in_order_however_they_come() -> None:

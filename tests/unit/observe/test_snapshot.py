@@ -71,7 +71,7 @@ def test_listed_addresses_that_lead_nowhere_are_shown_with_the_reason_until_they
     ]
 
 
-def test_a_wish_is_shown_with_its_author() -> None:
+def test_a_control_request_is_shown_with_its_author() -> None:
     state = state_of(recordings.running())
     state.apply(Published(0, state.time, events.ControlRequested("pause", "eve (operator)")))
     assert "wanted      pause, by eve (operator)" in lines_of(snapshot_of(state))

@@ -192,7 +192,7 @@ def test_a_failed_candidacy_leaves_the_round_without_aggregator() -> None:
     assert (state.open.aggregator, state.open.attempt) == (ME, 2)
 
 
-def test_wishes_are_forgotten_once_a_commit_did_them() -> None:
+def test_control_requests_are_forgotten_once_a_commit_fulfils_them() -> None:
     state = state_of(recordings.running())
     tell(state, events.ControlRequested("pause", "ada"))
     assert state.control_requests == {"pause": "ada"}
@@ -306,11 +306,11 @@ def test_who_trains_is_late_by_the_clock_of_what_the_node_tells() -> None:
     assert {state.activity(peer).kind for peer in trains} == {"late"}
 
 
-# --- after the end of a run, and behind it ----------------------------------------------------------------------
+# --- a run that goes on after its end ---------------------------------------------------------------------------
 
 
 def extended() -> State:
-    """A finished run of 20 rounds goes on to 30: two more are decided behind the closing evaluation."""
+    """A finished run of 20 rounds goes on to 30: two more are decided after the closing evaluation."""
     recording = recordings.finished()
     state = state_of(recording)
     last = [item.event for item in recording if isinstance(item.event, events.Committed)][-2]
@@ -344,7 +344,7 @@ def test_no_line_of_the_log_names_a_round_beyond_those_the_run_has() -> None:
     assert "round 22 committed by" in lines[-1]
 
 
-def test_an_evaluation_behind_the_closing_one_belongs_to_its_training_round() -> None:
+def test_an_evaluation_after_the_closing_one_belongs_to_its_training_round() -> None:
     state = extended()
     tell(state, events.EvaluationFinished(23, {"accuracy": 0.5, "loss": 1.0}, 100, 6, 6))
     last = state.rounds.last

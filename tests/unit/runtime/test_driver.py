@@ -368,7 +368,7 @@ async def test_what_the_system_refuses_is_no_fault_of_this_program(
     assert "the operating system refused a call" in caplog.text
 
 
-async def test_effects_behind_an_exit_are_left_undone(tmp_path: Path) -> None:
+async def test_effects_after_an_exit_are_left_undone(tmp_path: Path) -> None:
     _, steps = await perform(tmp_path, [BYE, Send("ben", PREPARE)])
     assert steps == []
 

@@ -16,8 +16,8 @@ FULL = DataDirectoryError("the disk is full")
 
 
 def cast(votes: int) -> CastVote:
-    run, stands = digest("run"), ballot(2, "ada")
-    return CastVote(run, 1, stands, "", signed("ben", run, 1, stands, votes=votes))
+    run, voted_for = digest("run"), ballot(2, "ada")
+    return CastVote(run, 1, voted_for, "", signed("ben", run, 1, voted_for, votes=votes))
 
 
 class Memory:

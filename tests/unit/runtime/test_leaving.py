@@ -59,7 +59,7 @@ async def test_sigterm_leaves_politely_and_ends_within_its_limit() -> None:
     assert "SIGTERM: left after 0.01 s without a commit" in reason
 
 
-async def test_sigterm_after_another_wish_to_leave_stops_at_once() -> None:
+async def test_sigterm_after_another_request_to_leave_stops_at_once() -> None:
     driver, leave = leaving()
     assert leave.ask()
     leave.terminate()
@@ -77,7 +77,7 @@ async def test_a_closed_terminal_sends_several_sighups_that_count_as_one() -> No
     assert "the terminal was closed" in reason
 
 
-async def test_a_sighup_behind_a_polite_wish_leaves_that_its_time() -> None:
+async def test_a_sighup_after_a_polite_request_leaves_that_its_time() -> None:
     driver, leave = leaving(within=0.0)
     leave.interrupt()
     leave.hang_up()

@@ -37,12 +37,15 @@ def journal() -> Saved:
     return Saved(run, {}, frozenset())
 
 
-def left(directory: Path, damage: Callable[[Path], object]) -> BlobStore:
-    """The store that the next process finds when *damage* was done to the update on disk."""
+def left(directory: Path, damage: Callable[[Path], object], *, marked: bool = False) -> BlobStore:
+    """The store that the next process finds when *damage* was done to the update on disk.
+
+    If *marked*, there is a marker that it is durable.
+    """
     store = BlobStore(directory)
     new = store.new_path()
     new.write_bytes(BYTES)
-    store.adopt(new, UPDATE.digest, durable=False)
+    store.adopt(new, UPDATE.digest, durable=marked)
     damage(store.path(UPDATE.digest))
     return BlobStore(directory)
 
@@ -76,10 +79,11 @@ def test_an_update_that_is_whole_is_offered_again_and_nothing_is_trained(tmp_pat
         pytest.param(lambda path: path.write_bytes(bytes(len(BYTES))), id="zeros"),
     ],
 )
+@pytest.mark.parametrize("marked", [False, True])
 def test_an_update_that_a_power_cut_spoiled_is_trained_again(
-    tmp_path: Path, damage: Callable[[Path], object]
+    tmp_path: Path, damage: Callable[[Path], object], marked: bool
 ) -> None:
-    store = left(tmp_path, damage)
+    store = left(tmp_path, damage, marked=marked)
     saved = _recover(journal(), store)
     assert not store.has(UPDATE.digest)
     effects = started(saved)

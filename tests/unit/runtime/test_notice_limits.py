@@ -36,7 +36,7 @@ def test_why_a_node_ends_is_always_shown() -> None:
     assert kept(limiter, ending) == ending
 
 
-def test_lines_are_shown_again_after_a_while_and_the_reminder_is_repeated_seldom() -> None:
+def test_lines_are_shown_again_after_a_while_and_the_reminder_once_a_minute() -> None:
     limiter = PeerNoticeLimiter()
     kept(limiter, [LINE] * 1000)
     assert kept(limiter, [LINE] * 1000, 1.0).count(LINE) <= LINES.rate

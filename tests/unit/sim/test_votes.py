@@ -45,7 +45,7 @@ class Court:
         self.save(self.disks[name], effect, self.votes.accepted)
 
     def elect(self, vote: Ballot, *names: str) -> None:
-        """Let those of *names* that are not its proposer promise *vote*, and the proposer stand with it."""
+        """Let *names* promise *vote*; its proposer, if among them, runs for election with it."""
         for name in names or self.disks:
             self.promise(name, vote)
 

@@ -304,15 +304,39 @@ def fill_with_zeros(path: Path) -> None:
     path.write_bytes(bytes(len(BYTES)))
 
 
+@pytest.mark.parametrize("marked", [False, True])
 @pytest.mark.parametrize("damage", [cut_off_all, cut_off_half, fill_with_zeros, Path.unlink])
 def test_a_wanted_blob_that_a_power_cut_spoiled_is_none_after_a_start(
-    store: BlobStore, damage: Callable[[Path], None]
+    store: BlobStore, damage: Callable[[Path], None], marked: bool
 ) -> None:
-    damage(store.path(put(store, BYTES, durable=False)))
+    damage(store.path(put(store, BYTES, durable=marked)))
     again = BlobStore(store.directory)
     again.recover({DIGEST})
     assert not again.has(DIGEST)
     assert put(again, BYTES, durable=False) == DIGEST, "nothing is in the way of a second one"
+    assert not again.is_durable(DIGEST)
+
+
+@pytest.mark.parametrize("bring", [put, pull])
+@pytest.mark.parametrize("damage", [cut_off_all, cut_off_half, fill_with_zeros])
+def test_a_blob_that_comes_again_takes_the_place_of_damaged_bytes_with_a_marker(
+    store: BlobStore, damage: Callable[[Path], None], bring: Callable[..., str]
+) -> None:
+    damage(store.path(put(store, BYTES)))
+    again = BlobStore(store.directory)
+    again.recover(())
+    assert again.is_durable(DIGEST), "nobody has read it yet"
+    assert not again.is_intact(DIGEST)
+    bring(again, BYTES, durable=False)
+    assert again.path(DIGEST).read_bytes() == BYTES
+    assert not again.is_durable(DIGEST)
+
+
+def test_a_wanted_blob_that_is_whole_stays_durable_at_a_start(store: BlobStore) -> None:
+    put(store, BYTES)
+    again = BlobStore(store.directory)
+    again.recover({DIGEST})
+    assert again.is_durable(DIGEST)
 
 
 def test_a_start_keeps_the_wanted_blob_that_is_whole_and_drops_other_unflushed_ones(store: BlobStore) -> None:

@@ -65,7 +65,7 @@ def test_whatever_statement_writes_the_checksums_fit(shop: sqlite3.Connection, s
         "DELETE FROM checksums WHERE holder = 'pets' AND row = 1",
     ],
 )
-def test_a_row_changed_behind_its_checksum_is_found_and_can_be_dropped(
+def test_a_row_changed_without_its_checksum_is_found_and_can_be_dropped(
     shop: sqlite3.Connection, statement: str
 ) -> None:
     _without_triggers(shop, statement)

@@ -7,11 +7,19 @@ import pytest
 
 from p2pfl.core.saved import Vote
 from p2pfl.identity.signatures import verify
-from p2pfl.messages import Ballot, Commit, Origin, RecordBlobs, record_digest
+from p2pfl.messages import (
+    Ballot,
+    Commit,
+    Evaluation,
+    MemberEvaluation,
+    Origin,
+    RecordBlobs,
+    record_digest,
+)
 from p2pfl.store import invariants
 from p2pfl.store.invariants import check_chain, contradiction, vote_violations
 from tests.support.core import ballot, chain_of
-from tests.support.records import NAMES, Chain, digest, genesis, resigned, roster, update
+from tests.support.records import CARD, NAMES, Chain, digest, genesis, node, resigned, roster, update
 
 
 @pytest.fixture
@@ -67,7 +75,28 @@ def test_a_chain_that_continues_another_run_counts_its_rounds_on() -> None:
         (2, {"trained": 2}, "the record of round 3 miscounts the rounds of training"),
         (2, {"rounds": 9}, "the record of round 3 miscounts the rounds of training"),
         (0, {"updates": (update("ada", 1), update("ada", 1))}, "an update is counted twice in round 1"),
-        (0, {"updates": (update("eve", 1),)}, "round 1 counts an update of a node that was no member"),
+        (
+            0,
+            {"updates": (update("eve", 1),)},
+            f"the record of round 1 does not fit the run: an update of {node('eve')[:7]} in it does not count: "
+            "it is not from a member of the roster",
+        ),
+        (
+            1,
+            {"updates": (update("ben", 2, CARD.examples + 1),)},
+            "the record of round 2 does not fit the run: an update of ben in it does not count: "
+            "it claims 1001 samples, and its data card stated 1000",
+        ),
+        (
+            1,
+            {"evaluations": (MemberEvaluation(node("ben"), Evaluation(9, {"dice": 4.0})),)},
+            "the record of round 2 does not fit the run: an evaluation has the metrics dice, not accuracy, loss",
+        ),
+        (
+            2,
+            {"blobs": RecordBlobs(digest(("model", 3)), state=digest("state"))},
+            "the record of round 3 does not fit the run: it names the blobs model, state, not model",
+        ),
         (2, {"roster": (*roster(*NAMES[:3]), *roster("ada"))}, "the roster of record 3 has a node twice"),
         (
             2,
@@ -127,7 +156,7 @@ def vote(
     *,
     at: Ballot | None = None,
     promised: Ballot | None = None,
-    **changes: int | Ballot | str,
+    **changes: object,
 ) -> Vote:
     """A vote for what follows in *chain* as *round_*, with the record changed."""
     commit = chain_of(*NAMES[:3], rounds=round_).commits[-1]
@@ -167,6 +196,29 @@ def test_a_vote_that_cannot_be_is_found(
 ) -> None:
     found, _ = checked(chain)
     assert any(violation in one for one in vote_violations(found, vote(chain, round_, **changes)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("round_", [3, 4])
+def test_an_accepted_record_that_does_not_fit_the_run_is_found(chain: Chain, round_: int) -> None:
+    found, _ = checked(chain)
+    flawed = vote(chain, round_, updates=(update("eve", round_),))
+    flaw = f"what it accepted in round {round_} does not fit the run: an update of {node('eve')[:7]} in it "
+    assert any(one.startswith(flaw) for one in vote_violations(found, flawed))
+
+
+def test_the_first_round_is_voted_on_by_the_roster_of_record_0(chain: Chain) -> None:
+    nothing, _ = checked(chain, [])
+    assert list(vote_violations(nothing, vote(chain, 1))) == []
+    (violation,) = vote_violations(nothing, vote(chain, 1, updates=(update("eve", 1),)))
+    assert "it is not from a member of the roster" in violation
+
+
+def test_a_record_0_with_other_blobs_than_its_spec_asks_for_is_found() -> None:
+    begun = genesis()
+    blobs = RecordBlobs(begun.model, state=digest("state"))
+    found, violations = checked(Chain(msgspec.structs.replace(begun, blobs=blobs)))
+    assert found.round == 0
+    assert violations == ["record 0 does not fit the run: it names the blobs model, state, not model"]
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ def claim(incarnation: int, nonce: str, votes: int = 0) -> Claim:
 
 def cast(chain: Chain, votes: int) -> CastVote:
     """Promise number *votes* of ben, of ballot 2 of round 1."""
-    stands = Ballot(2, node("cleo"))
-    return CastVote(chain.run, 1, stands, "", signed("ben", chain.run, 1, stands, votes=votes))
+    voted_for = Ballot(2, node("cleo"))
+    return CastVote(chain.run, 1, voted_for, "", signed("ben", chain.run, 1, voted_for, votes=votes))
 
 
 @pytest.fixture

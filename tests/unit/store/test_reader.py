@@ -109,7 +109,7 @@ def test_a_round_is_told_with_names_parent_and_the_roster_that_voted(book: Journ
     first, second = book.rounds(chain.run)
     assert (first.attempt, first.aggregator) == (2, "ben")
     assert first.members == ("ada", "ben", "cleo")
-    assert [(update.name, update.samples) for update in first.updates] == [
+    assert [(update.name, update.examples) for update in first.updates] == [
         ("ada", 100),
         ("ben", 100),
         ("cleo", 100),

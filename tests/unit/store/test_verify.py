@@ -13,7 +13,16 @@ from blake3 import blake3
 
 from p2pfl.core.effects import SaveAccepted, SaveClosed, SaveCommit, SaveGenesis, SaveSeen
 from p2pfl.errors import DataDirectoryError, UserError
-from p2pfl.messages import Ballot, Commit, Member, Origin, Record, record_digest
+from p2pfl.messages import (
+    Ballot,
+    Commit,
+    Evaluation,
+    Member,
+    MemberEvaluation,
+    Origin,
+    Record,
+    record_digest,
+)
 from p2pfl.proofs import CastVote, sign_claim
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
@@ -203,6 +212,19 @@ def test_a_broken_chain_is_the_journals_fault(lab: Federation) -> None:
     (fault,) = lab.verify().faults
     assert fault.what == "journal"
     assert fault.text.startswith(f"run {lab.chain.run[:7]}: the record of round 2 has digest")
+
+
+def test_a_record_of_other_metrics_than_the_runs_is_a_fault_of_each_journal_that_has_it(
+    lab: Federation,
+) -> None:
+    dice = MemberEvaluation(node("ada"), Evaluation(9, {"dice": 4.0}))
+    lab.commit(4, ("ada", "ben"), evaluated=(dice,))
+    faults = lab.verify().faults
+    assert [(fault.directory.name, fault.what) for fault in faults] == [
+        ("ada", "journal"),
+        ("ben", "journal"),
+    ]
+    assert "an evaluation has the metrics dice, not accuracy, loss" in faults[0].text
 
 
 def test_a_missing_round_is_found(lab: Federation) -> None:

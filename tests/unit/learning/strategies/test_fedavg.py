@@ -19,7 +19,7 @@ class Pieces:
         return self._all
 
 
-def test_it_is_the_mean_by_samples_and_keeps_no_state() -> None:
+def test_it_is_the_mean_by_examples_and_keeps_no_state() -> None:
     weights = torch.tensor([100.0, 300.0], dtype=torch.float64)
     mean, state = FedAvg().combine(torch.empty(0), Pieces([1.0, -2.0], [5.0, 2.0]), weights, None)
     assert (mean.tolist(), state) == ([4.0, 1.0], None)

@@ -29,10 +29,10 @@ def _mean(dtype: torch.dtype, updates: list[tuple[list[int], int]]) -> list[int]
 
 
 def _by_hand(updates: list[tuple[list[int], int]]) -> list[int]:
-    samples = sum(weight for _, weight in updates)
+    examples = sum(weight for _, weight in updates)
     columns = zip(*(values for values, _ in updates), strict=True)
     return [
-        round(Fraction(sum(v * w for v, (_, w) in zip(column, updates, strict=True)), samples))
+        round(Fraction(sum(v * w for v, (_, w) in zip(column, updates, strict=True)), examples))
         for column in columns
     ]
 
@@ -52,7 +52,7 @@ def test_the_mean_is_the_one_that_fractions_give_halves_to_even(dtype: torch.dty
 
 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
-def test_the_ends_of_the_range_with_the_most_samples_there_may_be_stay(dtype: torch.dtype) -> None:
+def test_the_ends_of_the_range_with_the_most_examples_there_may_be_stay(dtype: torch.dtype) -> None:
     info = torch.iinfo(dtype)
     values = [info.min, info.max]
     assert _mean(dtype, [(values, MAX_WEIGHT - 1), (values, 1)]) == values

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from p2pfl.config import NetSettings
+from p2pfl.errors import VersionRefused
 from p2pfl.net.dialling.dialler import Dialler
 from p2pfl.net.transport.addresses import Address
 from tests.support.meshes import FAST, WAIT_SECONDS, until
@@ -17,8 +19,10 @@ HERE, THERE = Address("here", 1), Address("there", 1)
 class Network:
     """Defines which node answers at which address, and records the dials."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: NetSettings = FAST) -> None:
         self.answers: dict[Address, str] = {}
+        self.other_version: Address | None = None
+        """The address of a node whose version does not fit."""
         self.error: Exception | None = None
         self.forgotten: list[str] = []
         self.book: dict[str, list[Address]] = {}
@@ -30,7 +34,7 @@ class Network:
             lambda node: self.book[node],
             lambda node: node in self.linked,
             OWN,
-            FAST,
+            settings,
             self.forgotten.append,
         )
 
@@ -39,6 +43,8 @@ class Network:
         self._dialled.set()
         if self.error is not None:
             raise self.error
+        if address == self.other_version:
+            raise VersionRefused("It shares no version of the protocol with this device.")
         node = self.answers.get(address)
         if node is not None and node != OWN and expected in (None, node):
             self.linked.add(node)
@@ -130,6 +136,45 @@ async def test_unexpected_errors_do_not_stop_dialling_and_are_logged_once(
     assert [record.getMessage() for record in caplog.records] == [
         "an error in dialling here:1; it is retried"
     ]
+
+
+async def test_a_node_of_another_version_is_dialled_seldom() -> None:
+    network = Network(msgspec.structs.replace(FAST, redial_version_seconds=1000.0))
+    network.other_version = HERE
+    network.dialler.add_listed(HERE)
+    network.dialler.add_listed(THERE)
+    await network.until_dialled(10)
+    assert network.dials.count((HERE, None)) == 1
+    network.dialler.dial_now()
+    await until(lambda: network.dials.count((HERE, None)) == 2)
+    await network.dialler.close()
+
+
+async def test_a_node_of_another_version_is_dialled_again_and_linked_once_it_is_upgraded() -> None:
+    network = Network(msgspec.structs.replace(FAST, redial_version_seconds=0.01))
+    network.other_version = HERE
+    network.dialler.add_listed(HERE)
+    await network.until_dialled(3)
+    network.other_version, network.answers[HERE] = None, ANT
+    await until(lambda: ANT in network.linked)
+    await network.dialler.close()
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+async def test_a_node_whose_link_ended_because_of_a_version_is_dialled_seldom(is_listed: bool) -> None:
+    network = Network(msgspec.structs.replace(FAST, redial_version_seconds=1000.0))
+    network.answers[HERE], network.book[ANT] = ANT, [HERE]
+    if is_listed:
+        network.dialler.add_listed(HERE)
+    else:
+        network.dialler.add_node(ANT)
+    await until(lambda: ANT in network.linked)
+    network.linked.discard(ANT)
+    network.dialler.link_lost(ANT, is_version_refused=True)
+    network.dialler.add_listed(THERE)
+    await network.until_dialled(10)
+    assert [address for address, _ in network.dials].count(HERE) == 1
+    await network.dialler.close()
 
 
 async def test_an_unproven_node_that_is_never_reached_is_dropped(network: Network) -> None:

@@ -32,6 +32,14 @@ def test_a_refusal_notice_repeats_only_after_a_minute() -> None:
     assert refusals.refused("a:1", "no TLS") == 2
 
 
+def test_a_refusal_to_be_told_once_is_not_repeated() -> None:
+    refusals = Refusals()
+    for _ in range(3):
+        refusals.refusals.report("a:1", "p2pfl 0.2 there", once=True)
+        refusals.now += 2 * REFUSAL_REPEAT_SECONDS
+    assert refusals.notices == [("a:1", "p2pfl 0.2 there")]
+
+
 def test_another_address_or_reason_is_reported_at_once() -> None:
     refusals = Refusals()
     assert refusals.refused("a:1", "no TLS") == 1

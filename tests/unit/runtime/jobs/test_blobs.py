@@ -53,7 +53,9 @@ async def test_an_update_is_fetched_without_a_flush_and_said_to_be_so(tmp_path: 
     assert not bench.store.is_durable(name)
 
 
-async def test_a_passing_blob_that_a_vote_wants_is_made_durable_and_not_pulled_again(tmp_path: Path) -> None:
+async def test_a_blob_not_flushed_that_a_vote_wants_is_made_durable_and_not_pulled_again(
+    tmp_path: Path,
+) -> None:
     bench, name = Bench(tmp_path), blake3(GOOD).hexdigest()
     path = bench.store.new_path()
     path.write_bytes(GOOD)
@@ -212,6 +214,33 @@ async def test_a_model_that_was_damaged_on_disk_is_deleted_told_of_and_pulled_ag
     [notice] = bench.host.told
     assert isinstance(notice, events.Notice)
     assert f"the model {name[:12]} on this disk is damaged" in notice.text
+
+
+async def test_damaged_bytes_with_a_marker_are_found_and_pulled_again(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    path = bench.store.new_path()
+    path.write_bytes(GOOD)
+    bench.store.adopt(path, name)
+    (tmp_path / name).write_bytes(bytes(len(GOOD)))
+    assert bench.store.is_durable(name)
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
+    assert await bench.host.outcome() == on_disk(name)
+    assert len(bench.puller.pulls) == 1
+    assert bench.store.is_intact(name)
+
+
+async def test_a_marker_without_its_blob_is_no_blob_and_does_not_spare_the_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    flushed: list[int] = []
+    monkeypatch.setattr("p2pfl.store.blobs.flush", flushed.append)
+    (tmp_path / f"{name}.durable").touch()
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
+    assert await bench.host.outcome() == on_disk(name)
+    assert len(bench.puller.pulls) == 1
+    assert len(flushed) == 1
+    assert bench.store.is_intact(name)
 
 
 async def test_a_damaged_model_that_nobody_has_is_not_said_to_be_here(tmp_path: Path) -> None:

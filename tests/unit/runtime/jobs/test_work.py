@@ -133,7 +133,7 @@ async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: 
     assert await bench.host.outcome() == [inputs.Described(SPEC, AGREEMENT, SCHEMA, CARD)]
     [ready] = bench.host.told
     assert isinstance(ready, events.WorkerReady)
-    assert (ready.task, ready.device, ready.samples, ready.parameters) == (
+    assert (ready.task, ready.device, ready.examples, ready.parameters) == (
         "digits",
         "cpu",
         CARD.examples,

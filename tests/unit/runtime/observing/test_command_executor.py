@@ -73,7 +73,7 @@ def stage(tmp_path: Path) -> Stage:
     ("what", "control_request"),
     [("pause", "pause"), ("resume", "resume"), ("stop", "end"), ("stop-now", "end-now")],
 )
-async def test_a_wish_is_handed_to_the_protocol_with_its_author(
+async def test_a_control_request_is_handed_to_the_protocol_with_its_author(
     stage: Stage, what: CommandName, control_request: str
 ) -> None:
     answer = await stage.executor.execute(what, WHO)
@@ -87,7 +87,7 @@ async def test_a_wish_is_handed_to_the_protocol_with_its_author(
     ("what", "control_request"),
     [("pause", "pause"), ("resume", "resume"), ("stop", "end"), ("stop-now", "end-now")],
 )
-async def test_a_wish_that_would_change_nothing_is_refused_with_the_reason(
+async def test_a_control_request_that_would_change_nothing_is_refused_with_the_reason(
     stage: Stage, what: CommandName, control_request: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

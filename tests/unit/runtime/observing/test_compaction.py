@@ -99,7 +99,7 @@ def test_transfers_and_training_of_a_round_end_with_it() -> None:
     assert past_the_tail(progress, commit(1)) == [commit(1)]
 
 
-def test_a_wish_is_forgotten_by_the_commit_that_fulfils_it_and_no_other() -> None:
+def test_a_control_request_is_forgotten_by_the_commit_that_fulfils_it_and_no_other() -> None:
     wanted = events.ControlRequested("pause", "eve")
     assert past_the_tail(wanted, commit(1)) == [wanted, commit(1)]
     assert past_the_tail(wanted, commit(1, "pause")) == [commit(1, "pause")]
@@ -111,7 +111,7 @@ def test_that_a_run_was_resumed_matters_until_the_next_commit() -> None:
     assert past_the_tail(commit(1, "pause"), resumed, commit(2)) == [commit(1, "pause"), commit(2)]
 
 
-def test_another_run_makes_void_how_the_last_one_stood() -> None:
+def test_another_run_makes_the_state_of_the_last_one_void() -> None:
     other = msgspec.structs.replace(JOINED, run="9" * 64, how="continued")
     old = (
         events.QuorumLost(2, 1, 3, 2),

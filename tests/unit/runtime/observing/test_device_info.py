@@ -58,7 +58,7 @@ def test_what_the_worker_finds_out_is_told_here_and_there() -> None:
     last = stage.published[-1]
     assert isinstance(last, events.PeerDeviceInfo)
     assert (last.node, last.name, last.device, last.part) == ("a" * 52, "ada", "cuda", PART)
-    assert (last.samples, last.labels) == (40, (30, 0, 10))
+    assert (last.examples, last.labels) == (40, (30, 0, 10))
 
 
 def test_what_did_not_change_is_not_told_again() -> None:

@@ -53,7 +53,7 @@ def test_it_is_removed_after_a_fault_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": 3}', "\xff\xfe"])
-def test_what_cannot_be_understood_is_no_invitation(tmp_path: Path, text: str) -> None:
+def test_what_cannot_be_understood_is_no_endpoint_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "observe.json"
     path.write_text(text, encoding="utf-8")
     assert read_endpoint(path) is None

@@ -109,7 +109,7 @@ class Stage:
         return watcher
 
     async def following(self, identity: PeerIdentity = OWL, *, stream: str = "", after: int = 0) -> Watcher:
-        """Connect *identity* and wait until it was told what lies behind."""
+        """Connect *identity* and wait until it was told what has happened."""
         watcher = await self.connect(identity, watch(stream=stream, after=after))
         await until(lambda: bool(watcher.all(HistoryEnd)))
         return watcher
@@ -291,7 +291,7 @@ async def test_long_events_are_kept_for_who_comes_back_only_as_far_as_they_take_
 # --- what it is told ----------------------------------------------------------------------------------------
 
 
-async def test_a_newcomer_is_told_what_lies_behind_and_then_what_happens(stage: Stage) -> None:
+async def test_a_new_observer_is_told_what_has_happened_and_then_what_happens(stage: Stage) -> None:
     stage.tell(JOINED, note("before"))
     watcher = await stage.following()
     assert stage.asked == [RUN]
@@ -454,7 +454,9 @@ def test_of_a_long_run_the_last_rounds_are_told(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("after", [0, 2, 5])
-async def test_who_comes_back_goes_on_behind_the_last_number_it_saw(stage: Stage, after: int) -> None:
+async def test_an_observer_that_comes_back_goes_on_after_the_last_number_it_saw(
+    stage: Stage, after: int
+) -> None:
     stage.tell(JOINED, *(note(str(number)) for number in range(2, 6)))
     watcher = await stage.following(stream=STREAM, after=after)
     assert watcher.all(ObserverWelcome)[0].resumed

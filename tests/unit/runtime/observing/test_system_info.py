@@ -1,4 +1,4 @@
-"""Facts of the system that it hides are neutral values, whatever psutil makes of it."""
+"""Values of the system that it hides are neutral values, whatever psutil makes of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hidden(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(psutil.Process, name, refuse)
 
 
-def test_facts_are_the_systems() -> None:
+def test_values_are_those_of_the_system() -> None:
     assert system_info.count_cores() >= 1
     assert system_info.total_memory() > 2**20
     assert 0 < system_info.process_start() <= time.time()
@@ -37,7 +37,7 @@ def test_facts_are_the_systems() -> None:
 
 
 @pytest.mark.usefixtures("hidden")
-def test_hidden_facts_are_neutral() -> None:
+def test_hidden_values_are_neutral() -> None:
     assert system_info.count_cores() >= 1
     assert system_info.total_memory() == 0
     assert abs(system_info.process_start() - time.time()) < 60
