@@ -547,10 +547,9 @@ class Node:
         genesis = self._lobby.found(free, elsewhere)
         if genesis is not None:
             self._abandoned_runs.founded = record_digest(genesis)
-            described = self._lobby.described
-            self._enter(
-                self._abandoned_runs.founded, genesis, (), schema=described.schema if described else None
-            )
+            created = self._lobby.created
+            assert created is not None, "the run's first model is made"
+            self._enter(self._abandoned_runs.founded, genesis, (), schema=created.schema)
             for entry in genesis.roster:
                 self._ctx.send(entry.node, Offer(genesis))
 

@@ -253,7 +253,9 @@ class Device:
         """
         match effect:
             case Describe():
-                return 0.5 + chance(), inputs.Described(effect.spec, effect.agreement, self.schema, self.card)
+                return 0.5 + chance(), inputs.Described(
+                    effect.spec, effect.agreement, self.schema if effect.agreement else None, self.card
+                )
             case ReadSchema():
                 known = {layout_of(schema): schema for schema in (SCHEMA, self.schema)}
                 return 0.05, inputs.SchemaRead(effect.layout, known.get(effect.layout))

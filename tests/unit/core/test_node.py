@@ -6,6 +6,7 @@ from p2pfl import events
 from p2pfl.cards import DataCard
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
+    Create,
     DeleteUnneededBlobs,
     Describe,
     Exit,
@@ -42,7 +43,18 @@ from p2pfl.work import AggregationJob, EvaluationJob, NotFinite
 from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told, training
 from tests.support.device import Device, chain_digest, in_run, joined, where
 from tests.support.known import known
-from tests.support.records import CARD, NAMES, SCHEMA, evaluation, node, resigned, result_of, signed, update
+from tests.support.records import (
+    CARD,
+    NAMES,
+    SCHEMA,
+    digest,
+    evaluation,
+    node,
+    resigned,
+    result_of,
+    signed,
+    update,
+)
 
 # --- the driver's side ------------------------------------------------------------------------------------------
 
@@ -67,6 +79,14 @@ def test_a_node_whose_operator_holds_the_start_waits_for_its_word_until_it_is_gi
     assert device.node.waits_for_go
     device.feed(inputs.Go())
     assert not device.node.waits_for_go
+
+
+def test_who_founds_a_run_knows_the_schema_of_its_model() -> None:
+    device = Device(min_nodes=1)
+    device.describe()
+    (create,) = of_kind(device.node.tick(device.now + 60.0), Create)
+    device.feed(inputs.Created(create.spec, create.agreement, digest("initial"), SCHEMA), 61.0)
+    assert device.ledger.schema == SCHEMA
 
 
 def test_in_no_run_there_is_nothing_to_steer_and_in_one_there_is() -> None:
