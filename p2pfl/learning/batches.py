@@ -1,18 +1,32 @@
-"""Examples in batches: tensors in the memory of the device, or any torch `Dataset` through a `DataLoader`."""
+"""Examples in batches: tensors in the memory of the device, or anything else (`p2pfl.learning.loader`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from p2pfl.learning.task import Scaling
 
-Batch = tuple[Any, Tensor, int]
+Batch = tuple[Any, Any, int]
 """Inputs of the model, targets, and the number of examples; the tensors are on the device."""
+
+
+def call_model(module: nn.Module, inputs: Any) -> Any:
+    """Return the outputs of *module* for the *inputs* of a batch.
+
+    A mapping is passed as keyword arguments, a list or tuple as arguments, anything else as one argument.
+    """
+    if isinstance(inputs, Tensor):
+        return module(inputs)
+    if isinstance(inputs, Mapping):
+        return module(**inputs)
+    if isinstance(inputs, list | tuple) and not hasattr(inputs, "to"):  # a packed sequence is a tuple too
+        return module(*inputs)
+    return module(inputs)
 
 
 class Batches(Protocol):
