@@ -36,6 +36,10 @@ class Batches(Protocol):
     def examples(self) -> int:
         """Number of examples."""
 
+    @property
+    def labels(self) -> Tensor | None:
+        """[examples] int64, the class of each; None: the targets are no classes, or not known yet."""
+
     def shuffled(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
         """Yield all examples once in random order, in batches of *sizes*."""
 
@@ -60,6 +64,11 @@ class TensorBatches:
     def examples(self) -> int:
         """Number of examples."""
         return len(self.rows)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The targets of the rows if they are classes."""
+        return self.y[self.rows] if self.y.ndim == 1 and self.y.dtype == torch.int64 else None
 
     def shuffled(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
         """Yield all examples once in random order, in batches of *sizes*."""

@@ -19,8 +19,11 @@ from p2pfl.cards import Agreement
 from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import commands, training, weights
 from p2pfl.learning.aggregation import aggregate
+from p2pfl.learning.batches import Batches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
+from p2pfl.learning.objective import Classification, Objective
+from p2pfl.learning.optimizers import scheduled
 from p2pfl.spec import BuiltinTask, RunSpec, model_name, task_name
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
@@ -120,13 +123,15 @@ class Jobs:
         started = time.monotonic()
         prepared = self._prepare(spec, job.agreement)
         part, card = prepared.train_part(job.partition), prepared.part_card(job.partition)
+        options = scheduled(spec.training, job.trained, job.rounds)
+        objective = _weighted(prepared.objective, part) if options.class_weights else prepared.objective
         module = self._loaded(job, command.folder)
         self._holds = None  # training changes the parameters
         steps, loss = training.train(
             module,
             part,
-            prepared.objective,
-            spec.training,
+            objective,
+            options,
             seed=training.derive_seed("train", spec.seed, job.round, job.partition),
             after_batch=pacer,
         )
@@ -205,6 +210,20 @@ class Jobs:
             weights.load_into(path, module, job.model)
             self._holds = file
         return module
+
+
+def _weighted(objective: Objective, part: Batches) -> Objective:
+    """Return *objective* with class weights.
+
+    Raises:
+        TaskError: the task has no classes.
+    """
+    labels = part.labels
+    if not isinstance(objective, Classification) or labels is None:
+        raise TaskError(
+            "--class-weights needs a task with classes and without a loss of its own; train without it."
+        )
+    return objective.weighted(labels)
 
 
 def _data_key(spec: RunSpec) -> tuple[object, ...]:

@@ -48,15 +48,18 @@ class LoaderBatches:
         *,
         collate: Collate | None = None,
         workers: int = 0,
+        labels: Tensor | None = None,
     ) -> None:
         """Load with *workers* processes beside this one, or with 0 in this one.
 
-        *collate* is torch's `default_collate` if None.
+        *collate* is torch's `default_collate` if None. *labels* [examples] int64 are the classes of the
+        examples, as far as the caller knows them without loading.
 
         Raises:
             TaskError: *dataset* has no length, or its examples have no numbers.
         """
         self._examples = _length(dataset)
+        self.labels = labels
         self._device = device
         self._draws = _Draws()
         forks = workers > 0 and sys.platform == "linux"

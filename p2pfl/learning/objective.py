@@ -35,8 +35,13 @@ class Classification:
 
     def __init__(self, agreement: Agreement, weights: Tensor | None = None) -> None:
         """*weights* [classes] multiply the training loss of the examples of each class."""
+        self._agreement = agreement
         self._classes = counted_classes(agreement)
         self._weights = weights
+
+    def weighted(self, labels: Tensor) -> Classification:
+        """Return this objective with the class weights of a device whose training examples have *labels*."""
+        return Classification(self._agreement, class_weights(labels, len(self._agreement.classes)))
 
     def loss(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
         """Return the mean cross-entropy, weighted by class if there are weights."""
@@ -86,3 +91,14 @@ class Regression:
     def counts(self, outputs: Tensor, targets: Tensor, /) -> None:  # noqa: ARG002  the interface
         """Return None: there are no classes."""
         return
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return a weight for each of *classes*, for examples with *labels* [examples] int64.
+
+    The weight of a class is inversely proportional to its number of examples. The mean over the classes that
+    have examples is 1. A class without examples has weight 0, which no example uses.
+    """
+    counts = torch.bincount(labels.cpu(), minlength=classes).double()
+    inverse = torch.where(counts > 0, 1 / counts, 0.0)
+    return (inverse * (counts > 0).sum() / inverse.sum()).float().to(labels.device)

@@ -1,22 +1,21 @@
-"""Local training and evaluation: plain loops over the batches of a device.
-
-SGD is implemented here because the first `torch.optim.SGD` of a process imports torch's compiler, which takes
-1.6 seconds and 150 MB. The arithmetic is that of `torch.optim.SGD`, momentum without dampening. For gradient
-g, parameter p and velocity v, a step is: g += weight_decay * p; v = momentum * v + g; p -= learning_rate * v.
-"""
+"""Local training and evaluation: plain loops over the batches of a device."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
 from p2pfl.errors import TaskError
-from p2pfl.learning.batches import Batches
+from p2pfl.learning.batches import Batch, Batches, call_model
 from p2pfl.learning.objective import Objective
+from p2pfl.learning.optimizers import MakeOptimizer, Optimizer, build_optimizer
+from p2pfl.learning.precision import choose_precision
 from p2pfl.messages import ClassCount, Evaluation
 from p2pfl.spec import LocalTraining
 
@@ -65,38 +64,6 @@ def derive_seed(*parts: str | int) -> int:
     return int.from_bytes(blake3(text).digest(8), "big") >> 1
 
 
-class Sgd:
-    """Stochastic gradient descent with momentum and weight decay; updates parameters in place."""
-
-    def __init__(self, parameters: Iterable[nn.Parameter], options: LocalTraining) -> None:
-        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self._velocities: list[Tensor | None] = [None] * len(self._parameters)
-        self._options = options
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Do one optimizer step and clear the gradients.
-
-        With gradient g, parameter p and velocity v: g += weight_decay * p; v = momentum * v + g;
-        p -= learning_rate * v.
-        """
-        options = self._options
-        for position, parameter in enumerate(self._parameters):
-            gradient = parameter.grad
-            if gradient is None:  # the loss of this batch does not depend on the parameter
-                continue
-            parameter.grad = None
-            if options.weight_decay:
-                gradient.add_(parameter, alpha=options.weight_decay)
-            if options.momentum:
-                velocity = self._velocities[position]
-                if velocity is None:
-                    self._velocities[position] = gradient  # nothing else uses this tensor any more
-                else:
-                    gradient = velocity.mul_(options.momentum).add_(gradient)
-            parameter.add_(gradient, alpha=-options.learning_rate)
-
-
 def train(
     module: nn.Module,
     batches: Batches,
@@ -105,33 +72,67 @@ def train(
     *,
     seed: int,
     after_batch: AfterBatch,
+    make_optimizer: MakeOptimizer = build_optimizer,
 ) -> tuple[int, float]:
     """Train *module* on *batches*; return the optimizer steps and the last epoch's mean loss.
 
-    *seed* determines the order of the examples and the dropout.
+    *options* have the learning rate of the round (`p2pfl.learning.optimizers.scheduled`). *seed* determines
+    the order of the examples and the dropout.
 
     Raises:
         TaskError: the training diverged: the loss of the last epoch is not finite.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = Sgd(module.parameters(), options)
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = make_optimizer(parameters, options)
+    device = parameters[0].device if parameters else torch.device("cpu")
+    precision = choose_precision(device, options.precision)
     module.train()
     sizes = batch_sizes(batches.examples, options.batch_size)
-    done, mean = 0, math.nan
-    for _ in range(options.epochs):
-        summed = torch.zeros(())
-        for inputs, targets, count in batches.shuffled(sizes, generator):
-            loss = objective.loss(module(inputs), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            summed = summed.to(loss.device).add_(loss.detach(), alpha=count)
-            done += 1
-            after_batch(done, len(sizes) * options.epochs)
-        mean = summed.item() / batches.examples
+    total = options.steps or len(sizes) * options.epochs
+    summed, seen = torch.zeros((), device=device), 0
+    for done, (inputs, targets, count) in enumerate(_epochs(batches, sizes, generator, total), start=1):
+        if done == total - len(sizes) + 1:  # the last epoch begins
+            summed, seen = torch.zeros((), device=device), 0
+        with precision.autocast():
+            loss = objective.loss(call_model(module, inputs), targets)
+        _descend(loss, optimizer, parameters, options.clip, precision.scaler)
+        summed.add_(loss.detach(), alpha=count)
+        seen += count
+        after_batch(done, total)
+    mean = summed.item() / seen
     if not math.isfinite(mean):
         raise TaskError(f"Training diverged: the loss became {mean}; use a smaller --lr.")
-    return done, mean
+    return total, mean
+
+
+def _epochs(batches: Batches, sizes: list[int], generator: torch.Generator, total: int) -> Iterator[Batch]:
+    """Yield *total* batches, epoch after epoch."""
+    epochs = (batches.shuffled(sizes, generator) for _ in itertools.count())
+    return itertools.islice(itertools.chain.from_iterable(epochs), total)
+
+
+def _descend(
+    loss: Tensor,
+    optimizer: Optimizer,
+    parameters: list[nn.Parameter],
+    clip: float,
+    scaler: torch.amp.GradScaler | None,
+) -> None:
+    """Do one optimizer step; with a *scaler* it is left out if a gradient is not finite."""
+    scaled = loss if scaler is None else scaler.scale(loss)
+    scaled.backward()  # type: ignore[no-untyped-call]
+    if clip:
+        if scaler is not None:
+            scaler.unscale_(cast(torch.optim.Optimizer, optimizer))
+        nn.utils.clip_grad_norm_(parameters, clip)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(cast(torch.optim.Optimizer, optimizer))
+        scaler.update()
+    optimizer.zero_grad()
 
 
 def batch_sizes(examples: int, batch_size: int) -> list[int]:
@@ -153,7 +154,7 @@ def evaluate(module: nn.Module, batches: Batches, objective: Objective) -> Evalu
     sums = dict.fromkeys(objective.measures.metrics, 0.0)
     counts: Tensor | None = None
     for inputs, targets, _ in batches.ordered(EVALUATION_BATCH):
-        outputs = module(inputs)
+        outputs = call_model(module, inputs)
         for name, value in objective.sums(outputs, targets).items():
             sums[name] += value
         counted = objective.counts(outputs, targets)
