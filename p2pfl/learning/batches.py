@@ -73,13 +73,14 @@ class TensorBatches:
     def shuffled(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
         """Yield all examples once in random order, in batches of *sizes*."""
         order = self.rows[torch.randperm(len(self.rows), generator=generator).to(self.rows.device)]
-        for batch in torch.split(order, sizes):  # [batch] int64
-            yield self._scaled(self.x[batch]), self.y[batch], len(batch)  # copies: the model may change them
+        return map(self._batch, torch.split(order, sizes))
 
     def ordered(self, size: int) -> Iterator[Batch]:
         """Yield all examples in their order, in batches of at most *size*."""
-        for batch in torch.split(self.rows, size):
-            yield self._scaled(self.x[batch]), self.y[batch], len(batch)
+        return map(self._batch, torch.split(self.rows, size))
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        return x if self.scaling is None else self.scaling(x)
+    def _batch(self, rows: Tensor) -> Batch:
+        """Return copies of the *rows* [batch] int64; the model may change them."""
+        x = self.x.index_select(0, rows)  # x[rows] takes ten times as long for pictures
+        scaled = x if self.scaling is None else self.scaling(x)
+        return scaled, self.y.index_select(0, rows), len(rows)

@@ -59,5 +59,5 @@ def short_type(device: str) -> torch.dtype | None:
 
 
 def _cpu_has(feature: str) -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not have it
-    return bool(capabilities.get(feature))
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch do not have it
+    return capabilities is not None and bool(capabilities().get(feature))
