@@ -128,6 +128,46 @@ def test_training_twice_gives_the_same_update_whatever_was_trained_between(bench
     assert len(set(digests)) == 3
 
 
+def _moved(bench: Bench, spec: RunSpec, trained: int = 0, rounds: int = 1) -> float:
+    """Return how far a training moves the parameters of one layer."""
+    model = bench.create(spec)
+    job = TrainingJob("run", 1, spec, AGREEMENT, model, 0, trained, rounds)
+    bench.do(commands.RunTraining(2, job, str(bench.folder), str(bench.folder / "u")))
+    return float((bench.tensors("u")["out.bias"] - bench.tensors("initial")["out.bias"]).norm())
+
+
+def test_the_schedule_goes_by_the_trained_rounds_of_all_rounds(bench: Bench) -> None:
+    spec = make_spec(schedule="step", steps=1, momentum=0.0)
+    whole, tenth = _moved(bench, spec, 3, 8), _moved(bench, spec, 4, 8)
+    assert tenth == pytest.approx(whole / 10, rel=1e-3)
+    assert _moved(bench, make_spec(steps=1, momentum=0.0), 4, 8) == pytest.approx(whole)
+
+
+def test_class_weights_are_those_of_the_partition_and_change_the_update(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: list[list[int]] = []
+    weighted = Classification.weighted
+
+    def recorded(self: Classification, labels: Tensor) -> Classification:
+        weighed.append(torch.bincount(labels, minlength=10).tolist())
+        return weighted(self, labels)
+
+    monkeypatch.setattr(Classification, "weighted", recorded)
+    model = bench.create()
+    plain = bench.train(model, "u")
+    other = bench.train(model, "u", make_spec(class_weights=True))
+    assert weighed == [[one.examples for one in plain.part.labels]]
+    assert other.digest != plain.digest
+
+
+def test_class_weights_without_classes_are_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = bench.create()
+    monkeypatch.setattr(TensorBatches, "labels", None)
+    with pytest.raises(TaskError, match="--class-weights needs a task with classes"):
+        bench.train(model, "u", make_spec(class_weights=True))
+
+
 def test_a_model_that_is_not_there_is_told(bench: Bench) -> None:
     model = bench.create()
     (bench.folder / model).unlink()

@@ -72,8 +72,6 @@ def test_each_epoch_has_every_example_once_in_batches_of_the_given_sizes(workers
         epochs.append(torch.cat([x[:, 0] for x, *_ in loaded]).tolist())
     assert epochs[0] != epochs[1]
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
-    order = _generator()
-    torch.randperm(10, generator=order)
     assert epochs[0] == torch.randperm(10, generator=_generator()).tolist()
     ordered = list(batches.ordered(4))
     assert [count for *_, count in ordered] == [4, 4, 2]
@@ -166,6 +164,12 @@ def test_data_that_cannot_be_counted_are_refused() -> None:
         LoaderBatches(Stream(), CPU)
     with pytest.raises(TaskError, match="Endless has no length"):
         LoaderBatches(Endless(), CPU)
+
+
+def test_labels_are_those_that_the_caller_knows() -> None:
+    assert LoaderBatches(Squares(), CPU).labels is None
+    labels = torch.arange(10)
+    assert LoaderBatches(Squares(), CPU, labels=labels).labels is labels
 
 
 def test_a_data_set_that_fetches_whole_batches_is_asked_for_them() -> None:
