@@ -174,7 +174,10 @@ class Jobs:
         if self._prepared is None or self._prepared[0] != key:
             local = self._open(spec)
             self._prepared = (key, local.prepare(spec, agreement, self._on()))
-        return self._prepared[1]
+        prepared = self._prepared[1]
+        if spec.training.class_weights:
+            _classification(prepared.objective)
+        return prepared
 
     def _initial(self, spec: RunSpec, agreement: Agreement) -> nn.Module:
         """Return the initial model of a run. The seed determines its parameters on one machine."""
@@ -212,18 +215,28 @@ class Jobs:
         return module
 
 
-def _weighted(objective: Objective, part: Batches) -> Objective:
-    """Return *objective* with class weights.
+def _classification(objective: Objective) -> Classification:
+    """Return *objective*, which is to have class weights.
 
     Raises:
-        TaskError: the task has no classes.
+        TaskError: the task has no classes, or a loss of its own.
     """
-    labels = part.labels
-    if not isinstance(objective, Classification) or labels is None:
+    if not isinstance(objective, Classification):
         raise TaskError(
-            "--class-weights needs a task with classes and without a loss of its own; train without it."
+            "--class-weights needs a task with classes and cross-entropy as its loss; start without it."
         )
-    return objective.weighted(labels)
+    return objective
+
+
+def _weighted(objective: Objective, part: Batches) -> Objective:
+    """Return *objective* with the class weights of *part*.
+
+    Raises:
+        TaskError: they are not known.
+    """
+    if part.labels is None:
+        raise TaskError("--class-weights needs the classes of the examples, and these data do not tell them.")
+    return _classification(objective).weighted(part.labels)
 
 
 def _data_key(spec: RunSpec) -> tuple[object, ...]:

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, P2pflError, TaskError
-from p2pfl.learning import commands, jobs, training, weights
+from p2pfl.learning import builtin, commands, jobs, training, weights
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
-from p2pfl.learning.objective import Classification
+from p2pfl.learning.objective import Classification, Regression
 from p2pfl.learning.tasks import digits, fashion_mnist
 from p2pfl.learning.tasks.mnist import IdxImages
 from p2pfl.messages import Evaluation
@@ -161,11 +161,21 @@ def test_class_weights_are_those_of_the_partition_and_change_the_update(
     assert other.digest != plain.digest
 
 
-def test_class_weights_without_classes_are_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_weights_of_examples_without_labels_are_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = bench.create()
     monkeypatch.setattr(TensorBatches, "labels", None)
-    with pytest.raises(TaskError, match="--class-weights needs a task with classes"):
+    with pytest.raises(TaskError, match="--class-weights needs the classes of the examples"):
         bench.train(model, "u", make_spec(class_weights=True))
+
+
+def test_class_weights_without_classes_are_refused_before_the_first_round(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builtin, "Classification", lambda agreement: Regression(1.0))
+    with pytest.raises(TaskError, match="--class-weights needs a task with classes"):
+        bench.do(commands.DescribeJob(1, make_spec(class_weights=True), AGREEMENT))
 
 
 def test_a_model_that_is_not_there_is_told(bench: Bench) -> None:

@@ -32,11 +32,12 @@ def test_optimizers_move_parameters_as_torchs_own_do(name: str, momentum: float,
         optimizer=name, learning_rate=0.1, momentum=momentum, weight_decay=weight_decay
     ).training
     own = build_optimizer(list(mine.parameters()), options)
-    torchs = {
-        "sgd": lambda: torch.optim.SGD(theirs.parameters(), 0.1, momentum, weight_decay=weight_decay),
-        "adam": lambda: torch.optim.Adam(theirs.parameters(), 0.1, weight_decay=weight_decay),
-        "adamw": lambda: torch.optim.AdamW(theirs.parameters(), 0.1, weight_decay=weight_decay),
-    }[name]()
+    torchs: torch.optim.Optimizer
+    if name == "sgd":
+        torchs = torch.optim.SGD(theirs.parameters(), 0.1, momentum, weight_decay=weight_decay)
+    else:
+        kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        torchs = kind(theirs.parameters(), 0.1, weight_decay=weight_decay)
     for _ in range(8):
         for module, optimizer in ((mine, own), (theirs, torchs)):
             optimizer.zero_grad()

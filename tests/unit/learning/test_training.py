@@ -14,7 +14,7 @@ from torch.nn import functional
 from p2pfl.cards import Agreement
 from p2pfl.errors import TaskError
 from p2pfl.learning import training
-from p2pfl.learning.batches import Batch, TensorBatches
+from p2pfl.learning.batches import Batch, Batches, TensorBatches
 from p2pfl.learning.objective import Classification
 from p2pfl.learning.precision import Precision
 from p2pfl.learning.task import Scaling
@@ -51,7 +51,7 @@ def _options(**changes: Any) -> LocalTraining:
 
 
 def _train(
-    module: nn.Module, part: training.Batches, options: LocalTraining, *, seed: int = 0, **more: Any
+    module: nn.Module, part: Batches, options: LocalTraining, *, seed: int = 0, **more: Any
 ) -> tuple[int, float]:
     return training.train(module, part, OBJECTIVE, options, seed=seed, after_batch=_ignore, **more)
 
