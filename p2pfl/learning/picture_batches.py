@@ -58,7 +58,7 @@ class PictureDataset(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return a picture, uint8 [channels, height, width], and its class."""
-        return torch.from_numpy(np.ascontiguousarray(self.read(index))), int(self.targets[index])
+        return torch.from_numpy(self.read(index).copy()), int(self.targets[index])
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """Return a picture, [channels, height, width].
@@ -186,7 +186,7 @@ def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _shifted(batch: int, side: int, generator: torch.Generator) -> Tensor:
-    """Return for each picture the indices below *side*, shifted at random and kept in range: [batch, side]."""
+    """Return for each picture the indices below *side*, shifted at random, in range: [batch, side]."""
     most = max(1, side // SHIFT)
     shifts = torch.randint(-most, most + 1, (batch, 1), generator=generator)
     return (torch.arange(side) + shifts).clamp(0, side - 1)

@@ -104,6 +104,8 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
         with Image.open(source, formats=_available()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise PictureError(f"it has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+            if image.mode == "F":
+                raise PictureError("its pixels are floating-point numbers, whose range is unknown")
             yield image
     except (PictureError, MemoryError):
         raise
@@ -134,8 +136,6 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Return *image* with 8 bits for each channel."""
-    if image.mode == "F":
-        raise PictureError("its pixels are floating-point numbers, whose range is unknown")
     if image.mode not in _DEEP_GREY:
         return image
     values = np.clip(np.asarray(image), 0, 65535) >> 8  # [height, width]

@@ -1,8 +1,8 @@
 """Finds the pictures in a device's folder, and checks each of them once.
 
 A folder has one folder for each class, or such folders in train/ and in test/ (or val/, valid/,
-validation/). Pictures may lie deeper in a class folder. Hidden files and folders are ignored, and so are files
-whose name is not that of a picture.
+validation/). Pictures may lie deeper in a class folder. Hidden files and folders are ignored, and so are
+files whose name is not that of a picture.
 
 A picture that cannot be read is left out by name. So each picture is decoded here, before its shape in the
 run is known, and once more when the run's shape is agreed on.
@@ -118,7 +118,7 @@ def scan_folder(root: Path) -> PictureFolder:
         notes.append(f"{_counted(stray, 'picture')} outside of the class folders left out")
     if test_folder is not None and not good_test:
         notes.append(f"the folder {shown(test_folder.name)} has no picture to evaluate on")
-    notes += _empty_classes(train_folder, {label for label, _ in train})
+    notes += _empty_classes(train_folder, {picture.label for picture in good})
     notes += _copies(good, good_test)
     notes += _single_class(good)
     return PictureFolder(root, tuple(good), tuple(good_test), checked.most_frequent_shape(), tuple(notes))

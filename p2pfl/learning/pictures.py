@@ -72,8 +72,8 @@ def _divided(
     pictures = folder.train
     if len(pictures) == 1:
         raise TaskError(
-            f"The folder {shown(folder.root)} has one picture; expected at least two: one to train on and one "
-            "to evaluate on."
+            f"The folder {shown(folder.root)} has one picture; expected at least two: one to train on and "
+            "one to evaluate on."
         )
     names = {label: index for index, label in enumerate(folder.classes)}
     keys = [blake3(f"holdout {seed} ".encode() + picture.digest).digest(16) for picture in pictures]
