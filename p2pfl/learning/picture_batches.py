@@ -126,7 +126,8 @@ class PictureStore:
             return TensorBatches(*self._tensors, torch.tensor(rows, device=self._device))
         if rows not in self._parts:
             chosen = Subset(self._dataset, rows)
-            self._parts[rows] = LoaderBatches(chosen, self._device, workers=self._workers)
+            labels = self._dataset.targets[torch.tensor(rows)]
+            self._parts[rows] = LoaderBatches(chosen, self._device, workers=self._workers, labels=labels)
         return self._parts[rows]
 
     @cached_property
@@ -153,6 +154,11 @@ class PictureBatches:
     def examples(self) -> int:
         """Number of examples."""
         return self.pictures.examples
+
+    @property
+    def labels(self) -> Tensor | None:
+        """[examples] int64, the class of each."""
+        return self.pictures.labels
 
     def shuffled(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
         """Yield all examples once in random order, in batches of *sizes*."""

@@ -92,6 +92,9 @@ def test_pictures_are_the_same_from_memory_and_from_their_files(
     x, y = _all(store.train_part(augment=False))
     torch.testing.assert_close(x, (_pixels(*range(7)) / 255 - 0.5) / 0.25)
     assert (y.tolist(), y.dtype) == ([0, 1, 2, 0, 1, 2, 0], torch.int64)
+    labels = store.train_part(augment=False).labels
+    assert labels is not None
+    assert torch.equal(labels, y)
     shuffled, targets = _all(store.train_part(augment=False), seed=1)
     order = [int((x == one).flatten(1).all(1).nonzero()) for one in shuffled]
     assert (sorted(order), order != sorted(order)) == (list(range(7)), True)

@@ -1,21 +1,48 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from p2pfl.agreement import merge_cards, misfit
-from p2pfl.cards import DataCard, LabelCount
+from p2pfl.cards import Agreement, DataCard, LabelCount
 from p2pfl.errors import TaskError
+from p2pfl.learning import picture_batches
+from p2pfl.learning.commands import (
+    AggregationDone,
+    Answer,
+    Command,
+    CreateDone,
+    CreateJob,
+    DescribeDone,
+    DescribeJob,
+    EvaluationDone,
+    RunAggregation,
+    RunEvaluation,
+    RunTraining,
+    TrainingDone,
+)
 from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.local_task import PreparedTask, open_task
 from p2pfl.learning.models import MODELS
 from p2pfl.learning.pictures import PicturesLocalTask, open_pictures
+from p2pfl.messages import Evaluation
 from p2pfl.spec import PicturesTask, RunSpec
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    EvaluationJob,
+    TrainingJob,
+    TrainingResult,
+    WeightedUpdate,
+)
+from tests.support.core import ballot
 from tests.support.learning import pictures_spec
-from tests.support.pictures import noise, write_noise, write_picture
+from tests.support.pictures import noise, write_digits, write_noise, write_picture
 
 CPU = torch.device("cpu")
 TASK = PicturesTask("2nn")
@@ -194,3 +221,103 @@ def test_augmentation_is_for_training_only(tmp_path: Path) -> None:
         held_out = {one.numpy().tobytes() for x, _, _ in test.ordered(9) for one in x}
         order = test.shuffled([test.examples], torch.Generator().manual_seed(1))
         assert held_out == {one.numpy().tobytes() for x, _, _ in order for one in x}
+
+
+# --- a run of three devices, job by job ---------------------------------------------------------------------
+
+
+class Device:
+    """The worker of one device with its own folder, and the blobs of all."""
+
+    def __init__(self, blobs: Path, places: DataPlaces) -> None:
+        self.blobs = blobs
+        self._jobs = Jobs("cpu", threads=1, places=places)
+
+    def do(self, command: Command) -> Answer:
+        return self._jobs.do(command, lambda _: None, lambda: False)
+
+    def describe(self, spec: RunSpec, agreement: Agreement | None = None) -> DescribeDone:
+        answer = self.do(DescribeJob(1, spec, agreement))
+        assert isinstance(answer, DescribeDone)
+        return answer
+
+    def create(self, spec: RunSpec, agreement: Agreement) -> str:
+        answer = self.do(CreateJob(1, spec, agreement, str(self.blobs / "new")))
+        assert isinstance(answer, CreateDone)
+        return self._named(answer.digest)
+
+    def train(self, spec: RunSpec, agreement: Agreement, model: str, number: int) -> TrainingResult:
+        job = TrainingJob("run", number, spec, agreement, model, 0, number, spec.rounds)
+        answer = self.do(RunTraining(1, job, str(self.blobs), str(self.blobs / "new")))
+        assert isinstance(answer, TrainingDone)
+        self._named(answer.result.digest)
+        return answer.result
+
+    def aggregate(self, spec: RunSpec, parent: str, results: Sequence[TrainingResult]) -> str:
+        updates = tuple(WeightedUpdate(one.digest, one.part.examples) for one in results)
+        job = AggregationJob("run", 1, ballot(1, "laptop"), spec, parent, updates)
+        answer = self.do(RunAggregation(1, job, str(self.blobs), str(self.blobs / "new")))
+        assert isinstance(answer, AggregationDone)
+        assert isinstance(answer.result, AggregatedModel)
+        return self._named(answer.result.digest)
+
+    def evaluate(self, spec: RunSpec, agreement: Agreement, model: str) -> Evaluation:
+        job = EvaluationJob("run", 1, spec, agreement, model, 0, 1)
+        answer = self.do(RunEvaluation(1, job, str(self.blobs)))
+        assert isinstance(answer, EvaluationDone)
+        return answer.result
+
+    def _named(self, digest: str) -> str:
+        (self.blobs / "new").rename(self.blobs / digest)
+        return digest
+
+
+def test_three_folders_of_digits_one_without_two_classes_train_one_model(tmp_path: Path) -> None:
+    spec = pictures_spec(model="lenet", rounds=3, epochs=4)
+    (tmp_path / "blobs").mkdir()
+    devices = {}
+    for number, name in enumerate(("attic", "desk", "laptop")):
+        folder = write_digits(
+            tmp_path / name, range(number, 1200, 3), without=(3, 8) if name == "desk" else ()
+        )
+        devices[name] = Device(tmp_path / "blobs", DataPlaces(own=folder))
+    cards = {name: device.describe(spec).card for name, device in devices.items()}
+    agreement, reason = merge_cards(spec.task, cards)
+    assert agreement is not None, reason
+    assert agreement.classes == tuple("0123456789")
+    assert agreement.input_shape == (1, 8, 8)
+    assert agreement.notes == ("desk has no examples of the classes '3', '8'",)
+    model = devices["attic"].create(spec, agreement)
+    schemas = [device.describe(spec, agreement).schema for device in devices.values()]
+    assert schemas[0] == schemas[1] == schemas[2] is not None
+    for number in range(3):
+        results = [device.train(spec, agreement, model, number) for device in devices.values()]
+        assert [result.part for result in results] == list(cards.values())
+        model = devices["laptop"].aggregate(spec, model, results)
+    scores = {name: device.evaluate(spec, agreement, model) for name, device in devices.items()}
+    assert [score.examples for score in scores.values()] == [40, 32, 40]
+    assert [count.examples for count in scores["desk"].classes][3::5] == [0, 0]
+    assert all(score.sums["accuracy"] / score.examples > 0.75 for score in scores.values()), scores
+    again = Device(tmp_path / "blobs", DataPlaces(own=tmp_path / "desk"))
+    assert again.evaluate(spec, agreement, model) == scores["desk"]
+    assert (
+        again.train(spec, agreement, model, 9).digest
+        == devices["desk"].train(spec, agreement, model, 9).digest
+    )
+
+
+def test_pictures_that_do_not_fit_into_memory_train_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_digits(tmp_path / "data", range(60))
+    digests = []
+    for augment in (False, True):
+        spec = pictures_spec(augment=augment)
+        for fits, workers in ((True, 0), (False, 0), (False, 2)):
+            monkeypatch.setattr(picture_batches, "fit_in_memory", lambda *_, fits=fits: fits)
+            (blobs := tmp_path / f"{augment}{fits}{workers}").mkdir()
+            device = Device(blobs, DataPlaces(own=tmp_path / "data", loader_workers=workers))
+            agreement, _ = merge_cards(spec.task, {"this": device.describe(spec).card})
+            assert agreement is not None
+            digests.append(device.train(spec, agreement, device.create(spec, agreement), 0).digest)
+    assert digests[0] == digests[1] == digests[2] != digests[3] == digests[4] == digests[5]
