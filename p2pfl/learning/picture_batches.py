@@ -185,10 +185,10 @@ def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
     columns = _shifted(batch, width, generator)  # [batch, width]
     flips = torch.rand(batch, generator=generator) < 0.5
     columns[flips] = columns[flips].flip(1)
-    rows, columns = rows.to(x.device), columns.to(x.device)
-    pictures = torch.arange(batch, device=x.device).view(batch, 1, 1, 1)
-    planes = torch.arange(channels, device=x.device).view(1, channels, 1, 1)
-    return x[pictures, planes, rows.view(batch, 1, height, 1), columns.view(batch, 1, 1, width)]
+    planes = torch.arange(batch * channels).view(batch, channels, 1)
+    lines = (planes * height + rows.view(batch, 1, height)).flatten().to(x.device)
+    shifted = x.reshape(-1, width).index_select(0, lines).view_as(x)
+    return shifted.gather(3, columns.view(batch, 1, 1, width).expand_as(x).to(x.device))
 
 
 def _shifted(batch: int, side: int, generator: torch.Generator) -> Tensor:

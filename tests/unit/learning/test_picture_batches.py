@@ -101,6 +101,17 @@ def test_pictures_are_the_same_from_memory_and_from_their_files(
     assert targets.tolist() == [number % 3 for number in order]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_goes_while_pictures_are_streamed_is_named_in_one_sentence(
+    dataset: PictureDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(picture_batches, "fit_in_memory", lambda *_: False)
+    (tmp_path / "2.png").unlink()
+    part = PictureStore(dataset, 7, CPU, workers).train_part(augment=False)
+    with pytest.raises(TaskError, match=r"\AThe picture .*/2.png can no longer be read .* again\.\Z"):
+        list(part.ordered(4))
+
+
 def test_held_out_pictures_are_the_others_or_a_part_of_them(dataset: PictureDataset) -> None:
     store = PictureStore(dataset, 6, CPU, 0)
     whole = store.test_part(0, 1)
