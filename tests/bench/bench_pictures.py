@@ -22,6 +22,7 @@ from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.picture_batches import PictureBatches
 from p2pfl.learning.pictures import open_pictures
+from p2pfl.spec import PicturesTask
 from tests.bench.command_line import Settings, run
 from tests.bench.report import Figure
 from tests.support.learning import pictures_spec
@@ -90,6 +91,7 @@ def read(folder: Path) -> tuple[float, float, int]:
     """Return the seconds of describing and of reading the pictures in *folder*, and the bytes of the tensor."""
     spec = pictures_spec()
     began = time.perf_counter()
+    assert isinstance(spec.task, PicturesTask)
     local = open_pictures(spec.task, spec.seed, DataPlaces(own=folder))
     described = time.perf_counter()
     agreement, reason = merge_cards(spec.task, {"this": local.card})

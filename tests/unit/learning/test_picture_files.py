@@ -15,6 +15,17 @@ from p2pfl.learning.picture_files import PictureError, measure_picture, read_pic
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
+WRITTEN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a camera writes an upright picture, by orientation; Pillow turns counterclockwise."""
+
 
 class Files:
     """Writes a picture, then measures and reads it."""
@@ -111,13 +122,7 @@ def test_channels_are_converted_to_those_wanted(files: Files) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_rotated_picture_is_read_upright(files: Files, orientation: int, kind: str) -> None:
     upright = _quarters().resize((64, 32), Image.Resampling.NEAREST)
-    turned = upright
-    if orientation in picture_files._UPRIGHT:  # what the camera wrote: the inverse of what makes it upright
-        turned = upright.transpose(
-            {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(
-                orientation, picture_files._UPRIGHT[orientation]
-            )
-        )
+    turned = upright if orientation == 1 else upright.transpose(WRITTEN[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels = files.read_own(turned, kind, exif=exif)

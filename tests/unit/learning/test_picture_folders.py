@@ -158,9 +158,9 @@ def test_a_test_folder_without_pictures_is_told(tmp_path: Path) -> None:
 
 
 def test_the_most_frequent_shape_counts(tmp_path: Path) -> None:
-    for number, (height, width, channels) in enumerate([(8, 8, 1), (6, 9, 3), (6, 9, 3), (6, 9, 1)]):
+    for number, (height, width, channels) in enumerate([(8, 8, 3), (6, 9, 1), (6, 9, 1), (6, 9, 3)]):
         write_picture(tmp_path / "cat" / f"{number}.png", noise(number, height, width, channels))
-    assert scan_folder(tmp_path).shape == ImageShape(3, 6, 9)
+    assert scan_folder(tmp_path).shape == ImageShape(1, 6, 9)
 
 
 def test_the_same_accent_written_in_two_ways_is_one_class(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_names_that_are_no_text_stay_out_of_notes(tmp_path: Path) -> None:
             r"has 2 folders \(cat, dog\) without a picture file, 0 pictures and 0 other files; expected",
         ),
         (
-            lambda folder: [write_noise(folder, cat=0, dog=0)] and _empty(folder / "cat" / "x.png"),
+            lambda folder: _empty(folder / "cat" / "x.png"),
             r"None of the 1 picture files in .*data can be read \(cat/x.png: it is empty\); expected .* PNG",
         ),
         (
