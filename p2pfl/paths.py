@@ -74,7 +74,7 @@ def full(path: Path) -> Path:
         raise UserError(
             f"{path} cannot be found: the current folder was removed; change to one that exists"
         ) from error
-    if not _is_text(found):
+    if not is_text(found):
         raise UserError(
             f"the path {shown(found)} is no valid UTF-8, and paths are passed on as text: choose another, or "
             "use a UTF-8 locale such as LANG=C.UTF-8"
@@ -90,7 +90,7 @@ def user_data(name: str) -> Path | None:
         path = platformdirs.user_data_path(name, appauthor=False)
     except RuntimeError:  # newer versions raise, older ones leave the ~ in
         return None
-    return path if path.is_absolute() and _is_text(path) else None
+    return path if path.is_absolute() and is_text(path) else None
 
 
 def shown(path: Path | str) -> str:
@@ -103,7 +103,8 @@ def quoted(path: Path | str) -> str:
     return shlex.quote(shown(path))
 
 
-def _is_text(path: Path) -> bool:
+def is_text(path: Path | str) -> bool:
+    """Return whether *path* can be written as UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -100,6 +100,8 @@ class LoaderBatches:
             for (_, numbers), loaded in zip(draws, self._loader, strict=True):
                 inputs, targets = _pair(loaded)
                 yield _moved(inputs, self._device), _target(_moved(targets, self._device)), len(numbers)
+        except TaskError as error:  # of a loader process, torch puts its traceback before the sentence
+            raise TaskError(str(error).rpartition(f"{TaskError.__name__}: ")[2].rstrip()) from error
         except RuntimeError as error:
             if "DataLoader worker (pid" not in str(error):
                 raise

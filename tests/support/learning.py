@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from p2pfl.spec import RunSpec, from_options, with_options
+from p2pfl.spec import RunSpec, from_options, to_options, with_options
 
 SPEC = from_options(
     task="digits",
@@ -31,6 +31,16 @@ SPEC = from_options(
 def make_spec(**changes: Any) -> RunSpec:
     """Return the spec of a short run of digits, with *changes*."""
     return with_options(SPEC, **changes)
+
+
+def pictures_spec(**changes: Any) -> RunSpec:
+    """Return the spec of a short run on private pictures, with *changes*."""
+    shared = {
+        name: value
+        for name, value in to_options(SPEC).items()
+        if name not in ("kind", "task", "partition", "partitions")
+    }
+    return from_options(**{**shared, "kind": "pictures", **changes})
 
 
 class Mixed(nn.Module):
