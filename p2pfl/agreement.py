@@ -8,6 +8,7 @@ members come to the same result.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
@@ -40,6 +41,9 @@ MAX_NUMBER_CLASSES = 20
 
 UNIT_FACTOR = 200.0
 """Ratio of the means of a column on two devices from which on other units are suspected."""
+
+NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+"""Names of classes that are sorted by their value."""
 
 MAX_AGREED_SIDE = 128
 """Largest edge in pixels to which pictures are scaled unless the run says a size."""
@@ -220,16 +224,20 @@ def _measures_differ(theirs: Measures, agreed: Measures) -> str:
 def _union(cards: Cards) -> tuple[str, ...]:
     """Return the classes of all *cards*, sorted; numbers by their value."""
     classes = _sorted({label for card in cards.values() for label in card.classes})
+    if len(classes) == 1:
+        raise _Mismatch(
+            f"all devices together have one class, {_short(classes[0])}: nothing can be learned from it"
+        )
     if len(classes) > MAX_CLASSES:
         raise _Mismatch(f"the devices have {len(classes)} classes together, and {MAX_CLASSES} are possible")
     return classes
 
 
 def _sorted(labels: Iterable[str]) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(labels, key=lambda label: (float(label), label)))
-    except ValueError:
-        return tuple(sorted(labels))
+    names = set(labels)
+    if all(NUMBER.fullmatch(name) for name in names):
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
+    return tuple(sorted(names))
 
 
 def _own_notes(cards: Cards) -> list[str]:

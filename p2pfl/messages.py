@@ -234,6 +234,10 @@ class Evaluation(Struct, frozen=True, omit_defaults=True):
         """The sums that were measured, sorted."""
         return tuple(self.sums)
 
+    def as_one_example(self) -> Evaluation:
+        """Return an evaluation with the same means that does not tell the number of examples."""
+        return Evaluation(1, {name: value / self.examples for name, value in self.sums.items()})
+
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics by name: the mean of each sum, and those derived from several sums.

@@ -24,7 +24,7 @@ from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
 from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import scheduled
-from p2pfl.spec import BuiltinTask, RunSpec, model_name, task_name
+from p2pfl.spec import BuiltinTask, RunSpec, model_name, share_of, task_name
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
@@ -148,6 +148,8 @@ class Jobs:
         part = prepared.test_part(job.part, job.parts)
         module = self._loaded(job, command.folder)
         evaluation = training.evaluate(module, part, prepared.objective)
+        if share_of(job.spec.task) == "none":
+            evaluation = evaluation.as_one_example()
         return commands.EvaluationDone(command.id, evaluation)
 
     @staticmethod

@@ -114,6 +114,16 @@ def test_numbered_classes_are_in_the_order_of_their_numbers() -> None:
     assert agreed(PICTURES, ada=pictures("10", "9", "1")).classes == ("1", "9", "10")
 
 
+def test_a_class_that_looks_like_no_number_does_not_disturb_the_order() -> None:
+    assert agreed(PICTURES, ada=pictures("nan", "2", "10", "1e3")).classes == ("10", "1e3", "2", "nan")
+
+
+def test_one_class_in_all_is_refused() -> None:
+    assert refused(PICTURES, ada=pictures("cat"), ben=pictures("cat")) == (
+        "all devices together have one class, 'cat': nothing can be learned from it"
+    )
+
+
 def test_too_many_classes_are_refused() -> None:
     cards = {name: pictures(*(f"{name}{n}" for n in range(600))) for name in ("ada", "ben")}
     assert refused(PICTURES, **cards) == "the devices have 1200 classes together, and 1000 are possible"
@@ -140,7 +150,7 @@ def test_pictures_get_one_shape(
 
 def test_what_a_device_notes_is_in_the_agreement_with_its_name_and_not_without_end() -> None:
     cards = {
-        name: pictures("a", notes=tuple(f"file {n} cannot be read" for n in range(15)))
+        name: pictures("a", "b", notes=tuple(f"file {n} cannot be read" for n in range(15)))
         for name in ("ada", "ben")
     }
     notes = agreed(PICTURES, **cards).notes

@@ -20,6 +20,7 @@ from p2pfl.messages import (
     Ack,
     Ballot,
     Card,
+    ClassCount,
     Collect,
     Commit,
     ControlRequest,
@@ -239,6 +240,30 @@ def test_evaluations_of_the_same_metrics_add_up_and_give_means() -> None:
     total = add_evaluations((evaluation(8, 10, 5.0), evaluation(1, 4, 2.0)))
     assert total == evaluation(9, 14, 7.0)
     assert total.metrics == {"accuracy": 9 / 14, "f1": 18 / 28, "loss": 0.5}
+
+
+def test_an_evaluation_that_tells_no_number_of_examples_has_the_same_means() -> None:
+    whole = evaluation(8, 10, 5.0)
+    assert whole.as_one_example() == Evaluation(1, {"accuracy": 0.8, "loss": 0.5})
+
+
+def test_the_f1_score_is_the_mean_of_the_classes_that_occur() -> None:
+    counts = (ClassCount(2, 4, 2), ClassCount(3, 3, 5), ClassCount(0, 0, 0))
+    metrics = Evaluation(7, {"accuracy": 5.0, "loss": 1.4}, counts).metrics
+    assert metrics["f1"] == pytest.approx((2 * 2 / 6 + 2 * 3 / 8) / 2)
+
+
+def test_the_coefficient_of_determination_follows_from_sums() -> None:
+    targets, errors = (1.0, 2.0, 4.0), (0.5, -0.5, 0.5)
+    sums = {
+        "loss": sum(error**2 for error in errors),
+        "target": sum(targets),
+        "target_square": sum(target**2 for target in targets),
+    }
+    mean = sum(targets) / 3
+    by_hand = 1 - sums["loss"] / sum((target - mean) ** 2 for target in targets)
+    assert Evaluation(3, sums).metrics == pytest.approx({"loss": 0.25, "r2": by_hand})
+    assert Evaluation(1, {"loss": 0.1, "target": 1.0, "target_square": 1.0}).metrics["r2"] == 0.0
 
 
 def test_records_that_differ_only_in_their_roster_have_different_digests() -> None:
