@@ -31,6 +31,9 @@ POLL_SECONDS = 0.02
 QUICK = ("--model=2nn", "--partition=iid", "--epochs=1", "--device=cpu", "--threads=1")
 """Options of a run with rounds of a fraction of a second: most of a test's time is the import of torch."""
 
+PRIVATE = ("--device=cpu", "--threads=1", "--epochs=1")
+"""Options of a quick run on private data."""
+
 NODE = ("-m", "p2pfl", "node")
 RIGGED = ("-m", "tests.support.rigged_node")
 LIGHT = (*RIGGED, "--rig=light")
@@ -145,6 +148,8 @@ class Fleet:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.common: Sequence[str] = QUICK
+        """Options of all nodes."""
         self._started: list[Process] = []
         create_authority(folder / "certs", "fleet")
 
@@ -177,7 +182,7 @@ class Fleet:
                 issue(self.folder / "certs", name)
         places = (f"--certs={certs}", f"--data-dir={self.folder / name}")
         addresses = ",".join(address_of(peer) for peer in peers)
-        command = (*program, *places, "--listen=127.0.0.1:0", f"--peers={addresses}", *QUICK, *options)
+        command = (*program, *places, "--listen=127.0.0.1:0", f"--peers={addresses}", *self.common, *options)
         process = Process(name, self.folder, len(self._started), command, inside)
         self._started.append(process)
         return process

@@ -17,6 +17,7 @@ as used). The first argument is `--rig=POINT:R,POINT:R,...`, where R is a round:
   of the round, or its folder, is flushed.
 * `light`: no fault; the worker is `tests.support.light_worker`, which does not import torch.
 * `asks`: no fault; the node asks for votes even if it is first in rank.
+* `tap:FILE`: no fault; the body of every frame that the node sends is appended to FILE, each after its length.
 * `modules:FILE`: no fault; at the end of the run, the names of all loaded modules are written to FILE.
 """
 
@@ -39,10 +40,13 @@ from p2pfl.core.options import Policy
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
+from p2pfl.net.transport import stream
 from p2pfl.runtime import node as runtime
 from p2pfl.runtime.driver import Driver
 from p2pfl.store import blobs, partial
 from p2pfl.store.journal import Journal
+from p2pfl.wire import blobs as wire_blobs
+from p2pfl.wire import frames
 from tests.support.known import known
 
 Strike = Callable[[], None]
@@ -207,6 +211,19 @@ def write_modules(file: str) -> None:
     at_event(lambda _, event: isinstance(event, events.RunEnded), act)
 
 
+def tap(file: str) -> None:
+    """Append what the node sends: bodies of frames of links, of transfers and of observers."""
+    encode_frame = frames.encode_frame
+
+    def rigged(body: bytes, max_bytes: int) -> bytes:
+        with Path(file).open("ab") as log:
+            log.write(len(body).to_bytes(4, "big") + body)
+        return encode_frame(body, max_bytes)
+
+    for module in (stream, wire_blobs):
+        module.encode_frame = rigged  # type: ignore[attr-defined]
+
+
 def use_light_worker() -> None:
     program = (sys.executable, "-P", "-m", "tests.support.light_worker")
 
@@ -253,6 +270,8 @@ def rig(point: str, argument: str) -> None:
             use_light_worker()
         case ["asks"]:
             ask_for_votes()
+        case ["tap"]:
+            tap(argument)
         case ["modules"]:
             write_modules(argument)
         case ["trained"]:
