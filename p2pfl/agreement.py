@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
@@ -39,8 +40,9 @@ from p2pfl.spec import (
 MAX_NUMBER_CLASSES = 20
 """A target of whole numbers is a class if all devices together have at most this number of different ones."""
 
-UNIT_FACTOR = 200.0
-"""Ratio of the means of a column on two devices from which on other units are suspected."""
+UNIT_FACTOR = 50.0
+"""Ratio of the sizes of a column's values on two devices from which on other units are suspected: less than
+the 100 between metres and centimetres."""
 
 NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 """Names of classes that are sorted by their value."""
@@ -281,12 +283,13 @@ def _merge_tables(task: TableTask, cards: Cards) -> Agreement:
     for name in sorted(cards):
         _check_columns(name, cards[name], first, names)
     notes = _own_notes(cards)
+    described = {name: _columns_by_name(card) for name, card in cards.items()}
     columns = []
     for index in range(len(names)):
-        parts = {name: _columns_by_name(card)[names[index]] for name, card in cards.items()}
-        columns.append(_merge_column(parts))
+        parts = {name: described[name][names[index]] for name in sorted(cards)}
+        columns.append(_merge_column(parts, notes))
         notes += _unit_notes(parts)
-    targets = {name: card.target for name, card in cards.items() if card.target is not None}
+    targets = {name: card for name in sorted(cards) if (card := cards[name].target) is not None}
     target = _merge_target(task, targets)
     if target.kind == "number":
         return Agreement(
@@ -314,6 +317,8 @@ def _check_columns(name: str, card: DataCard, first: str, names: Sequence[str]) 
     own = [column.name for column in card.columns]
     if card.target is None:
         raise _Mismatch(f"{name} has described no target column")
+    if len(set(own)) < len(own):
+        raise _Mismatch(f"the table of {name} has two columns of the same name")
     if missing := [column for column in names if column not in own]:
         raise _Mismatch(f"the table of {name} lacks {_columns(missing)}, which {first} has")
     if extra := [column for column in own if column not in names]:
@@ -324,12 +329,8 @@ def _columns_by_name(card: DataCard) -> dict[str, ColumnCard]:
     return {column.name: column for column in card.columns}
 
 
-def _merge_column(parts: Mapping[str, ColumnCard]) -> AgreedColumn:
-    """Merge one column of all devices.
-
-    Means and sums of squares are combined as in Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
-    Algorithm for Computing Sample Variances" (1979), so that no digits cancel.
-    """
+def _merge_column(parts: Mapping[str, ColumnCard], notes: list[str]) -> AgreedColumn:
+    """Merge one column of all devices; append to *notes* what is lost."""
     told = {name: part for name, part in parts.items() if part.values} or dict(parts)
     kinds = {part.kind for part in told.values()}
     if len(kinds) > 1:
@@ -341,21 +342,34 @@ def _merge_column(parts: Mapping[str, ColumnCard]) -> AgreedColumn:
     name, kind = next(iter(told.values())).name, kinds.pop()
     is_gappy = any(part.missing for part in parts.values())
     if kind == "category":
-        categories = _sorted({label for part in told.values() for label in part.categories})
-        return AgreedColumn(name, kind, is_gappy, categories=categories[:MAX_CATEGORIES])
+        holders = Counter(label for part in told.values() for label in set(part.categories))
+        kept = sorted(holders, key=lambda label: (-holders[label], label))[:MAX_CATEGORIES]
+        if len(kept) < len(holders):
+            notes.append(
+                f"the column {_short(name)} has {len(holders)} categories on all devices together: "
+                f"{MAX_CATEGORIES} that most devices have are kept, and the others count as unknown"
+            )
+        return AgreedColumn(name, kind, is_gappy, categories=_sorted(kept))
     mean, deviation = _pooled(told.values())
     return AgreedColumn(name, kind, is_gappy, mean, deviation)
 
 
 def _pooled(parts: Iterable[ColumnCard]) -> tuple[float, float]:
-    """Return mean and standard deviation of the values of all *parts*; a deviation of 0 becomes 1."""
+    """Return mean and standard deviation of the values of all *parts*; a deviation of 0 becomes 1.
+
+    Means and sums of squares are combined as in Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
+    Algorithm for Computing Sample Variances" (1979), so that no digits cancel.
+    """
     known = [part for part in parts if part.values]
     count = sum(part.values for part in known)
     if not count:
         return 0.0, 1.0
-    mean = sum(part.values / count * part.mean for part in known)
-    squares = sum(part.spread + part.values * (part.mean - mean) ** 2 for part in known)
-    deviation = math.sqrt(squares / count)
+    mean = math.fsum(part.values / count * part.mean for part in known)
+    variance = 0.0
+    for part in known:
+        difference = part.mean - mean  # its square may exceed a float: a peer chose it
+        variance += part.spread / count + part.values / count * difference * difference
+    deviation = math.sqrt(variance)
     return mean, deviation if deviation > 1e-12 * abs(mean) and math.isfinite(deviation) else 1.0
 
 
@@ -364,7 +378,7 @@ def _merge_target(task: TableTask, parts: Mapping[str, ColumnCard]) -> AgreedCol
     column = _short(task.target)
     texts = [name for name in sorted(parts) if parts[name].kind == "category"]
     numbers = [name for name in sorted(parts) if parts[name].kind == "number"]
-    if texts and numbers:
+    if texts and numbers and task.target_kind != "class":
         raise _Mismatch(f"the target {column} holds numbers on {numbers[0]} and text on {texts[0]}")
     if texts and task.target_kind == "number":
         raise _Mismatch(f"the target {column} holds text on {texts[0]}, and the run predicts a number")
@@ -378,24 +392,37 @@ def _merge_target(task: TableTask, parts: Mapping[str, ColumnCard]) -> AgreedCol
             raise _Mismatch(
                 f"the target {column} has {len(classes)} classes, and {MAX_CATEGORIES} are possible"
             )
+        if len(classes) == 1:
+            raise _Mismatch(f"the target {column} has the class {_short(classes[0])} only, on all devices")
         return AgreedColumn(task.target, "category", categories=classes)
     mean, deviation = _pooled(parts.values())
     return AgreedColumn(task.target, "number", mean=mean, deviation=deviation)
 
 
 def _unit_notes(parts: Mapping[str, ColumnCard]) -> list[str]:
-    """Name the devices on which the mean of a column is so much larger that its unit may be another one."""
-    known = {name: abs(part.mean) for name, part in parts.items() if part.values and part.kind == "number"}
+    """Name the devices whose values of a column are so large or small that the unit may be another one."""
+    sizes = {name: _size(part) for name, part in parts.items() if part.values and part.kind == "number"}
+    sizes = {name: size for name, size in sizes.items() if size > 0}
     notes = []
-    for name in sorted(known):
-        others = [mean for other, mean in known.items() if other != name]
-        if others and max(others) > 0 and known[name] >= UNIT_FACTOR * max(others):
-            column = _short(parts[name].name)
+    for name in sorted(sizes):
+        others = [size for other, size in sizes.items() if other != name]
+        if not others:
+            continue
+        is_large = sizes[name] >= UNIT_FACTOR * max(others)
+        # Of two devices only the one with the larger values is named.
+        is_small = len(others) > 1 and sizes[name] * UNIT_FACTOR <= min(others)
+        if is_large or is_small:
+            bound = f"at most {max(others):.4g}" if is_large else f"at least {min(others):.4g}"
             notes.append(
-                f"the column {column} has the mean {parts[name].mean:.4g} on {name} and at most "
-                f"{max(others):.4g} on the others: is it in another unit?"
+                f"the column {_short(parts[name].name)} has values of about {sizes[name]:.4g} on {name} and "
+                f"{bound} on the others: is it in another unit?"
             )
     return notes
+
+
+def _size(part: ColumnCard) -> float:
+    """Return the root mean square of the values, which another unit multiplies whatever their mean is."""
+    return math.hypot(part.mean, math.sqrt(part.spread / part.values))
 
 
 def _table_misfit(agreement: Agreement, card: DataCard) -> str:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import msgspec
 import pytest
 
 from p2pfl.agreement import merge_cards, misfit, stated_examples
-from p2pfl.cards import MAX_EXAMPLES, MAX_NOTES, REGRESSION, Agreement, DataCard, LabelCount, Measures
-from p2pfl.spec import FileTask, PicturesTask, TaskSpec, task_name
+from p2pfl.cards import (
+    CLASSIFICATION,
+    MAX_EXAMPLES,
+    MAX_NOTES,
+    REGRESSION,
+    Agreement,
+    ColumnCard,
+    DataCard,
+    LabelCount,
+    Measures,
+)
+from p2pfl.spec import FileTask, PicturesTask, Share, TableTask, TaskSpec, task_name
 from tests.support.records import AGREEMENT, CARD, SPEC
 
 
@@ -87,7 +98,7 @@ def own(*labels: str, **fields: Any) -> DataCard:
     return msgspec.structs.replace(card(*labels, task="mine"), **fields)
 
 
-def agreed(task: TaskSpec, **cards: DataCard) -> Agreement:
+def agreed(task: TaskSpec, /, **cards: DataCard) -> Agreement:
     agreement, flaw = merge_cards(task, cards)
     assert flaw == ""
     assert agreement is not None
@@ -95,7 +106,7 @@ def agreed(task: TaskSpec, **cards: DataCard) -> Agreement:
     return agreement
 
 
-def refused(task: TaskSpec, **cards: DataCard) -> str:
+def refused(task: TaskSpec, /, **cards: DataCard) -> str:
     agreement, flaw = merge_cards(task, cards)
     assert agreement is None
     return flaw
@@ -233,3 +244,215 @@ def test_who_comes_later_needs_inputs_of_the_files_shape() -> None:
 def test_a_private_share_counts_as_its_card_says() -> None:
     assert stated_examples(PICTURES, pictures("a", examples=7), CARD) == 7
     assert stated_examples(PICTURES, None, CARD) == 1
+
+
+# --- tables -----------------------------------------------------------------------------------------------------
+
+TABLE = TableTask("target", "mlp")
+
+
+def number(name: str, *values: float, missing: int = 0) -> ColumnCard:
+    """Return the card of a column of numbers, with the statistics of *values*."""
+    mean = statistics.fmean(values) if values else 0.0
+    spread = sum((value - mean) ** 2 for value in values)
+    return ColumnCard(name, "number", len(values), missing, mean, spread)
+
+
+def text(name: str, *labels: str, missing: int = 0) -> ColumnCard:
+    return ColumnCard(name, "category", 10, missing, categories=tuple(sorted(labels)))
+
+
+def table(
+    *columns: ColumnCard,
+    target: ColumnCard | None = None,
+    share: Share = "labels",
+    notes: tuple[str, ...] = (),
+) -> DataCard:
+    """Return the card of a table; its target is a class unless another is given."""
+    target = target or text("target", "no", "yes")
+    labels = tuple(LabelCount(label, 5) for label in target.categories)
+    return DataCard("table", 9, labels, share=share, columns=columns, target=target, notes=notes)
+
+
+def merged(task: TableTask = TABLE, /, **cards: DataCard) -> Agreement:
+    return agreed(task, **cards)
+
+
+def unmerged(task: TableTask = TABLE, /, **cards: DataCard) -> str:
+    return refused(task, **cards)
+
+
+def test_table_statistics_are_those_of_all_rows_together_even_far_from_zero() -> None:
+    parts = [[1e9 + value for value in part] for part in ([1.0, 2.5], [4.0], [7.0, -3.0, 0.25])]
+    agreement = merged(**{f"n{i}": table(number("x", *part)) for i, part in enumerate(parts)})
+    rows = [value for part in parts for value in part]
+    [column] = agreement.columns
+    assert column.mean == pytest.approx(statistics.fmean(rows), rel=1e-15)
+    assert column.deviation == pytest.approx(statistics.pstdev(rows), rel=1e-8)
+    assert not column.is_gappy
+
+
+def test_table_numbers_that_a_peer_made_up_do_not_break_the_merge() -> None:
+    wild = ColumnCard("x", "number", 5, 0, 1e300, 1e300)
+    agreement = merged(ada=table(number("x", 1.0, 2.0)), ben=table(wild), cleo=table(number("x", -1e300)))
+    assert agreement.columns[0].deviation == 1.0
+
+
+def test_table_columns_stand_in_the_order_of_the_first_device_and_merge_by_name() -> None:
+    agreement = merged(
+        ada=table(number("b", 1.0), text("a", "x", missing=1)), ben=table(text("a", "y"), number("b", 3.0))
+    )
+    assert [(one.name, one.is_gappy) for one in agreement.columns] == [("b", False), ("a", True)]
+    assert agreement.columns[0].mean == 2.0
+    assert agreement.columns[1].categories == ("x", "y")
+
+
+def test_table_column_without_any_value_on_one_device_is_what_the_others_have() -> None:
+    empty = ColumnCard("city", "number", 0, 12)
+    [column] = merged(ada=table(empty), ben=table(text("city", "Bern"))).columns
+    assert (column.kind, column.categories, column.is_gappy) == ("category", ("Bern",), True)
+
+
+def test_table_categories_that_most_devices_have_are_kept() -> None:
+    own = [f"a{index:03}" for index in range(100)]
+    agreement = merged(
+        ada=table(text("c", *own)),
+        ben=table(text("c", *own[50:], *(f"z{index}" for index in range(50)))),
+        cleo=table(text("c", "z1")),
+    )
+    [column] = agreement.columns
+    assert set(own[50:]) | {"z1"} <= set(column.categories)
+    assert len(column.categories) == 100
+    assert "the column 'c' has 150 categories on all devices together" in agreement.notes[0]
+
+
+@pytest.mark.parametrize("labels", [("nan", "2", "10"), ("10", "x", "2")])
+def test_table_categories_that_have_no_order_as_numbers_are_sorted_as_text(labels: tuple[str, ...]) -> None:
+    assert merged(ada=table(text("c", *labels))).columns[0].categories == tuple(sorted(labels))
+
+
+def test_table_classes_are_those_of_all_devices_by_value_and_a_lack_is_noted() -> None:
+    agreement = merged(
+        ada=table(target=text("target", "2", "10")), ben=table(target=text("target", "9", "10"))
+    )
+    assert agreement.classes == ("2", "9", "10")
+    assert agreement.measures == CLASSIFICATION
+    assert agreement.notes == ("only ada has the class '2'", "only ben has the class '9'")
+
+
+def whole(*values: int, labels: bool = True) -> ColumnCard:
+    """Return the card of a target of whole numbers."""
+    card = number("target", *map(float, values))
+    names = tuple(str(value) for value in sorted(set(values)))
+    return msgspec.structs.replace(card, categories=names if labels else ())
+
+
+def test_table_target_of_few_whole_numbers_is_a_class_on_all_devices_or_on_none() -> None:
+    few, many = whole(0, 1), whole(*range(40), labels=False)
+    assert merged(ada=table(target=few), ben=table(target=whole(1, 2))).classes == ("0", "1", "2")
+    agreement = merged(ada=table(target=few), ben=table(target=many))
+    assert agreement.measures == REGRESSION
+    assert agreement.target is not None
+    assert agreement.target.mean == pytest.approx((0 + 1 + sum(range(40))) / 42)
+    as_number = TableTask("target", "mlp", "number")
+    assert merged(as_number, ada=table(target=few)).classes == ()
+    as_class = TableTask("target", "mlp", "class")
+    assert "too many different values on ben" in unmerged(
+        as_class, ada=table(target=few), ben=table(target=many)
+    )
+
+
+def test_table_target_of_few_numbers_each_but_many_together_is_a_number() -> None:
+    cards = {"ada": table(target=whole(*range(15))), "ben": table(target=whole(*range(10, 25)))}
+    assert merged(**cards).measures == REGRESSION
+    assert len(merged(TableTask("target", "mlp", "class"), **cards).classes) == 25
+
+
+def test_table_target_of_text_and_of_numbers_go_together_only_as_classes() -> None:
+    cards = {"ada": table(target=whole(0, 1)), "ben": table(target=text("target", "1", "unsure"))}
+    assert unmerged(**cards) == "the target 'target' holds numbers on ada and text on ben"
+    assert merged(TableTask("target", "mlp", "class"), **cards).classes == ("0", "1", "unsure")
+    assert "holds text on ben" in unmerged(TableTask("target", "mlp", "number"), ben=cards["ben"])
+
+
+def test_table_target_of_one_class_only_is_refused() -> None:
+    one = table(target=text("target", "yes"))
+    assert unmerged(ada=one, ben=one) == "the target 'target' has the class 'yes' only, on all devices"
+
+
+@pytest.mark.parametrize(
+    ("other", "flaw"),
+    [
+        (table(number("x", 1.0)), "the table of ben lacks the column 'y', which ada has"),
+        (
+            table(number("x", 1.0), text("y", "a"), number("z", 1.0)),
+            "the table of ben has the column 'z', which ada lacks",
+        ),
+        (table(number("x", 1.0), number("y", 2.0)), "the column 'y' holds numbers on ben and text on ada"),
+        (
+            table(number("x", 1.0), number("x", 2.0), text("y", "a")),
+            "the table of ben has two columns of the same name",
+        ),
+        (DataCard("table", 9, ()), "ben has described no target column"),
+        (
+            table(number("x", 1.0), text("y", "a"), share="counts"),
+            "ben tells 'counts' about its data, and this run 'labels': use the same --share on all devices",
+        ),
+    ],
+)
+def test_table_that_differs_is_refused_with_the_device(other: DataCard, flaw: str) -> None:
+    assert unmerged(ada=table(number("x", 1.0), text("y", "a")), ben=other) == flaw
+
+
+@pytest.mark.parametrize(
+    ("factor", "named"), [(1.0, None), (40.0, None), (100.0, "ben"), (-1000.0, "ben"), (0.01, "ben")]
+)
+def test_table_column_in_another_unit_on_one_of_three_devices_is_noted(
+    factor: float, named: str | None
+) -> None:
+    values = [1.6, 1.8, 1.7]
+    agreement = merged(
+        ada=table(number("x", *values)),
+        ben=table(number("x", *(factor * value for value in values))),
+        cleo=table(number("x", *values)),
+    )
+    assert len(agreement.notes) == (named is not None)
+    assert all(f"on {named} and " in note and "is it in another unit?" in note for note in agreement.notes)
+
+
+def test_table_columns_whose_mean_is_near_zero_are_not_taken_for_other_units() -> None:
+    agreement = merged(ada=table(number("x", -1.0, 1.001)), ben=table(number("x", -1.0, 2.0)))
+    assert agreement.notes == ()
+
+
+def test_table_notes_of_devices_come_with_their_names() -> None:
+    agreement = merged(ada=table(notes=("the column 'x' is constant",)), ben=table())
+    assert agreement.notes == ("ada: the column 'x' is constant",)
+
+
+def test_table_of_a_late_joiner_has_to_fit() -> None:
+    agreement = merged(ada=table(number("x", 1.0, 2.0), text("y", "a")))
+    empty = ColumnCard("y", "number", 0, 9)
+    assert misfit(TABLE, agreement, table(text("y", "new"), number("x", 5.0))) == ""
+    assert misfit(TABLE, agreement, table(empty, number("x", 5.0))) == ""
+    for other, flaw in [
+        (table(number("x", 1.0)), "its table lacks the column 'y' of the run"),
+        (
+            table(number("x", 1.0), text("y", "a"), text("z", "a")),
+            "its table has the column 'z', which the run does not have",
+        ),
+        (table(text("x", "a"), text("y", "a")), "its column 'x' holds text, and in the run numbers"),
+        (
+            table(number("x", 1.0), text("y", "a"), target=text("target", "perhaps")),
+            "its target has the class 'perhaps', which the run does not have",
+        ),
+        (
+            table(number("x", 1.0), text("y", "a"), target=whole(*range(40), labels=False)),
+            "its target has too many different values, which the run does not have",
+        ),
+        (DataCard("table", 9, ()), "it has no target column 'target'"),
+    ]:
+        assert misfit(TABLE, agreement, other) == flaw
+    regression = merged(ada=table(target=number("target", 0.5, 1.5)))
+    assert misfit(TABLE, regression, table()) == "its target 'target' holds text"
+    assert misfit(TABLE, regression, table(target=whole(0, 1))) == ""
