@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-
-from p2pfl.learning.task import Scaling
 
 Batch = tuple[Any, Any, int]
 """Inputs of the model, targets, and the number of examples; the tensors are on the device."""
@@ -52,12 +50,12 @@ class TensorBatches:
     """Some rows of tensors in the memory of the device."""
 
     x: Tensor
-    """[rows, ...] of the whole split: the input of the model, uint8 if there is a `scaling`."""
+    """[rows, ...] of the whole split: the input of the model, or what the `scaling` makes it from."""
     y: Tensor
     """[rows, ...] of the whole split."""
     rows: Tensor
     """[examples] int64: indices into *x* and *y*; on the same device."""
-    scaling: Scaling | None = None
+    scaling: Callable[[Tensor], Tensor] | None = None
     """Applied to each batch of *x* before the model; None: batches are used as they are."""
 
     @property

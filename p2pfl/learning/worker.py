@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import logging
 import os
 import signal
 import sys
@@ -204,6 +205,8 @@ def main() -> NoReturn:
     parser.add_argument("--places", type=DataPlaces.from_text, default=DataPlaces())
     parser.add_argument("--pace", type=float, default=0.0)
     options = parser.parse_args()
+    logging.basicConfig(format="%(message)s")  # to the standard error, whose lines the node logs
+    logging.getLogger("p2pfl").setLevel(logging.INFO)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     source, sink = _take_pipes()
