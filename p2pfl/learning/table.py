@@ -16,7 +16,7 @@ from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.local_task import PreparedTask
 from p2pfl.learning.objective import Classification, Objective, Regression
 from p2pfl.learning.table_encoding import Encoder, inputs_of, targets_of
-from p2pfl.learning.table_kinds import Target
+from p2pfl.learning.table_kinds import TargetColumn
 from p2pfl.learning.table_models import build_table_model
 from p2pfl.learning.table_rows import Table, Wanted, read_table
 from p2pfl.learning.training import derive_seed
@@ -107,7 +107,7 @@ def _objective(agreement: Agreement) -> Objective:
     return Classification(agreement)
 
 
-def choose_held_out(target: Target, rows: int, share: float, seed: int) -> NDArray[np.bool_]:
+def choose_held_out(target: TargetColumn, rows: int, share: float, seed: int) -> NDArray[np.bool_]:
     """Return which of *rows* are held out: at least one, at most all but one, about *share* of them.
 
     Each class gives its share, and the classes with the largest remainders one row more. Numbers are chosen
@@ -138,7 +138,7 @@ def choose_held_out(target: Target, rows: int, share: float, seed: int) -> NDArr
     return held_out
 
 
-def _card(task: TableTask, table: Table, target: Target, held_out: NDArray[np.bool_]) -> DataCard:
+def _card(task: TableTask, table: Table, target: TargetColumn, held_out: NDArray[np.bool_]) -> DataCard:
     labels: tuple[LabelCount, ...] = ()
     if target.classes is not None:
         names = target.card.categories

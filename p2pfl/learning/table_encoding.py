@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pfl.cards import Agreement, Column
+from p2pfl.cards import AgreedColumn, Agreement
 from p2pfl.errors import TaskError
-from p2pfl.learning.table_kinds import Feature, Target, TargetKind
+from p2pfl.learning.table_kinds import Feature, TargetColumn, TargetKind
 from p2pfl.learning.table_rows import Wanted, read_table
 from p2pfl.text import one_line
 
@@ -31,7 +31,7 @@ def inputs_of(agreement: Agreement) -> int:
     return sum(_width(column) for column in agreement.columns)
 
 
-def _width(column: Column) -> int:
+def _width(column: AgreedColumn) -> int:
     return (len(column.categories) + 1 if column.kind == "category" else 1) + column.is_gappy
 
 
@@ -91,7 +91,7 @@ class Encoder:
         return out
 
 
-def _slots(column: Column, feature: Feature, start: int) -> list[int]:
+def _slots(column: AgreedColumn, feature: Feature, start: int) -> list[int]:
     """Return the input of each code of a category, of the code of unknown texts, and of a missing value."""
     index = {label: start + place for place, label in enumerate(column.categories)}
     unknown = start + len(column.categories)
@@ -99,7 +99,7 @@ def _slots(column: Column, feature: Feature, start: int) -> list[int]:
     return [*known, unknown, unknown + column.is_gappy]
 
 
-def targets_of(agreement: Agreement, target: Target) -> Tensor:
+def targets_of(agreement: Agreement, target: TargetColumn) -> Tensor:
     """Return what a model is trained for: classes [rows] int64, or standardised numbers [rows, 1] float32.
 
     Raises:

@@ -42,7 +42,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetColumn:
     """The column to predict. It has `classes`, `numbers`, or both where the run decides."""
 
     card: ColumnCard
@@ -120,14 +120,16 @@ def _refuse_dates(column: ColumnReader) -> None:
         )
 
 
-def target_of(column: ColumnReader, cells: NDArray[np.float32], kind: TargetKind, notes: list[str]) -> Target:
+def target_of(
+    column: ColumnReader, cells: NDArray[np.float32], kind: TargetKind, notes: list[str]
+) -> TargetColumn:
     """Return the target *column*, whose *cells* [rows] are stored as `ColumnReader.take` returned them.
 
     Raises:
         TaskError: the column holds dates, or too many texts.
     """
     if not column.is_coded:
-        return Target(_target_card(column, ()), None, cells, column.shift)
+        return TargetColumn(_target_card(column, ()), None, cells, column.shift)
     if column.odd is not None:
         return _text_target(column, cells, notes)
     labels = [_label(number) for number in column.numbers]
@@ -141,10 +143,12 @@ def target_of(column: ColumnReader, cells: NDArray[np.float32], kind: TargetKind
     else:
         different = ()
     lookup = column.begin_measuring()
-    return Target(_target_card(column, different), classes, lookup[cells.astype(np.int64)], column.shift)
+    return TargetColumn(
+        _target_card(column, different), classes, lookup[cells.astype(np.int64)], column.shift
+    )
 
 
-def _text_target(column: ColumnReader, cells: NDArray[np.float32], notes: list[str]) -> Target:
+def _text_target(column: ColumnReader, cells: NDArray[np.float32], notes: list[str]) -> TargetColumn:
     _refuse_dates(column)
     labels = tuple(sorted(column.texts))
     if len(labels) > MAX_CATEGORIES:
@@ -156,7 +160,7 @@ def _text_target(column: ColumnReader, cells: NDArray[np.float32], notes: list[s
         )
     _note_one_class(labels, notes)
     card = ColumnCard(column.name, "category", len(cells), 0, categories=labels)
-    return Target(card, _indices(labels, column.texts, cells), None, 0.0)
+    return TargetColumn(card, _indices(labels, column.texts, cells), None, 0.0)
 
 
 def _indices(labels: Sequence[str], texts: Sequence[str], cells: NDArray[np.float32]) -> NDArray[np.uint8]:

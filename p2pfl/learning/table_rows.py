@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from p2pfl.errors import TaskError
 from p2pfl.learning.table_columns import ColumnReader, Kind
 from p2pfl.learning.table_file import open_text
-from p2pfl.learning.table_kinds import MIN_ROWS, Feature, Target, TargetKind, feature_of, target_of
+from p2pfl.learning.table_kinds import MIN_ROWS, Feature, TargetColumn, TargetKind, feature_of, target_of
 from p2pfl.learning.table_text import Piece, TableText
 from p2pfl.text import one_line
 
@@ -36,7 +36,7 @@ class Table:
     cells: NDArray[np.float32]
     """[rows, features], stored as `Feature` says."""
     features: tuple[Feature, ...]
-    target: Target | None
+    target: TargetColumn | None
     notes: tuple[str, ...]
     """What is unusual about the table."""
 

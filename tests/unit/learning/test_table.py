@@ -22,7 +22,7 @@ from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.objective import Classification, Objective, Regression
 from p2pfl.learning.table import TableLocalTask, choose_held_out, open_table
 from p2pfl.learning.table_encoding import encode_file
-from p2pfl.learning.table_kinds import Target
+from p2pfl.learning.table_kinds import TargetColumn
 from p2pfl.learning.table_models import build_table_model
 from p2pfl.messages import Evaluation, add_evaluations
 from p2pfl.spec import RunSpec, TableTask, model_name
@@ -100,9 +100,9 @@ def test_a_card_has_at_most_its_number_of_notes(tmp_path: Path) -> None:
 # --- held-out rows ----------------------------------------------------------------------------------------------
 
 
-def of_classes(*counts: int) -> Target:
+def of_classes(*counts: int) -> TargetColumn:
     classes = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
-    return Target(ColumnCard("target", "category"), classes, None, 0.0)
+    return TargetColumn(ColumnCard("target", "category"), classes, None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,10 @@ def test_each_class_gives_its_share(counts: tuple[int, ...], share: float, held_
 
 
 def test_the_seed_determines_which_rows_are_held_out() -> None:
-    for target in (of_classes(60, 40), Target(of_classes(1).card, None, np.zeros(100, np.float32), 0.0)):
+    for target in (
+        of_classes(60, 40),
+        TargetColumn(of_classes(1).card, None, np.zeros(100, np.float32), 0.0),
+    ):
         one, again, other = (choose_held_out(target, 100, 0.2, seed) for seed in (1, 1, 2))
         assert one.sum() == other.sum() == 20
         assert (one == again).all()

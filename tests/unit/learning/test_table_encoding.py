@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from p2pfl.cards import CLASSIFICATION, REGRESSION, Agreement, Column
+from p2pfl.cards import CLASSIFICATION, REGRESSION, AgreedColumn, Agreement
 from p2pfl.errors import TaskError
 from p2pfl.learning.table_encoding import Encoder, encode_file, inputs_of, targets_of
 from tests.support.tables import read_columns, write_table
@@ -15,12 +15,12 @@ AGREEMENT = Agreement(
     100,
     CLASSIFICATION,
     columns=(
-        Column("city", "category", categories=("Bern", "Rome")),
-        Column("age", "number", is_gappy=True, mean=40.0, deviation=10.0),
-        Column("sex", "category", is_gappy=True, categories=("f", "m")),
-        Column("height", "number", mean=170.0, deviation=5.0),
+        AgreedColumn("city", "category", categories=("Bern", "Rome")),
+        AgreedColumn("age", "number", is_gappy=True, mean=40.0, deviation=10.0),
+        AgreedColumn("sex", "category", is_gappy=True, categories=("f", "m")),
+        AgreedColumn("height", "number", mean=170.0, deviation=5.0),
     ),
-    target=Column("target", "category", categories=("no", "yes")),
+    target=AgreedColumn("target", "category", categories=("no", "yes")),
 )
 
 
@@ -45,7 +45,9 @@ def test_each_column_has_its_inputs_in_the_order_of_the_agreement(tmp_path: Path
 def test_values_far_from_zero_are_standardised_exactly_enough(tmp_path: Path) -> None:
     values = [1_700_000_000.5 + 0.25 * index for index in range(-40, 40)]
     table = read_columns(tmp_path, time=values)
-    agreement = Agreement((), 9, columns=(Column("time", "number", mean=1_700_000_010.0, deviation=5.75),))
+    agreement = Agreement(
+        (), 9, columns=(AgreedColumn("time", "number", mean=1_700_000_010.0, deviation=5.75),)
+    )
     inputs = Encoder(agreement, table.features, torch.device("cpu"))(torch.from_numpy(table.cells))
     wanted = torch.tensor([[(value - 1_700_000_010.0) / 5.75] for value in values], dtype=torch.float64)
     torch.testing.assert_close(inputs.double(), wanted, rtol=0, atol=1e-6)
@@ -74,7 +76,9 @@ def test_targets_that_do_not_fit_the_run_are_refused(tmp_path: Path) -> None:
         targets_of(AGREEMENT, text)
     with pytest.raises(TaskError, match="too many different values to be a class"):
         targets_of(AGREEMENT, number)
-    regression = Agreement((), 9, REGRESSION, target=Column("target", "number", mean=1.0, deviation=0.5))
+    regression = Agreement(
+        (), 9, REGRESSION, target=AgreedColumn("target", "number", mean=1.0, deviation=0.5)
+    )
     assert targets_of(regression, number).tolist() == [[-1.0], [1.0]]
     with pytest.raises(TaskError, match="holds text, and the run predicts a number"):
         targets_of(regression, text)
@@ -103,8 +107,8 @@ def test_numbers_of_another_file_are_standardised_as_agreed(tmp_path: Path) -> N
         (),
         9,
         REGRESSION,
-        columns=(Column("x", "number", mean=1.0, deviation=2.0),),
-        target=Column("target", "number", mean=10.0, deviation=4.0),
+        columns=(AgreedColumn("x", "number", mean=1.0, deviation=2.0),),
+        target=AgreedColumn("target", "number", mean=10.0, deviation=4.0),
     )
     path = write_table(tmp_path / "new.csv", ["x", "target"], [[5, 14], [1, 10]])
     encoded = encode_file(path, agreement, with_target=True)

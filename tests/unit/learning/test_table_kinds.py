@@ -5,7 +5,7 @@ import pytest
 
 from p2pfl.errors import TaskError
 from p2pfl.learning.table_columns import ColumnReader
-from p2pfl.learning.table_kinds import Feature, Target, TargetKind, feature_of, target_of
+from p2pfl.learning.table_kinds import Feature, TargetColumn, TargetKind, feature_of, target_of
 
 
 def feature(*cells: str, is_category: bool = False) -> tuple[Feature, list[float], list[str]]:
@@ -17,7 +17,7 @@ def feature(*cells: str, is_category: bool = False) -> tuple[Feature, list[float
     return found, lookup[codes.astype(int)].tolist(), notes
 
 
-def target(*cells: str, kind: TargetKind = "auto") -> tuple[Target, list[str]]:
+def target(*cells: str, kind: TargetKind = "auto") -> tuple[TargetColumn, list[str]]:
     column, notes = ColumnReader("y", ","), list[str]()
     return target_of(column, column.take(cells, range(2, len(cells) + 2)), kind, notes), notes
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from p2pfl.cards import REGRESSION, Agreement, Column
+from p2pfl.cards import REGRESSION, AgreedColumn, Agreement
 from p2pfl.errors import TaskError
 from p2pfl.learning.table_models import build_table_model
 
-COLUMNS = (Column("a", "number", is_gappy=True), Column("b", "category", categories=("x", "y")))
+COLUMNS = (AgreedColumn("a", "number", is_gappy=True), AgreedColumn("b", "category", categories=("x", "y")))
 
 
 @pytest.mark.parametrize(("model", "parameters"), [("linear", 5 * 3 + 3), ("mlp", 6 * 64 + 65 * 64 + 65 * 3)])
@@ -19,7 +19,7 @@ def test_a_classifier_has_an_output_for_each_class(model: str, parameters: int) 
 
 @pytest.mark.parametrize("model", ["linear", "mlp"])
 def test_a_regression_has_one_output(model: str) -> None:
-    target = Column("t", "number")
+    target = AgreedColumn("t", "number")
     module = build_table_model(model, Agreement((), 9, REGRESSION, columns=COLUMNS, target=target))
     assert module(torch.zeros(4, 5)).shape == (4, 1)
 
