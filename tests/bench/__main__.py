@@ -22,7 +22,18 @@ from tests.bench.machine import describe_commit, describe_machine
 from tests.bench.report import Bench, Report, markdown, read_json, write_json
 from tests.support.source import ROOT
 
-BENCHES = ("start", "screen", "pull", "training", "pictures", "table", "round", "observers", "scale", "faults")
+BENCHES = (
+    "start",
+    "screen",
+    "pull",
+    "training",
+    "pictures",
+    "table",
+    "round",
+    "observers",
+    "scale",
+    "faults",
+)
 """In the order of execution: benches that are most sensitive to other load come first."""
 
 PEERS = ("flower", "flower_legacy", "p2pfl_pypi")
