@@ -109,7 +109,8 @@ class DescribeDone(_Struct, frozen=True, tag="described"):
     """Describes the whole training split, before it is partitioned."""
     test_examples: int
     parameters: int
-    """Number of trainable parameters of the model; 0 without an agreement."""
+    """Number of trainable parameters of the model; without an agreement, of the model that the data of this
+    device alone would make, and 0 if they make none."""
     device: str
     """Description of the training device: "cpu", "cuda:0 (NVIDIA ...)", "mps"."""
 

@@ -15,6 +15,7 @@ from typing import assert_never
 import torch
 from torch import nn
 
+from p2pfl.agreement import merge_cards
 from p2pfl.cards import Agreement
 from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import commands, training, weights
@@ -93,10 +94,13 @@ class Jobs:
 
     def _describe(self, command: commands.DescribeJob) -> commands.DescribeDone:
         local = self._open(command.spec)
+        # Before the devices agree, the model that this device's data alone would make is built. Most runs
+        # have the same one, and a mistake in a user's model is found before the device waits for others.
+        agreement = command.agreement or merge_cards(command.spec.task, {"": local.card})[0]
         schema, parameters = None, 0
-        if command.agreement is not None:
-            module = self._reused(command.spec, command.agreement)
-            schema = weights.schema_of(module)
+        if agreement is not None:
+            module = self._reused(command.spec, agreement)
+            schema = weights.schema_of(module) if command.agreement is not None else None
             parameters = sum(one.numel() for one in module.parameters() if one.requires_grad)
         return commands.DescribeDone(
             command.id,

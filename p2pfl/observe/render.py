@@ -105,7 +105,7 @@ def _of_node(event: events.NodeEvent) -> tuple[str, str] | None:
         case events.WorkerReady():
             return "·", (
                 f"worker ready after {event.seconds:.1f} s: task {event.task} on {event.device}, "
-                f"{event.examples} training samples in all, {event.parameters:,} parameters"
+                f"{event.examples} training examples in all, {event.parameters:,} parameters"
             )
         case events.WorkerFailed():
             return "!", f"worker restarts: {event.reason}"
