@@ -71,7 +71,7 @@ class FileLocalTask:
 
     def prepare(
         self,
-        spec: RunSpec,  # noqa: ARG002  the interface
+        spec: RunSpec,
         agreement: Agreement,
         device: torch.device,
         /,
@@ -79,6 +79,8 @@ class FileLocalTask:
         """Return the task with its targets as indices of the agreed classes."""
         mapping = renamed(self._data, agreement.classes, self._code)
         objective = UserObjective(self._code, self._kind, agreement.measures, agreement)
+        if spec.training.class_weights:
+            objective.check_weighted()
         workers = self._places.loader_workers
         made: dict[str, Batches] = {}
 

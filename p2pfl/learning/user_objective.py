@@ -60,7 +60,12 @@ class UserObjective:
         self._classes = Classification(agreement, weights)
 
     def weighted(self, labels: Tensor) -> UserObjective:
-        """Return this objective with the class weights of a device whose training examples have *labels*.
+        """Return this objective with the class weights of a device whose training examples have *labels*."""
+        weights = class_weights(labels, len(self._agreement.classes))
+        return UserObjective(self._code, self._kind, self.measures, self._agreement, weights)
+
+    def check_weighted(self) -> None:
+        """Check that classes can have weights.
 
         Raises:
             TaskError: the loss is the user's own, or classes are not known.
@@ -70,8 +75,6 @@ class UserObjective:
                 f"{self._code.file.name}: --class-weights needs known classes and the default loss; leave it "
                 "out, or weigh the classes in loss()."
             )
-        weights = class_weights(labels, len(self._agreement.classes))
-        return UserObjective(self._code, self._kind, self.measures, self._agreement, weights)
 
     def loss(self, outputs: Any, targets: Any, /) -> Tensor:
         """Return the mean loss of a batch.

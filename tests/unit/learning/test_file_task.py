@@ -128,7 +128,8 @@ def test_with_nothing_shared_only_declared_classes_are_told(folder: Path) -> Non
     assert fixed.card.labels == ()
     assert agree(fixed).classes == ()
     evaluation, results = fixed.train_alone()
-    assert (results[0].part.examples, evaluation.classes) == (1, ())
+    assert (results[0].part.examples, evaluation.examples, evaluation.classes) == (1, 1, ())
+    assert 0 < evaluation.metrics["accuracy"] <= 1
 
 
 def test_named_classes_must_be_declared_where_nothing_is_shared(tmp_path: Path, folder: Path) -> None:
@@ -267,6 +268,15 @@ def test_class_weights_are_those_of_this_device(folder: Path) -> None:
     agreement = agree(plain)
     model = plain.create(agreement)
     assert plain.train(agreement, model).digest != weighted.train(agreement, model).digest
+
+
+def test_class_weights_are_refused_before_a_run_where_there_are_none(folder: Path) -> None:
+    source = (
+        TABLE + "\ndef loss(outputs, targets):\n    return nn.functional.cross_entropy(outputs, targets)\n"
+    )
+    one = device(folder, source, class_weights=True)
+    with pytest.raises(TaskError, match="--class-weights needs known classes and the default loss"):
+        one.create(agree(one))
 
 
 def test_describing_a_task_leaves_no_trace_in_random_numbers(folder: Path) -> None:

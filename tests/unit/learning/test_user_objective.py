@@ -111,7 +111,7 @@ def test_class_weights_change_the_loss_and_not_the_metrics() -> None:
     with pytest.raises(
         TaskError, match=r"mine\.py: --class-weights needs known classes and the default loss"
     ):
-        objective_for(SCORES, LABELS, loss=functional.cross_entropy).weighted(LABELS)
+        objective_for(SCORES, LABELS, loss=functional.cross_entropy).check_weighted()
 
 
 # --- the user's own -----------------------------------------------------------------------------------------
