@@ -202,7 +202,9 @@ def _merge_own(task: FileTask | ScriptTask, cards: Cards) -> Agreement:
             )
         if card.source != source:
             notes.append(f"the source of the task on {name} differs from that on {first}")
-    classes = _union(cards)
+    lists = {card.classes for card in cards.values()}
+    # The order in which the user declared the classes stays: a loss of the user's own may depend on it.
+    classes = lists.pop() if len(lists) == 1 else _union(cards)
     notes += _class_notes(cards, classes)
     return Agreement(classes, MAX_EXAMPLES, measures, task.share, input_shape=shape, notes=_shortened(notes))
 

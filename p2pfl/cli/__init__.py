@@ -47,6 +47,11 @@ SUBCOMMANDS = {
         "demo",
         "Run a federation on this machine and compare its model with models trained alone.",
     ),
+    "task": Subcommand(
+        "p2pfl.cli.task",
+        "app",
+        "Write a task file of your own to begin with, or check one on this device alone.",
+    ),
     "status": Subcommand(
         "p2pfl.cli.watching", "status", "Show what a running node and its federation are doing now."
     ),

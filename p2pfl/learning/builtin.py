@@ -12,7 +12,7 @@ from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.local_task import PreparedTask
 from p2pfl.learning.objective import Classification
-from p2pfl.learning.task import Data, Task, load_task
+from p2pfl.learning.task import CatalogueTask, Data, load_task
 from p2pfl.spec import BuiltinTask, RunSpec
 
 
@@ -30,7 +30,7 @@ def open_builtin(spec: RunSpec, places: DataPlaces) -> BuiltinLocalTask:
 class BuiltinLocalTask:
     """A task of the catalogue with its data set; the `LocalTask` of built-in tasks."""
 
-    def __init__(self, name: str, task: Task, data: Data) -> None:
+    def __init__(self, name: str, task: CatalogueTask, data: Data) -> None:
         self._name = name
         self._task = task
         self._data = data

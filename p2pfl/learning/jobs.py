@@ -24,7 +24,9 @@ from p2pfl.learning.batches import Batches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
 from p2pfl.learning.objective import Classification, Objective
-from p2pfl.learning.optimizers import scheduled
+from p2pfl.learning.optimizers import build_optimizer, scheduled
+from p2pfl.learning.user_code import explain
+from p2pfl.learning.user_objective import UserObjective
 from p2pfl.spec import BuiltinTask, RunSpec, model_name, share_of, task_name
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
@@ -32,8 +34,8 @@ PROGRESS_SECONDS = 0.25
 """Minimum interval of progress reports: a screen shows no more, and each report wakes up the node."""
 
 
-class _StoppedError(Exception):
-    """The node stopped this training."""
+class _StoppedError(BaseException):
+    """The node stopped this training. It is no `Exception`, which a loop of the user's own may catch."""
 
 
 class Jobs:
@@ -72,6 +74,11 @@ class Jobs:
             return self._do(command, _Pacer(command.id, report, is_stopped))
         except _StoppedError:
             return commands.JobStopped(command.id)
+        except Exception as error:
+            explained = explain(error, self._places.code)
+            if explained is None:
+                raise
+            raise explained from error
 
     def _do(self, command: commands.Command, pacer: _Pacer) -> commands.Answer:
         match command:
@@ -126,19 +133,27 @@ class Jobs:
         job, spec = command.job, command.job.spec
         started = time.monotonic()
         prepared = self._prepare(spec, job.agreement)
-        part, card = prepared.train_part(job.partition), prepared.part_card(job.partition)
+        card = prepared.part_card(job.partition)
         options = scheduled(spec.training, job.trained, job.rounds)
-        objective = _weighted(prepared.objective, part) if options.class_weights else prepared.objective
         module = self._loaded(job, command.folder)
         self._holds = None  # training changes the parameters
-        steps, loss = training.train(
-            module,
-            part,
-            objective,
-            options,
-            seed=training.derive_seed("train", spec.seed, job.round, job.partition),
-            after_batch=pacer,
-        )
+        seed = training.derive_seed("train", spec.seed, job.round, job.partition)
+        if prepared.train is not None:
+            steps, loss = prepared.train(module, options, job.round, seed, pacer)
+        else:
+            part = prepared.train_part(job.partition)
+            try:
+                steps, loss = training.train(
+                    module,
+                    part,
+                    _weighted(prepared.objective, part) if options.class_weights else prepared.objective,
+                    options,
+                    seed=seed,
+                    after_batch=pacer,
+                    make_optimizer=prepared.optimizer(job) if prepared.optimizer else build_optimizer,
+                )
+            except training.DivergedError as error:
+                raise TaskError(f"{task_name(spec.task)}: {error}") from error
         digest = weights.save(Path(command.path), module, durable=False)
         weights.release(module)  # it is unused until the next model arrives
         result = TrainingResult(
@@ -149,9 +164,12 @@ class Jobs:
     def _evaluate(self, command: commands.RunEvaluation) -> commands.EvaluationDone:
         job = command.job
         prepared = self._prepare(job.spec, job.agreement)
-        part = prepared.test_part(job.part, job.parts)
         module = self._loaded(job, command.folder)
-        evaluation = training.evaluate(module, part, prepared.objective)
+        if prepared.evaluate is not None:
+            evaluation = prepared.evaluate(module)
+        else:
+            part = prepared.test_part(job.part, job.parts)
+            evaluation = training.evaluate(module, part, prepared.objective)
         if share_of(job.spec.task) == "none":
             evaluation = evaluation.as_one_example()
         return commands.EvaluationDone(command.id, evaluation)
@@ -221,13 +239,13 @@ class Jobs:
         return module
 
 
-def _classification(objective: Objective) -> Classification:
+def _classification(objective: Objective) -> Classification | UserObjective:
     """Return *objective*, which is to have class weights.
 
     Raises:
         TaskError: the task has no classes, or a loss of its own.
     """
-    if not isinstance(objective, Classification):
+    if not isinstance(objective, Classification | UserObjective):
         raise TaskError(
             "--class-weights needs a task with classes and cross-entropy as its loss; start without it."
         )

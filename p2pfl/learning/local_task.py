@@ -19,10 +19,13 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.objective import Objective
+from p2pfl.learning.optimizers import MakeOptimizer
+from p2pfl.messages import Evaluation
 from p2pfl.spec import (
     SHARES,
     BuiltinTask,
     FileTask,
+    LocalTraining,
     PicturesTask,
     RunSpec,
     ScriptTask,
@@ -30,6 +33,14 @@ from p2pfl.spec import (
     TaskSpec,
     share_of,
 )
+from p2pfl.work import TrainingJob
+
+TrainLoop = Callable[[nn.Module, LocalTraining, int, int, Callable[[int, int], None]], tuple[int, float]]
+"""Trains a model with options, for the round of a number, with a seed; calls the last argument after each
+batch with (batches done, total). Returns the optimizer steps and the mean loss."""
+
+EvaluateLoop = Callable[[nn.Module], Evaluation]
+"""Evaluates a model on all held-out examples of this device."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,12 @@ class PreparedTask:
     """Returns part *i* of *n* of the held-out examples; all of them for 0 of 1."""
     part_card: Callable[[int], DataCard]
     """Returns the card of a partition of the training examples."""
+    train: TrainLoop | None = None
+    """A training loop of the user's own; None: that of `p2pfl.learning.training`."""
+    evaluate: EvaluateLoop | None = None
+    """An evaluation of the user's own."""
+    optimizer: Callable[[TrainingJob], MakeOptimizer] | None = None
+    """Makes an optimizer of the user's own for a job; None: that of the run's options."""
 
 
 class LocalTask(Protocol):

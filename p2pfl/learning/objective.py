@@ -60,7 +60,9 @@ class Classification:
             return None
         predicted = outputs.argmax(1)
         parts = (targets[predicted == targets], targets, predicted)
-        return torch.stack([torch.bincount(part, minlength=self._classes) for part in parts], dim=1)
+        # A model of the user's own may have more outputs than there are classes.
+        counted = [torch.bincount(part, minlength=self._classes)[: self._classes] for part in parts]
+        return torch.stack(counted, dim=1)
 
 
 class Regression:

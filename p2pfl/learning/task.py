@@ -79,7 +79,7 @@ class Data:
         )
 
 
-class Task(Protocol):
+class CatalogueTask(Protocol):
     """A classification task.
 
     Models map inputs [batch, ...] to logits [batch, classes]; the loss is cross-entropy.
@@ -101,11 +101,11 @@ class Task(Protocol):
         """
 
 
-def load_task(spec: RunSpec) -> Task:
+def load_task(spec: RunSpec) -> CatalogueTask:
     """Return the task of *spec*.
 
     Raises:
         TaskError: the task, its model or the partition is unknown.
     """
     entry = catalogue.check(spec)
-    return cast(Task, importlib.import_module(entry.module).TASK)
+    return cast(CatalogueTask, importlib.import_module(entry.module).TASK)

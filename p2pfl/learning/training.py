@@ -26,6 +26,11 @@ processor's cache, and evaluation takes a third longer; with 128, small models t
 NON_FINITE = 1e300
 """Reported in place of a sum that is not finite: messages carry only finite numbers."""
 
+
+class DivergedError(TaskError):
+    """The loss of a training became NaN or infinite."""
+
+
 AfterBatch = Callable[[int, int], None]
 """Called after each batch with (batches done, total batches); may raise to end the training."""
 
@@ -80,7 +85,7 @@ def train(
     the order of the examples and the dropout.
 
     Raises:
-        TaskError: the training diverged: the loss of the last epoch is not finite.
+        DivergedError: the loss of the last epoch is not finite.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -103,7 +108,7 @@ def train(
         after_batch(done, total)
     mean = summed.item() / seen
     if not math.isfinite(mean):
-        raise TaskError(f"Training diverged: the loss became {mean}; use a smaller --lr.")
+        raise DivergedError(f"Training diverged: the loss became {mean}; use a smaller --lr.")
     return total, mean
 
 

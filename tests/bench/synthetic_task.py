@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.task import Data, Task
+from p2pfl.learning.task import CatalogueTask, Data
 from tests.bench.synthetic import WIDTHS
 
 MEMBERS = 16
@@ -22,7 +22,7 @@ TRAIN_EXAMPLES = 10 * MEMBERS
 
 
 class Synthetic:
-    """The `p2pfl.learning.task.Task` of the benches."""
+    """The `p2pfl.learning.task.CatalogueTask` of the benches."""
 
     def load(self, places: DataPlaces, /) -> Data:
         x = torch.zeros(TRAIN_EXAMPLES, 784)
@@ -36,4 +36,4 @@ class Synthetic:
         return nn.Sequential(*layers[:-1])
 
 
-TASK: Task = Synthetic()
+TASK: CatalogueTask = Synthetic()

@@ -15,6 +15,7 @@ MIRRORS = {PACKAGE: TESTS / "unit", ROOT / "tui": TESTS / "tui"}
 """Where the tests of a package lie: `core/roster.py` is tested in `core/test_roster.py` there."""
 
 OTHER_NAMES = {
+    "p2pfl": "unit/test_library.py",
     "p2pfl.cli": "unit/cli/test_main.py",
     "tui.__main__": "tui/test_main.py",
 }
@@ -25,6 +26,7 @@ TESTED_AS_A_WHOLE = {
     "p2pfl.core.inputs": "unit/core/test_speculation.py",
     "p2pfl.demo.run": "unit/cli/test_demo.py",
     "p2pfl.exit_codes": "meta/test_exit_codes.py",
+    "p2pfl.learning.templates": "unit/learning/test_file_task.py",
     "p2pfl.net.bulk.dial_back": "net/test_dial_back.py",
     "p2pfl.net.bulk.server": "net/test_pull.py",
     "p2pfl.net.bulk.transfer": "net/test_pull.py",

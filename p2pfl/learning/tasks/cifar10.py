@@ -17,7 +17,7 @@ from p2pfl.learning.catalogue import CIFAR10
 from p2pfl.learning.data import DataPlaces, DataSet
 from p2pfl.learning.download import obtain
 from p2pfl.learning.models import MODELS, ImageShape
-from p2pfl.learning.task import Data, Scaling, Task
+from p2pfl.learning.task import CatalogueTask, Data, Scaling
 
 SHAPE = ImageShape(3, 32, 32)
 
@@ -31,7 +31,7 @@ CLASSES = ("aeroplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "s
 
 
 class Cifar10:
-    """The `p2pfl.learning.task.Task` of CIFAR-10."""
+    """The `p2pfl.learning.task.CatalogueTask` of CIFAR-10."""
 
     def load(self, places: DataPlaces, /) -> Data:
         """Read the files with torchvision; images stay uint8.
@@ -76,4 +76,4 @@ def _read(root: Path, *, train: bool) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)
 
 
-TASK: Task = Cifar10()
+TASK: CatalogueTask = Cifar10()

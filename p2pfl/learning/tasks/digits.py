@@ -20,7 +20,7 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.catalogue import DIGITS
 from p2pfl.learning.data import DataPlaces, locate
 from p2pfl.learning.models import ImageShape, two_layers
-from p2pfl.learning.task import Data, Task
+from p2pfl.learning.task import CatalogueTask, Data
 
 SIDE = 8
 """Edge of an image in pixels."""
@@ -35,7 +35,7 @@ TEST_EVERY = 5
 
 
 class Digits:
-    """The `p2pfl.learning.task.Task` of the digits."""
+    """The `p2pfl.learning.task.CatalogueTask` of the digits."""
 
     def load(self, places: DataPlaces, /) -> Data:
         """Read the file; split it into training and test data, stratified by class.
@@ -95,4 +95,4 @@ def _by_class(labels: list[int]) -> list[int]:
     return sorted(range(len(labels)), key=lambda index: (labels[index], generator.random()))
 
 
-TASK: Task = Digits()
+TASK: CatalogueTask = Digits()

@@ -7,10 +7,10 @@ Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking
 from __future__ import annotations
 
 from p2pfl.learning.catalogue import FASHION_MNIST
-from p2pfl.learning.task import Task
+from p2pfl.learning.task import CatalogueTask
 from p2pfl.learning.tasks.mnist import IdxImages
 
-TASK: Task = IdxImages(
+TASK: CatalogueTask = IdxImages(
     FASHION_MNIST,
     classes=(
         "T-shirt",

@@ -18,12 +18,12 @@ from p2pfl.learning.catalogue import MNIST, TaskEntry
 from p2pfl.learning.data import DataPlaces, DataSet
 from p2pfl.learning.download import obtain
 from p2pfl.learning.models import MODELS, ImageShape
-from p2pfl.learning.task import Data, Scaling, Task
+from p2pfl.learning.task import CatalogueTask, Data, Scaling
 
 
 @dataclass(frozen=True)
 class IdxImages:
-    """A `p2pfl.learning.task.Task` of grey images in four IDX files."""
+    """A `p2pfl.learning.task.CatalogueTask` of grey images in four IDX files."""
 
     entry: TaskEntry
     """Its entry in the catalogue."""
@@ -80,7 +80,7 @@ class IdxImages:
         return labels.to(torch.int64)
 
 
-TASK: Task = IdxImages(
+TASK: CatalogueTask = IdxImages(
     MNIST,
     classes=tuple("0123456789"),
     mean=0.1307,
