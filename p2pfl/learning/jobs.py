@@ -101,14 +101,18 @@ class Jobs:
         )
 
     def _create(self, command: commands.CreateJob) -> commands.CreateDone:
+        self._module = None  # else a second one would be in memory beside it
         module = self._initial(command.spec)
+        weights.schema_of(module)  # raises if a dtype is none of a model file, which the next lines need
         for name, parameter in module.named_parameters():
-            if parameter.requires_grad and not parameter.isfinite().all():
+            if parameter.requires_grad and not weights.is_finite(parameter):
                 raise TaskError(
                     f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
                     "trainable parameter: correct its initialisation in the task, or make it a buffer."
                 )
-        return commands.CreateDone(command.id, weights.save(Path(command.path), module))
+        digest = weights.save(Path(command.path), module)
+        self._keep(command.spec, module)
+        return commands.CreateDone(command.id, digest)
 
     def _train(self, command: commands.RunTraining, pacer: _Pacer) -> commands.TrainingDone:
         job, spec = command.job, command.job.spec
@@ -175,10 +179,14 @@ class Jobs:
 
     def _reused(self, spec: RunSpec) -> nn.Module:
         """Return the cached module of the model of *spec*, on the device, with arbitrary parameters."""
-        key = (spec.task.name, spec.task.model)
-        if self._module is None or self._module[0] != key:
-            self._module = (key, self._initial(spec).to(self._on()))
-            self._holds = None
+        if self._module is None or self._module[0] != _model_key(spec):
+            return self._keep(spec, self._initial(spec))
+        return self._module[1]
+
+    def _keep(self, spec: RunSpec, module: nn.Module) -> nn.Module:
+        """Move *module*, a new one of the model of *spec*, to the device, and cache it."""
+        self._module = (_model_key(spec), module.to(self._on()))
+        self._holds = None
         return self._module[1]
 
     def _loaded(self, job: TrainingJob | EvaluationJob, folder: str) -> nn.Module:
@@ -217,6 +225,11 @@ class Jobs:
             )
             self._partitions = (key, [torch.tensor(rows, device=data.train_y.device) for rows in partitions])
         return training.Partition(data.train_x, data.train_y, self._partitions[1][index], data.scaling)
+
+
+def _model_key(spec: RunSpec) -> tuple[str, str]:
+    """Return what tells the model of *spec* from others."""
+    return spec.task.name, spec.task.model
 
 
 def _card(spec: RunSpec, data: Data, labels: Tensor) -> DataCard:
