@@ -12,7 +12,6 @@ infinities in the model is preserved.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import reduce
@@ -25,7 +24,7 @@ from p2pfl.errors import BlobError
 from p2pfl.learning.strategies import integers
 from p2pfl.learning.strategies.elementwise import Elementwise, weighted_mean
 from p2pfl.learning.strategies.registry import strategy_of
-from p2pfl.learning.weights import ModelFile, bytes_of, runs, write
+from p2pfl.learning.weights import ModelFile, bytes_of, is_finite, runs, write
 from p2pfl.schema import Schema, first_difference, header
 from p2pfl.work import (
     AggregatedModel,
@@ -147,7 +146,7 @@ class _Pieces:
             combiner = self._combiner(dtype, size)
             for start in range(0, length, size):
                 piece = combiner.next(min(size, length - start), offset)
-                if dtype.is_floating_point and not _is_finite(piece):
+                if dtype.is_floating_point and not is_finite(piece):
                     self._parent.take_over(piece, offset)
                 offset += piece.nbytes
                 yield piece
@@ -333,8 +332,3 @@ class _Parent:
 
 def _is_integer(dtype: torch.dtype) -> bool:
     return not (dtype.is_floating_point or dtype == torch.bool)
-
-
-def _is_finite(piece: Tensor) -> bool:
-    least, greatest = piece.aminmax()  # both are NaN if any element is; three times as fast as `isfinite`
-    return math.isfinite(least) and math.isfinite(greatest)

@@ -119,15 +119,18 @@ class Jobs:
         )
 
     def _create(self, command: commands.CreateJob) -> commands.CreateDone:
+        self._module = None  # else a second one would be in memory beside it
         module = self._initial(command.spec, command.agreement)
+        schema = weights.schema_of(module)  # raises if a dtype is none of a model file
         for name, parameter in module.named_parameters():
-            if parameter.requires_grad and not parameter.isfinite().all():
+            if parameter.requires_grad and not weights.is_finite(parameter):
                 raise TaskError(
                     f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
                     "trainable parameter: correct its initialisation in the task, or make it a buffer."
                 )
         digest = weights.save(Path(command.path), module)
-        return commands.CreateDone(command.id, digest, weights.schema_of(module))
+        self._keep(command.spec, command.agreement, module)
+        return commands.CreateDone(command.id, digest, schema)
 
     def _train(self, command: commands.RunTraining, pacer: _Pacer) -> commands.TrainingDone:
         job, spec = command.job, command.job.spec
@@ -211,10 +214,15 @@ class Jobs:
 
     def _reused(self, spec: RunSpec, agreement: Agreement) -> nn.Module:
         """Return the cached module of the model of *spec*, on the device, with arbitrary parameters."""
-        key = (task_name(spec.task), model_name(spec.task), agreement)
-        if self._module is None or self._module[0] != key:
-            self._module = (key, self._initial(spec, agreement).to(self._on()))
-            self._holds = None
+        if self._module is None or self._module[0] != _model_key(spec, agreement):
+            self._module = None  # frees its memory first
+            return self._keep(spec, agreement, self._initial(spec, agreement))
+        return self._module[1]
+
+    def _keep(self, spec: RunSpec, agreement: Agreement, module: nn.Module) -> nn.Module:
+        """Move *module*, a new one of the model of *spec*, to the device, and cache it."""
+        self._module = (_model_key(spec, agreement), module.to(self._on()))
+        self._holds = None
         return self._module[1]
 
     def _loaded(self, job: TrainingJob | EvaluationJob, folder: str) -> nn.Module:
@@ -261,6 +269,11 @@ def _weighted(objective: Objective, part: Batches) -> Objective:
     if part.labels is None:
         raise TaskError("--class-weights needs the classes of the examples, and these data do not tell them.")
     return _classification(objective).weighted(part.labels)
+
+
+def _model_key(spec: RunSpec, agreement: Agreement) -> tuple[object, ...]:
+    """Return what determines the shape of the model of *spec*."""
+    return task_name(spec.task), model_name(spec.task), agreement
 
 
 def _data_key(spec: RunSpec) -> tuple[object, ...]:

@@ -28,7 +28,6 @@ TESTED_AS_A_WHOLE = {
     "p2pfl.exit_codes": "meta/test_exit_codes.py",
     "p2pfl.learning.templates": "unit/learning/test_file_task.py",
     "p2pfl.net.bulk.dial_back": "net/test_dial_back.py",
-    "p2pfl.net.bulk.server": "net/test_pull.py",
     "p2pfl.net.bulk.transfer": "net/test_pull.py",
     "p2pfl.net.links.handshake": "net/test_identity.py",
     "p2pfl.net.links.peers": "net/test_mesh.py",

@@ -1,8 +1,9 @@
 """Serves blobs: the holder's side of a bulk connection.
 
 A thread reads a long file one piece ahead of the network, so a slow disk never blocks the event loop and with
-it a heartbeat. If a puller reads slower than the minimum rate, its connection is closed: a puller that
-requests a blob and does not read it must not keep a file open for ever.
+it a heartbeat. All transfers share the memory for pieces: a whole roster pulls a new model at the same time.
+If a puller reads slower than the minimum rate, its connection is closed: a puller that requests a blob and
+does not read it must not keep a file open for ever.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ logger = logging.getLogger(__name__)
 PIECE_BYTES = 128 * 1024
 """Encrypted and written to the socket at a time: it fits the processor's cache, and the socket takes all of
 it without a copy of the rest. Short blobs are also read in such pieces."""
+
+SERVING_BYTES = 8 * 1024 * 1024
+"""Bytes of long files in memory, in two pieces for each transfer. Up to four transfers have pieces of
+`NetSettings.blob_chunk_bytes`, `NetSettings.max_serving` of them have pieces of `PIECE_BYTES`. A transfer has
+the smaller pieces from its next read on."""
 
 
 class BlobServer:
@@ -85,6 +91,8 @@ class BlobServer:
         """Answer *request* and those that follow on the same connection, until the puller closes it."""
         self._connections += 1
         self._traffic.watch("bulk", identity.node_id, stream.meter)
+        # By default 512 KiB wait for a slow puller, and OpenSSL's buffer never shrinks.
+        stream.transport.set_write_buffer_limits(high=PIECE_BYTES)
         try:
             if (refusal := self._refusal(identity)) is not None:
                 await self.refuse(stream, refusal)
@@ -138,7 +146,7 @@ class BlobServer:
 
     async def _send(self, stream: FrameStream, file: BinaryIO, length: int, on_progress: Progress) -> None:
         """Send the length, then the bytes of *file* from its current position."""
-        piece_bytes, seconds = self._settings.blob_chunk_bytes, self._piece_seconds()
+        seconds = self._piece_seconds()
         await stream.write(encode_length(length))
         if length <= QUICK_BYTES:
             async with asyncio.timeout(seconds):
@@ -147,10 +155,10 @@ class BlobServer:
             return
         loop = asyncio.get_running_loop()
         sent = file.tell()
-        reading = loop.run_in_executor(self._threads, file.read, piece_bytes)
+        reading = loop.run_in_executor(self._threads, file.read, self._piece_bytes())
         try:
             while piece := await reading:
-                reading = loop.run_in_executor(self._threads, file.read, piece_bytes)
+                reading = loop.run_in_executor(self._threads, file.read, self._piece_bytes())
                 async with asyncio.timeout(seconds):
                     for start in range(0, len(piece), PIECE_BYTES):
                         await stream.write(piece[start : start + PIECE_BYTES])
@@ -158,6 +166,11 @@ class BlobServer:
                 on_progress(sent, length)
         finally:
             await asyncio.wait([reading])  # the file is closed next
+
+    def _piece_bytes(self) -> int:
+        """Return how many bytes of a long file to read at a time: less while many transfers are under way."""
+        share = SERVING_BYTES // (2 * self._serving)
+        return min(self._settings.blob_chunk_bytes, max(PIECE_BYTES, share))
 
     def _piece_seconds(self) -> float:
         """Return how long a puller may take to read one piece."""

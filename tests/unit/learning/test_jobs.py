@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,24 @@ def test_the_same_seed_gives_the_same_initial_model(bench: Bench, tmp_path: Path
     fresh = Jobs("cpu").do(commands.CreateJob(1, SPEC, AGREEMENT, str(tmp_path / "c")), print, lambda: False)
     other = bench.do(commands.CreateJob(1, make_spec(seed=8), AGREEMENT, str(tmp_path / "d")))
     assert first == again == fresh != other
+
+
+def test_the_initial_model_takes_the_place_of_the_one_that_was_described(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = type(digits.TASK).build
+    built: list[weakref.ref[nn.Module]] = []
+
+    def watched(task: digits.Digits, model: str) -> nn.Module:
+        assert not any(module() for module in built), "two models are in memory at the same time"
+        module = build(task, model)
+        built.append(weakref.ref(module))
+        return module
+
+    monkeypatch.setattr(type(digits.TASK), "build", watched)
+    bench.do(commands.DescribeJob(5, SPEC, AGREEMENT))
+    bench.train(bench.create(), "u")
+    assert len(built) == 2
 
 
 def test_training_gives_an_update_and_its_result(bench: Bench) -> None:

@@ -196,3 +196,14 @@ def test_a_model_whose_names_take_more_than_a_header_may_is_refused_with_their_n
         module.register_buffer(f"{number:0>2000}", torch.zeros(1))
     with pytest.raises(TaskError, match=r"has 3000 tensors, whose names and shapes take \d+ bytes"):
         weights.schema_of(module)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_one_element_that_is_not_finite_is_found(dtype: torch.dtype) -> None:
+    parameter = nn.Parameter(torch.ones(3, 1000, dtype=dtype))
+    assert weights.is_finite(parameter)
+    assert weights.is_finite(parameter[:0])
+    for value in ("nan", "inf", "-inf"):
+        spoilt = parameter.detach().clone()
+        spoilt[1, 7] = float(value)
+        assert not weights.is_finite(spoilt)
