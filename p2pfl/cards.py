@@ -54,6 +54,16 @@ Side = Annotated[int, Meta(ge=0, le=2**31)]
 """A dimension of an input."""
 
 
+LOSSES = frozenset({"loss", "mse", "mae", "rmse", "error", "perplexity"})
+"""Metrics of which a smaller value is better, as of every name that ends in "_loss" or "_error"."""
+
+
+def metric_text(value: float) -> str:
+    """Return *value* of a metric for people: with four decimals, or with four digits if it is large or tiny."""
+    is_plain = value == 0 or 1e-3 <= abs(value) < 1e4
+    return f"{value:.4f}" if is_plain else f"{value:.4g}"
+
+
 class Measures(SpecPart, frozen=True):
     """The loss that trains a model and the metrics that judge it; the same on all devices of a run."""
 
@@ -72,6 +82,16 @@ class Measures(SpecPart, frozen=True):
         """Whether a model with *value* of the primary metric is better than one with *than*."""
         return value > than if self.direction == "max" else value < than
 
+    def direction_of(self, metric: str) -> Literal["max", "min"]:
+        """Return whether a larger or a smaller value of *metric* is better.
+
+        The agreement says so of the primary metric; of any other one its name does.
+        """
+        if metric == self.primary:
+            return self.direction
+        is_loss = metric in LOSSES or metric.endswith(("_loss", "_error"))
+        return "min" if is_loss else "max"
+
 
 CLASSIFICATION = Measures("cross-entropy", ("accuracy", "loss"), "accuracy", "max", counts_classes=True)
 """Of the built-in tasks, of pictures, and of tables whose target is a class."""
@@ -80,6 +100,10 @@ REGRESSION = Measures("mse", ("loss", "mae", "mse", "target", "target_square"), 
 """Of tables whose target is a number. "loss" is the squared error of the standardised target, "mae" and "mse"
 are in the units of the target. The metric "r2" is derived from "loss" and from the sums of the standardised
 target and its square."""
+
+
+R2_SUMS = frozenset({"loss", "target", "target_square"})
+"""The sums from which "r2" is derived; it takes the place of the last two."""
 
 
 class LabelCount(SpecPart, frozen=True, array_like=True):
@@ -168,6 +192,17 @@ class Agreement(SpecPart, frozen=True):
     target: AgreedColumn | None = None
     notes: Annotated[tuple[Note, ...], Meta(max_length=MAX_NOTES)] = ()
     """What is unusual about the data of single devices, each with the name of the device."""
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics of every evaluation by name, derived ones included, the primary one first."""
+        names = set(self.measures.metrics)
+        if counted_classes(self):
+            names.add("f1")
+        if names >= R2_SUMS:
+            names = names - {"target", "target_square"} | {"r2"}
+        primary = self.measures.primary
+        return tuple(sorted(names, key=lambda name: (name != primary, name)))
 
 
 def counted_classes(agreement: Agreement) -> int:

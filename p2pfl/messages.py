@@ -18,7 +18,7 @@ import msgspec
 from blake3 import blake3
 from msgspec import Meta
 
-from p2pfl.cards import MAX_COUNTED_CLASSES, MAX_SUMS, Agreement, DataCard, SomeExamples
+from p2pfl.cards import MAX_COUNTED_CLASSES, MAX_SUMS, R2_SUMS, Agreement, DataCard, SomeExamples
 from p2pfl.schema import Layout
 from p2pfl.spec import MAX_ROSTER, MetricName, Role, RunSpec
 
@@ -248,7 +248,7 @@ class Evaluation(Struct, frozen=True, omit_defaults=True):
         means = {name: value / self.examples for name, value in self.sums.items()}
         if self.classes:
             means["f1"] = _macro_f1(self.classes)
-        if means.keys() >= {"loss", "target", "target_square"}:
+        if means.keys() >= R2_SUMS:
             mean, square = means.pop("target"), means.pop("target_square")
             variance = square - mean * mean
             means["r2"] = 1.0 - means["loss"] / variance if variance > 1e-12 else 0.0

@@ -334,6 +334,10 @@ class Aggregator:
     def _consider_closing(self) -> None:
         gathering = self.gathering
         assert gathering is not None
+        draft = self._new_draft()
+        if draft.decide_stopping()[0] and gathering.is_evaluated(draft.evaluated()):
+            self._propose(self._draft(None, note=""), adopted=False)  # without waiting for the training
+            return
         verdict, reason, self.wake = decide_closing(gathering.progress(self._held()))
         if verdict is Closing.MORE:
             more = gathering.select_more()
@@ -353,11 +357,12 @@ class Aggregator:
         return reason if holds else ""
 
     def _close(self, reason: str) -> None:
+        stops, _ = self._new_draft().decide_stopping()
         updates = self._counted_updates()
-        if updates:
+        if updates and not stops:
             self._move(Candidacy.AGGREGATING)
             self._aggregate(updates)
-        elif self.ledger.next_kind == "evaluate":
+        elif stops or self.ledger.next_kind == "evaluate":
             self._propose(self._draft(None, note=""), adopted=False)
         else:
             self._propose(self._draft(None, note=f"no usable update: {reason}"), adopted=False)

@@ -67,3 +67,18 @@ def record_flaw(
             name = entry.name if entry is not None else update.node[:7]
             return f"an update of {name} in it does not count: {flaw}"
     return ""
+
+
+def kind_flaw(record: Record, parent: str, trained: int, *, stops: bool, why: str) -> str:
+    """Return why *record* may not train, or may not close the run; empty if it may do what it does.
+
+    *parent* is the digest of the parent's model, to which *trained* rounds of training led. *stops* says that
+    the evaluations in the record end the run early, and *why*.
+    """
+    if record.kind == "train":
+        return f"it goes on with the training, although {why}" if stops else ""
+    if not stops and trained < record.rounds:
+        return "it ends the run early, and its evaluations are no reason to"
+    if record.then != "end" or record.updates or record.model != parent:
+        return "it closes the run, but does not end it with the parent's model"
+    return ""

@@ -6,6 +6,7 @@ the election and the proposal, are in `p2pfl.core.aggregator`.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import msgspec
@@ -165,6 +166,14 @@ class Gathering:
         collection.selected.add(more)
         collection.contributions.pop(more, None)
         return more
+
+    def is_evaluated(self, evaluated: AbstractSet[str]) -> bool:
+        """Whether *evaluated* are all members whose evaluation is waited for."""
+        ctx = self.ctx
+        return all(
+            entry.node in evaluated or ctx.is_gone(entry) or ctx.is_leaving(entry.node)
+            for entry in self.ledger.roster
+        )
 
     def progress(self, held: str) -> CollectionProgress:
         """Return the input of `decide_closing`; *held* says why the round may not close yet."""

@@ -6,11 +6,12 @@ pure function that decides whether a commit is proven.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from p2pfl.cards import Agreement
-from p2pfl.core.content import record_flaw
+from p2pfl.core.content import kind_flaw, record_flaw
 from p2pfl.core.context import Context
 from p2pfl.core.effects import (
     DeleteUnneededBlobs,
@@ -24,6 +25,7 @@ from p2pfl.core.effects import (
 from p2pfl.core.pausing import count_unproductive
 from p2pfl.core.roster import contains, tolerance
 from p2pfl.core.saved import SavedRun
+from p2pfl.core.stopping import MetricHistory, follow, judged
 from p2pfl.events import (
     Committed,
     CountedUpdate,
@@ -68,6 +70,8 @@ class Ledger:
     """The last round whose record paused or ended the run. Earlier control requests are fulfilled."""
     unproductive: int = 0
     """Consecutive training rounds that left out more members than they counted, as far as this node knows."""
+    history: MetricHistory = field(default_factory=MetricHistory)
+    """What the committed evaluations say about the primary metric (rule "Stopping early")."""
     opened: float = 0.0
     """When the open round began here: at this node's commit of the last record, or at its start."""
     previous_model: str = ""
@@ -105,7 +109,7 @@ class Ledger:
         """Rebuild the ledger from the journal; call `fetch_model` next to look for the blobs."""
         ledger = cls(ctx, saved.run, saved.genesis, saved.last, resumed=saved.resumed, opened=ctx.now)
         ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
-        ledger.settled = saved.settled
+        ledger.settled, ledger.history = saved.settled, saved.history
         if saved.last is not None:
             ledger.unproductive = count_unproductive(0, saved.last.record)
         for roster in (saved.genesis.roster, saved.voters, ledger.roster):
@@ -244,9 +248,9 @@ class Ledger:
         )
 
     def flaw(self, record: Record) -> str:
-        """Say what in *record* does not fit the run's spec and open roster; empty when all does."""
+        """Say what in *record* does not fit the run's spec, history and open roster; empty when all does."""
         policy = self.ctx.policy
-        return record_flaw(
+        flaw = record_flaw(
             record,
             self.genesis,
             self.roster,
@@ -254,10 +258,21 @@ class Ledger:
             metrics=policy.metrics,
             counts=policy.counts,
         )
+        if flaw:
+            return flaw
+        stops, why = self.decide_stopping(record.evaluations)
+        return kind_flaw(record, self.model, self.trained, stops=stops, why=why)
+
+    def decide_stopping(self, evaluations: Sequence[MemberEvaluation]) -> tuple[bool, str]:
+        """Return whether the next record, which holds *evaluations*, ends the run early, and why."""
+        found = judged(self.last.record if self.last else None, evaluations)
+        return self.ctx.policy.stops(self.spec.stopping, self.agreement.measures, self.history, found)
 
     def commit(self, commit: Commit, *, is_late: bool = False) -> None:
         """Append *commit*, which is believed; *is_late* says that this node learned of it late."""
         ctx, record, before = self.ctx, commit.record, self.roster
+        parent, rule = self.last.record if self.last else None, self.spec.stopping
+        self.history = follow(self.history, rule, self.agreement.measures, parent, record)
         seconds = 0.0 if is_late or self._was_late else max(0.0, ctx.now - self.opened)
         self._was_late = is_late
         ctx.do(SaveCommit(self.run, commit, seconds))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from p2pfl.agreement import misfit
-from p2pfl.cards import Agreement, DataCard
+from p2pfl.cards import Agreement, DataCard, Measures
 from p2pfl.core.content import count_flaw, metrics_flaw, roles_flaw
 from p2pfl.core.lease import LeaderLease, LeaseStep, hear
+from p2pfl.core.stopping import Judged, MetricHistory, decide_stopping
 from p2pfl.messages import (
     Ballot,
     Commit,
@@ -22,7 +23,7 @@ from p2pfl.messages import (
     quorum,
 )
 from p2pfl.proofs import Verify, accepted_by
-from p2pfl.spec import RunSpec, TaskSpec
+from p2pfl.spec import RunSpec, Stopping, TaskSpec
 from p2pfl.work import TrainingJob
 
 Found = tuple[Ballot, Record]
@@ -155,3 +156,5 @@ class Policy(msgspec.Struct, frozen=True):
     """Why an update's count exceeds the examples that its member has stated; empty when it does not."""
     data: Callable[[TaskSpec, Agreement, DataCard], str] = misfit
     """Why a node's data do not fit the agreement; empty when they do."""
+    stops: Callable[[Stopping, Measures, MetricHistory, Judged | None], tuple[bool, str]] = decide_stopping
+    """Whether the evaluations in a record end the run early, and why."""

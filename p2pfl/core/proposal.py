@@ -15,6 +15,7 @@ from p2pfl.core.control import ENDED_NOW
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.pausing import TrainingSummary, decide_holding, decide_pausing
 from p2pfl.core.roster import Newcomer, RosterView, contains, next_roster
+from p2pfl.core.stopping import STOPPED
 from p2pfl.messages import Ballot, LeftOut, MemberEvaluation, Record, RecordBlobs
 
 
@@ -31,14 +32,19 @@ class Draft:
     """Whether the aggregator drops itself from the next roster."""
 
     def record(self, ctx: Context, model: str | None, note: str) -> Record:
-        """Return the record with the new *model*; None keeps the parent's model and counts no update."""
-        ledger, contributions = self.ledger, self.collection.contributions
-        kind = ledger.next_kind
+        """Return the record with the new *model*; None keeps the parent's model and counts no update.
+
+        If the run stops early, the record closes it, without the *model* (rule "Stopping early").
+        """
+        ledger, kind = self.ledger, self.ledger.next_kind
+        stops, reason = self.decide_stopping()
+        if stops:
+            model, note, kind = None, reason if kind == "train" else "", "evaluate"
         updates = self.collection.counted(ctx.policy.order) if model is not None else ()
         counted = {update.node for update in updates}
         roster, change = next_roster(ledger.roster, self._roster_view(ctx))
         left_out = tuple(
-            LeftOut(node, self._why_left_out(ctx, node))
+            LeftOut(node, STOPPED if stops else self._why_left_out(ctx, node))
             for node in sorted(self.collection.selected)
             if node not in counted
         )
@@ -55,15 +61,25 @@ class Draft:
             blobs=RecordBlobs(model or ledger.model),
             updates=updates,
             left_out=left_out,
-            evaluations=tuple(
-                MemberEvaluation(node, one.evaluation)
-                for node, one in sorted(contributions.items())
-                if one.evaluation
-            ),
+            evaluations=self._evaluations(),
             roster=roster,
             then="end" if is_last else "pause" if pauses or "pause" in self.requests else "go",
             note="; ".join(part for part in (why if pauses else "", note, change) if part)[:300],
         )
+
+    def decide_stopping(self) -> tuple[bool, str]:
+        """Return whether the record ends the run early, and why, by the evaluations collected so far."""
+        return self.ledger.decide_stopping(self._evaluations())
+
+    def evaluated(self) -> frozenset[str]:
+        """Return the members whose evaluations the record will hold."""
+        return frozenset(one.node for one in self._evaluations())
+
+    def _evaluations(self) -> tuple[MemberEvaluation, ...]:
+        """Return the evaluations of the parent's model: those contributed, and otherwise those reported."""
+        contributed = self.collection.contributions.items()
+        known = self.ledger.reports | {node: one.evaluation for node, one in contributed if one.evaluation}
+        return tuple(MemberEvaluation(node, one) for node, one in sorted(known.items()))
 
     def decide_holding(self, ctx: Context) -> tuple[bool, str]:
         """Decide whether the round must wait, since it needs a leaving member (see `p2pfl.core.pausing`)."""
@@ -71,7 +87,7 @@ class Draft:
         if not leaving or self.ledger.next_kind != "train":
             return False, "nobody is leaving"
         roster, _ = next_roster(self.ledger.roster, self._roster_view(ctx))
-        return decide_holding(leaving, roster, is_wanted=bool(self.requests))
+        return decide_holding(leaving, roster, is_wanted=bool(self.requests) or self.decide_stopping()[0])
 
     def _decide_pausing(self, ctx: Context, counted: int, left_out: tuple[LeftOut, ...]) -> tuple[bool, str]:
         """Decide whether the run pauses because its members do not train."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from p2pfl.core.stopping import MetricHistory
 from p2pfl.messages import Ballot, Commit, Genesis, Record, RosterEntry, UpdateEntry
 
 
@@ -33,6 +34,8 @@ class SavedRun(msgspec.Struct, frozen=True):
     """Digest of the model before that of `last`."""
     settled: int = 0
     """The last round whose record paused or ended the run; 0 when none did."""
+    history: MetricHistory = MetricHistory()
+    """What the committed evaluations say, if the run has a rule for stopping early."""
 
 
 class Saved(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from p2pfl.core.effects import (
     SaveUpdate,
 )
 from p2pfl.core.saved import Saved, SavedRun, Vote
+from p2pfl.core.stopping import history_of
 from p2pfl.messages import Commit, Genesis, Member, Records, UpdateEntry, record_digest
 from p2pfl.proofs import CastVote, Claim, JournalEvidence, casts_of
 
@@ -190,6 +191,7 @@ class Disk:
                 before.roster if last else (),
                 before.model if last else "",
                 max((c.record.round for c in commits if c.record.then != "go"), default=0),
+                history_of(genesis, (commit.record for commit in commits)),
             )
         votes = {run: vote for run, vote in self.votes.items() if vote.round > len(self.commits.get(run, ()))}
         return Saved(saved, votes, frozenset(self.closed), self.votes_cast)

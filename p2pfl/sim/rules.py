@@ -276,6 +276,13 @@ RULES = {
         MIXED,
         policy=lambda _: Policy(data=lambda _task, _agreement, _card: ""),
     ),
+    "stopping": Rule(
+        "a record whose evaluations meet the rule for stopping early ends the run, and no other does",
+        "content",
+        10,
+        NETWORK,
+        policy=lambda _: Policy(stops=lambda _stopping, _measures, _history, _found: (False, "")),
+    ),
     "signatures": Rule(
         "a commit is believed for the signatures of its acceptors, not for their names",
         "agreement",

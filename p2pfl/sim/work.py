@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from p2pfl import events
 from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
@@ -11,6 +13,7 @@ from p2pfl.sim.disk import Disk
 from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import short
+from p2pfl.spec import Stopping
 
 
 class WorkChecker:
@@ -26,6 +29,10 @@ class WorkChecker:
         """The roster that votes after a record that any member accepted, by the record's digest."""
         self._models: dict[str, str] = {}
         """The model of every record that any member accepted, by the record's digest."""
+        self._records: dict[str, Record] = {}
+        """Every record that any member accepted, by its digest."""
+        self._stopping: dict[str, Stopping] = {}
+        """The rule for stopping early of each run."""
         self._offered: dict[Member, str] = {}
         """The update of each running member for its open round: trained, or reused after a restart."""
 
@@ -34,11 +41,14 @@ class WorkChecker:
         self._models[effect.run] = effect.genesis.model
         self._agreements[effect.run] = effect.genesis.agreement
         self._rosters[effect.run] = effect.genesis.roster
+        self._stopping[effect.run] = effect.genesis.spec.stopping
 
     def accepted(self, record: Record, digest: str) -> None:
         """Check the content and the updates of a record."""
         self._models[digest], self._rosters[digest] = record.model, record.roster
+        self._records[digest] = record
         self._check_content(record)
+        self._check_stopping(record)
         nodes = [update.node for update in record.updates]
         if len(set(nodes)) != len(nodes):
             raise Violation("update", f"an update counted twice in round {record.round}")
@@ -71,6 +81,41 @@ class WorkChecker:
             card = self.cards.get(update.digest)
             if card is not None and card.classes != self._agreements[record.run].classes:
                 raise Violation("content", f"an update of other data counted in round {record.round}")
+
+    def _check_stopping(self, record: Record) -> None:
+        """Judge whether a record ends the run early exactly where its evaluations meet the run's rule."""
+        is_due = self._is_stopping_due(record)
+        if record.kind == "train" and is_due:
+            raise Violation("content", f"round {record.round} trains, although the run is to end early")
+        if record.kind == "evaluate" and record.trained < record.rounds and not is_due:
+            raise Violation("content", f"round {record.round} ends the run early, and nothing asks for that")
+
+    def _is_stopping_due(self, record: Record) -> bool:
+        """Whether the accuracies of the models up to the parent of *record* meet the rule of its run.
+
+        They are collected from the whole chain each time, unlike in the core, which carries sums along.
+        """
+        rule = self._stopping[record.run]
+        target = rule.until.value if rule.until is not None else math.inf
+        accuracies: list[float] = []
+        newest: float | None = None
+        since_end, is_open = 0, True
+        at: Record | None = record
+        while at is not None and (parent := self._records.get(at.previous)) is not None:
+            is_open = is_open and (at is record or at.then != "end")
+            accuracy = _accuracy(parent, at)
+            if accuracy is not None:
+                accuracies.insert(0, accuracy)
+                since_end += is_open
+                newest = accuracy if at is record else newest
+            at = parent
+        if newest is None:
+            return False
+        earlier = accuracies[:-1]
+        if newest >= target and not any(one >= target for one in earlier):
+            return True
+        best = max(range(len(accuracies)), key=lambda place: (accuracies[place], -place))
+        return 0 < rule.patience <= min(len(accuracies) - 1 - best, since_end)
 
     def begun(self, disk: Disk, effect: Train) -> None:
         """Check a training that begins: none may begin while its update is here whole."""
@@ -107,3 +152,14 @@ class WorkChecker:
     def stopped(self, member: Member) -> None:
         """Forget the update of a process that ended."""
         self._offered.pop(member, None)
+
+
+def _accuracy(parent: Record, record: Record) -> float | None:
+    """Return the accuracy of the model of *parent* in *record*; None if it does not count.
+
+    It counts if the model was trained in that round, and a majority evaluated it.
+    """
+    parts = [one.evaluation for one in record.evaluations]
+    if parent.kind != "train" or 2 * len(parts) <= len(parent.roster):
+        return None
+    return sum(one.sums["accuracy"] for one in parts) / sum(one.examples for one in parts)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from p2pfl.core.content import record_flaw, roles_flaw
+from p2pfl.core.content import kind_flaw, record_flaw, roles_flaw
 from p2pfl.core.saved import Vote
+from p2pfl.core.stopping import MetricHistory, decide_stopping, follow, judged
 from p2pfl.messages import (
     Ballot,
     Commit,
@@ -69,6 +70,7 @@ def check_chain(
         yield f"record 0 does not fit the run: {flaw}"
     yield from _roster_violations(0, chain.genesis.roster)
     roster, trained, rounds = chain.genesis.roster, chain.genesis.trained, chain.genesis.spec.rounds
+    history = MetricHistory()
     for round_, kept, commit in commits:
         record, digest = commit.record, record_digest(commit.record)
         if (round_, record.round) != (chain.round + 1, chain.round + 1):
@@ -81,7 +83,10 @@ def check_chain(
         yield from _record_violations(record, trained, rounds)
         if flaw := record_flaw(record, chain.genesis, roster):
             yield f"the record of round {round_} does not fit the run: {flaw}"
+        yield from _kind_violations(chain, record, history)
         yield from _proof_violations(commit, roster, check)
+        genesis, parent = chain.genesis, chain.last.record if chain.last else None
+        history = follow(history, genesis.spec.stopping, genesis.agreement.measures, parent, record)
         chain.digests.append(digest)
         chain.ballots.append(commit.ballot)
         chain.before_last, chain.last = chain.last, commit
@@ -97,6 +102,16 @@ def _record_violations(record: Record, trained: int, rounds: int) -> Iterator[st
     if len(set(counted)) != len(counted):
         yield f"an update is counted twice in round {round_}"
     yield from _roster_violations(round_, record.roster)
+
+
+def _kind_violations(chain: CommittedChain, record: Record, history: MetricHistory) -> Iterator[str]:
+    """Yield why *record* may not train, or may not close the run (rule "Stopping early")."""
+    genesis, last = chain.genesis, chain.last.record if chain.last else None
+    parent = last if last is not None else genesis
+    found = judged(last, record.evaluations)
+    stops, why = decide_stopping(genesis.spec.stopping, genesis.agreement.measures, history, found)
+    if flaw := kind_flaw(record, parent.model, parent.trained, stops=stops, why=why):
+        yield f"the record of round {record.round} does not fit the run: {flaw}"
 
 
 def _roster_violations(round_: int, roster: tuple[RosterEntry, ...]) -> Iterator[str]:

@@ -258,6 +258,7 @@ class Journal(JournalReader):
             voters=before.roster if last else (),
             parent=before.model if last else "",
             settled=self.settled(run),
+            history=self.history(run),
         )
 
     # --- saving -----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import msgspec
 
 from p2pfl.cards import Agreement
 from p2pfl.core.saved import Vote
+from p2pfl.core.stopping import MetricHistory, history_of
 from p2pfl.errors import DataDirectoryError
 from p2pfl.events import CountedUpdate, MemberScore, RoundRow
 from p2pfl.messages import (
@@ -33,7 +34,7 @@ from p2pfl.messages import (
     Records,
     add_evaluations,
 )
-from p2pfl.spec import RunSpec, unknown_tag
+from p2pfl.spec import RunSpec, Stopping, unknown_tag
 from p2pfl.store.database import damaged, database_errors, find_corrupt_rows, open_read_only
 
 PAGE_ROUNDS = 100
@@ -239,6 +240,16 @@ class JournalReader:
             b"\xa4then\xa5pause",
         )
         return self._decode(rows[0][0], Commit).record.round if rows else 0
+
+    def history(self, run: str) -> MetricHistory:
+        """Return what the committed evaluations of *run* say, if it has a rule for stopping early.
+
+        Every record is read for that, so not of other runs: these have no use for it.
+        """
+        genesis = self.genesis(run)
+        if genesis is None or genesis.spec.stopping == Stopping():
+            return MetricHistory()
+        return history_of(genesis, (commit.record for _, _, commit in self.commits(run)))
 
     # --- for the verification ---------------------------------------------------------------------------
 
