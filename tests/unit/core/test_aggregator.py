@@ -9,8 +9,9 @@ from p2pfl import events
 from p2pfl.core.aggregator import TRANSITIONS, Candidacy
 from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, SaveAccepted, SavePromise, SaveSeen, Send
 from p2pfl.core.options import Policy
-from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, StepDown, Undelivered
-from p2pfl.spec import with_options
+from p2pfl.core.stopping import STOPPED
+from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, Report, StepDown, Undelivered
+from p2pfl.spec import Target, with_options
 from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
 from tests.support.aggregator import Bench
 from tests.support.core import (
@@ -22,6 +23,7 @@ from tests.support.core import (
     of_kind,
     receivers,
     sent,
+    status,
     taken,
     told,
     unlink,
@@ -314,6 +316,71 @@ def test_the_closing_round_collects_evaluations_and_ends_the_run() -> None:
     record = sent(stage.advance(), Accept)[0].record
     assert (record.kind, record.then, record.model) == ("evaluate", "end", stage.ledger.model)
     assert len(record.evaluations) == 3
+
+
+ACCURATE = evaluation(19, 20, 1.0)
+"""An evaluation with which the runs of `stopping` end early."""
+
+
+def stopping() -> Bench:
+    """An aggregator in a run that ends at an accuracy of 0.95, after its first round."""
+    rule = with_options(SPEC, until=Target("accuracy", 0.95))
+    made = Bench(chain_of(*NAMES[:3], rounds=1, spec=rule))
+    made.elect()
+    return made
+
+
+def assert_ends_early(stage: Bench, record: Record) -> None:
+    assert (record.kind, record.then) == ("evaluate", "end")
+    assert record.note.startswith("accuracy 0.9500 reached 0.95")
+    assert (record.model, record.trained, record.updates) == (stage.ledger.model, 1, ())
+    assert {left.reason for left in record.left_out} == {STOPPED}
+    assert len(record.left_out) == 3
+    assert stage.ledger.succeeds(record)
+
+
+def test_a_run_ends_early_without_the_updates_of_the_round() -> None:
+    stage = stopping()
+    for name in NAMES[:3]:
+        stage.submit(name, evaluation=ACCURATE if name != "cleo" else None)
+        stage.pulled(update(name, stage.round).digest)
+    effects = stage.advance()
+    assert of_kind(effects, Aggregate) == []
+    assert_ends_early(stage, sent(effects, Accept)[0].record)
+
+
+def test_a_run_ends_early_as_soon_as_all_have_reported_and_waits_for_no_training() -> None:
+    stage = stopping()
+    for name in NAMES[:2]:
+        stage.ledger.report(node(name), Report(stage.chain.run, 1, ACCURATE))
+    assert sent(stage.advance(), Accept) == [], "the evaluation of a member that is here is waited for"
+    stage.ledger.report(node("cleo"), Report(stage.chain.run, 1, ACCURATE))
+    assert_ends_early(stage, sent(stage.advance(), Accept)[0].record)
+
+
+@pytest.mark.parametrize("is_leaving", [True, False])
+def test_the_evaluation_of_who_is_gone_or_leaves_is_not_waited_for(is_leaving: bool) -> None:
+    stage = stopping()
+    for name in NAMES[:2]:
+        stage.ledger.report(node(name), Report(stage.chain.run, 1, ACCURATE))
+    if is_leaving:
+        link(stage.ctx, "cleo", status(run=stage.chain.run, round=1, phase="leaving")).hear(
+            status(run=stage.chain.run, round=1, phase="leaving"), stage.ctx.now
+        )
+        effects = stage.advance()
+    else:
+        unlink(stage.ctx, "cleo")
+        effects = stage.advance(stage.ctx.settings.gone + 1)
+    assert_ends_early(stage, sent(effects, Accept)[0].record)
+
+
+def test_a_report_that_comes_while_the_updates_are_aggregated_ends_the_run_as_well() -> None:
+    stage = stopping()
+    stage.count(*NAMES[:3])
+    stage.advance()
+    for name in NAMES[:2]:
+        stage.ledger.report(node(name), Report(stage.chain.run, 1, ACCURATE))
+    assert_ends_early(stage, sent(stage.aggregate(model("average")), Accept)[0].record)
 
 
 @pytest.mark.parametrize(("control_request", "then"), [("pause", "pause"), ("end", "end")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from p2pfl.core.content import count_flaw, metrics_flaw, record_flaw, roles_flaw
+from p2pfl.core.content import count_flaw, kind_flaw, metrics_flaw, record_flaw, roles_flaw
 from p2pfl.messages import Evaluation, MemberEvaluation, Record, RecordBlobs, UpdateBlobs
 from tests.support.records import (
     AGREEMENT,
@@ -85,3 +85,31 @@ def test_the_first_flaw_of_a_record_is_named(record: Record) -> None:
     state = RecordBlobs(record.model, state=digest("state"))
     flawed = msgspec.structs.replace(flawed, blobs=state)
     assert record_flaw(flawed, genesis(), roster("ben")) == "it names the blobs model, state, not model"
+
+
+def test_a_record_trains_unless_the_run_ends_early(record: Record) -> None:
+    parent = genesis().model
+    assert kind_flaw(record, parent, 0, stops=False, why="") == ""
+    flaw = kind_flaw(record, parent, 0, stops=True, why="accuracy 0.9600 reached 0.95")
+    assert flaw == "it goes on with the training, although accuracy 0.9600 reached 0.95"
+
+
+def test_a_record_closes_the_run_only_after_its_last_round_or_for_a_reason(record: Record) -> None:
+    parent = genesis().model
+    changes = {"kind": "evaluate", "then": "end", "updates": (), "blobs": RecordBlobs(parent)}
+    closing = msgspec.structs.replace(record, **changes)
+    assert kind_flaw(closing, parent, SPEC.rounds, stops=False, why="") == ""
+    assert kind_flaw(closing, parent, 1, stops=True, why="accuracy 0.9600 reached 0.95") == ""
+    flaw = kind_flaw(closing, parent, SPEC.rounds - 1, stops=False, why="")
+    assert flaw == "it ends the run early, and its evaluations are no reason to"
+
+
+@pytest.mark.parametrize("field", ["then", "updates", "blobs"])
+def test_a_record_that_closes_the_run_ends_it_with_the_parents_model(record: Record, field: str) -> None:
+    parent = genesis().model
+    changes = {"then": "end", "updates": (), "blobs": RecordBlobs(parent)}
+    closing = msgspec.structs.replace(
+        record, kind="evaluate", **{k: v for k, v in changes.items() if k != field}
+    )
+    flaw = kind_flaw(closing, parent, SPEC.rounds, stops=False, why="")
+    assert flaw == "it closes the run, but does not end it with the parent's model"

@@ -22,7 +22,7 @@ from p2pfl.core.saved import SavedRun
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Commit, Evaluation, Origin, RecordBlobs, Report
 from p2pfl.schema import layout_of
-from p2pfl.spec import with_options
+from p2pfl.spec import Target, with_options
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, taken, told
 from tests.support.records import (
     NAMES,
@@ -466,3 +466,60 @@ def test_the_layout_of_an_update_follows_from_the_schema_the_worker_describes(bo
     assert book.layout("model") == book.genesis.layout
     with pytest.raises(AssertionError):
         book.layout("update")
+
+
+# --- rule "Stopping early" --------------------------------------------------------------------------------------
+
+GOOD = evaluations((19, 20), (19, 20), (19, 20))
+"""Evaluations with which the run of `stopping` ends."""
+
+
+@pytest.fixture
+def stopping() -> Chain:
+    """A run that ends at an accuracy of 0.95 or after two rounds without a better one; it has one round."""
+    rule = with_options(SPEC, until=Target("accuracy", 0.95), patience=2)
+    return chain_of(*NAMES[:3], rounds=1, spec=rule)
+
+
+def test_a_record_that_ends_the_run_early_shows_the_reason(ctx: Context, stopping: Chain) -> None:
+    book = ledger(ctx, stopping)
+    assert book.succeeds(stopping.commit(kind="evaluate", then="end", evaluated=GOOD).record)
+    ended = stopping.commits.pop().record
+    unfounded = msgspec.structs.replace(ended, evaluations=evaluations((18, 20), (19, 20), (19, 20)))
+    assert not book.succeeds(unfounded)
+    assert book.flaw(unfounded) == "it ends the run early, and its evaluations are no reason to"
+
+
+def test_a_record_that_trains_on_has_no_evaluations_that_end_the_run(ctx: Context, stopping: Chain) -> None:
+    book = ledger(ctx, stopping)
+    record = stopping.commit(evaluated=GOOD).record
+    assert not book.succeeds(record)
+    assert book.flaw(record) == "it goes on with the training, although accuracy 0.9500 reached 0.95"
+    assert book.succeeds(msgspec.structs.replace(record, evaluations=GOOD[:1]))
+
+
+def test_the_patience_counts_committed_evaluations_also_after_a_restart(
+    ctx: Context, stopping: Chain
+) -> None:
+    book = ledger(ctx, stopping)
+    for right in (10, 9):
+        book.commit(stopping.commit(evaluated=evaluations(*(((right, 20)),) * 3)))
+    saved = SavedRun(stopping.run, stopping.genesis, book.last, None, resumed=False, history=book.history)
+    worse = evaluations((10, 20), (10, 20), (10, 20))
+    text = "no better accuracy for 2 rounds (best 0.5000 in round 1)"
+    for known in (book, Ledger.restore(ctx, saved)):
+        assert known.decide_stopping(worse) == (True, text)
+
+
+def test_an_extended_run_does_not_end_at_once_by_the_evaluation_that_ended_it(
+    ctx: Context, stopping: Chain
+) -> None:
+    book = ledger(ctx, stopping)
+    book.commit(stopping.commit(kind="evaluate", then="end", evaluated=GOOD))
+    assert book.is_over
+    book.wanted_rounds = SPEC.rounds + 5
+    assert not book.is_over
+    assert book.next_kind == "train"
+    assert book.decide_stopping(GOOD) == (False, "no model is judged")
+    book.commit(stopping.commit(evaluated=GOOD))
+    assert book.decide_stopping(GOOD)[0] is False, "the target has been reached, and the run was extended"

@@ -6,7 +6,7 @@ import pytest
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate, SaveAccepted, SaveReport, Train
-from p2pfl.sim.device import EVALUATION, Device, aggregate_of
+from p2pfl.sim.device import EVALUATION, Device, aggregate_of, evaluation_on
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.driver_rules import DriverRules
 from p2pfl.work import (
@@ -141,3 +141,10 @@ def test_without_the_habit_of_sparing_it_the_blob_of_an_open_vote_is_collected(d
     device.driver_rules = DriverRules(spares_accepted=False)
     device.collect(frozenset({record.model}))
     assert device.disk.blobs == set()
+
+
+def test_the_accuracy_of_a_model_is_drawn_from_it_and_is_the_same_each_time() -> None:
+    drawn = [evaluation_on("ada", model(number)).sums["accuracy"] for number in range(50)]
+    assert drawn == [evaluation_on("ada", model(number)).sums["accuracy"] for number in range(50)]
+    assert (min(drawn), max(drawn)) == (0.0, 10.0)
+    assert drawn != [evaluation_on("ben", model(number)).sums["accuracy"] for number in range(50)]

@@ -6,6 +6,7 @@ import pytest
 from p2pfl.sim.device import CARD
 from p2pfl.sim.faults import CALM, HEAVY, PROFILES, Faults
 from p2pfl.sim.random_faults import black_out
+from p2pfl.sim.setting import spec_of
 from p2pfl.sim.world import World
 from tests.support.known import known
 
@@ -13,7 +14,7 @@ LONG = 50
 
 
 def world(seed: Any = 5, nodes: Any = 3, **faults: Any) -> Any:
-    made = World(seed, nodes=nodes, rounds=LONG, faults=Faults(until=40.0, **faults), trace=True)
+    made = World(seed, nodes=nodes, spec=spec_of(LONG), faults=Faults(until=40.0, **faults), trace=True)
     made.begin()
     made.run_for(60.0)
     return made
@@ -90,7 +91,7 @@ def test_models_and_members_fail_in_ways_of_their_own(field: str, text: str) -> 
 
 
 def test_from_one_device_models_may_never_come() -> None:
-    made = World(5, nodes=3, rounds=LONG, faults=Faults(until=40.0, unpullable=1.0), trace=True)
+    made = World(5, nodes=3, spec=spec_of(LONG), faults=Faults(until=40.0, unpullable=1.0), trace=True)
     made.begin()
     assert len(made.network.unpullable) == 1
     made.run_until(made.is_complete, 600.0)

@@ -3,7 +3,16 @@ import pytest
 from p2pfl.errors import ProtocolError
 from p2pfl.messages import RecordsRequest
 from p2pfl.runtime import driver
-from p2pfl.sim.setting import DEFER_SECONDS, node_id, signer_of, spec_of, through_codec, verify
+from p2pfl.sim.setting import (
+    DEFER_SECONDS,
+    NEVER,
+    node_id,
+    signer_of,
+    spec_of,
+    stopping_of,
+    through_codec,
+    verify,
+)
 from tests.support.records import digest
 
 ONE, OTHER = node_id(0), node_id(1)
@@ -27,6 +36,13 @@ def test_a_message_out_of_bounds_does_not_pass_the_codec() -> None:
 
 def test_a_spec_has_the_rounds_it_was_asked_for() -> None:
     assert spec_of(7).rounds == 7
+
+
+def test_half_of_the_worlds_have_a_rule_for_stopping_early_and_some_have_both_parts_of_it() -> None:
+    rules = [stopping_of(seed) for seed in range(12)]
+    assert 4 <= rules.count(NEVER) <= 6
+    assert any(rule.until is not None and rule.patience for rule in rules)
+    assert spec_of(7, stopping=rules[3]).stopping == rules[3] != NEVER
 
 
 def test_what_the_real_driver_has_in_common_is_the_same_there() -> None:

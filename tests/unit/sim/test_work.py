@@ -15,8 +15,9 @@ from p2pfl.sim.device import aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.work import WorkChecker
+from p2pfl.spec import RunSpec, Target, with_options
 from tests.support.core import chain_of, member, model, training
-from tests.support.records import NAMES, node, update
+from tests.support.records import NAMES, SPEC, evaluations, node, update
 
 MINE = update("ada", 1)
 
@@ -161,3 +162,41 @@ def test_a_process_that_ended_is_owed_nothing(court: Court) -> None:
     court.tell(trained_event())
     court.work.stopped(member("ada"))
     court.commit(court.record())
+
+
+# --- stopping early ---------------------------------------------------------------------------------------------
+
+
+def judged(*accuracies: int, kind: str = "train", spec: RunSpec) -> WorkChecker:
+    """A judge that saw a round, then one record for each of *accuracies* in per cent; the last is of *kind*."""
+    chain, work = chain_of(*NAMES[:3], spec=spec), WorkChecker()
+    work.founded(SaveGenesis(chain.run, chain.genesis))
+    for place, accuracy in enumerate((0, *accuracies)):
+        is_last = place == len(accuracies)
+        measured = evaluations(*((accuracy, 100),) * 3) if place else ()
+        record = chain.commit(kind=kind if is_last else "train", evaluated=measured).record
+        record = msgspec.structs.replace(record, updates=())
+        work.accepted(record, record_digest(chain.commits[-1].record))
+    return work
+
+
+RULE = with_options(SPEC, until=Target("accuracy", 0.95), patience=2)
+
+
+def test_a_run_that_goes_on_until_its_rule_is_met_and_ends_then_is_fine() -> None:
+    judged(50, 60, 50, spec=RULE)
+    judged(50, 60, 50, 60, kind="evaluate", spec=RULE)
+    judged(50, 95, kind="evaluate", spec=RULE)
+    judged(*(50,) * 20, spec=SPEC)
+
+
+@pytest.mark.parametrize("accuracies", [(50, 95), (60, 50, 60)])
+def test_a_round_that_trains_although_the_rule_is_met_is_a_violation(accuracies: tuple[int, ...]) -> None:
+    with objection("content", "trains, although the run is to end early"):
+        judged(*accuracies, spec=RULE)
+
+
+@pytest.mark.parametrize("accuracies", [(50, 94), (50, 60, 50)])
+def test_an_early_end_without_a_reason_is_a_violation(accuracies: tuple[int, ...]) -> None:
+    with objection("content", "ends the run early, and nothing asks for that"):
+        judged(*accuracies, kind="evaluate", spec=RULE)

@@ -16,10 +16,23 @@ from p2pfl.messages import (
     RecordBlobs,
     record_digest,
 )
+from p2pfl.spec import Target, with_options
 from p2pfl.store import invariants
 from p2pfl.store.invariants import check_chain, contradiction, vote_violations
 from tests.support.core import ballot, chain_of
-from tests.support.records import CARD, NAMES, Chain, digest, genesis, node, resigned, roster, update
+from tests.support.records import (
+    CARD,
+    NAMES,
+    SPEC,
+    Chain,
+    digest,
+    evaluations,
+    genesis,
+    node,
+    resigned,
+    roster,
+    update,
+)
 
 
 @pytest.fixture
@@ -48,7 +61,8 @@ def changed(chain: Chain, index: int, **changes: object) -> list[Commit]:
     return commits
 
 
-def test_a_sound_chain_is_followed_to_its_end(chain: Chain) -> None:
+def test_a_sound_chain_is_followed_to_its_end() -> None:
+    chain = chain_of(*NAMES[:3], rounds=3, spec=with_options(SPEC, rounds=3))
     chain.commit(kind="evaluate", then="end")
     found, violations = checked(chain)
     assert violations == []
@@ -56,6 +70,23 @@ def test_a_sound_chain_is_followed_to_its_end(chain: Chain) -> None:
     assert found.digest(0) == chain.run
     assert found.digest(4) == record_digest(chain.commits[-1].record)
     assert found.digest(5) is None
+
+
+def test_a_run_that_ends_early_has_a_reason_to() -> None:
+    rule = with_options(SPEC, until=Target("accuracy", 0.9))
+    stopped = chain_of(*NAMES[:3], rounds=3, spec=rule)
+    stopped.commit(kind="evaluate", then="end", evaluated=evaluations((9, 10), (10, 10), (9, 10)))
+    assert checked(stopped)[1] == []
+    unfounded = chain_of(*NAMES[:3], rounds=3, spec=rule)
+    unfounded.commit(kind="evaluate", then="end", evaluated=evaluations((8, 10), (8, 10), (9, 10)))
+    found = "the record of round 4 does not fit the run: it ends the run early, and its evaluations are no reason to"
+    assert checked(unfounded)[1] == [found]
+    ignored = chain_of(*NAMES[:3], rounds=3, spec=with_options(SPEC, patience=1))
+    for _ in range(2):
+        ignored.commit(evaluated=evaluations((8, 10), (8, 10), (9, 10)))
+    why = "no better accuracy for 1 round (best 0.8333 in round 3)"
+    found = f"the record of round 5 does not fit the run: it goes on with the training, although {why}"
+    assert checked(ignored)[1] == [found]
 
 
 def test_a_chain_that_continues_another_run_counts_its_rounds_on() -> None:

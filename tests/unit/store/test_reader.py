@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfl.core.effects import SaveClosed, SaveCommit, SaveGenesis, SaveReport
+from p2pfl.core.stopping import MetricHistory
 from p2pfl.errors import DataDirectoryError
 from p2pfl.messages import Commit, LeftOut, Records, record_digest
+from p2pfl.spec import with_options
 from p2pfl.store.journal import Journal
 from p2pfl.store.reader import PAGE_ROUNDS, JournalReader
 from tests.support.records import SPEC, Chain, digest, evaluation, evaluations, genesis, node, roster
@@ -291,3 +293,18 @@ def test_a_joiners_first_evaluation_has_its_name(book: Journal, chain: Chain, la
     assert [score.name for score in rows[2].scores] == ["dan"]
     if 1 in rows:
         assert [score.name for score in rows[1].scores] == ["dan"]
+
+
+def test_a_node_knows_after_a_restart_what_its_stopping_rule_counts(tmp_path: Path) -> None:
+    rule = with_options(SPEC, patience=2)
+    for spec, known in ((rule, MetricHistory(0.9, 2, 1)), (SPEC, MetricHistory())):
+        chain = Chain(msgspec.structs.replace(genesis(), spec=spec))
+        with Journal.open(tmp_path / f"{spec.stopping.patience}.sqlite", node("ada")) as book:
+            book.save(SaveGenesis(chain.run, chain.genesis))
+            for right in (0, 8, 9, 9):
+                commit(book, chain, evaluated=evaluations(*((right, 10),) * 3) if right else ())
+            assert book.history(chain.run) == known
+            saved = book.load().current
+            assert saved is not None
+            assert saved.history == known
+            assert book.history(digest("unknown run")) == MetricHistory()
