@@ -59,7 +59,7 @@ LOSSES = frozenset({"loss", "mse", "mae", "rmse", "error", "perplexity"})
 
 
 def metric_text(value: float) -> str:
-    """Return *value* of a metric for people: with four decimals, or with four digits if it is large or tiny."""
+    """Return *value* of a metric for people: with four decimals, or four digits if it is large or tiny."""
     is_plain = value == 0 or 1e-3 <= abs(value) < 1e4
     return f"{value:.4f}" if is_plain else f"{value:.4g}"
 

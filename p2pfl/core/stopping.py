@@ -13,7 +13,7 @@ import msgspec
 
 from p2pfl.cards import Agreement, Measures, metric_text
 from p2pfl.messages import Evaluation, Genesis, MemberEvaluation, Record, add_evaluations, quorum
-from p2pfl.spec import Stopping, Target
+from p2pfl.spec import MetricTarget, Stopping
 
 STOPPED = "the run ends early, so this round counts no update"
 """Why no update of the round is used whose record ends the run early."""
@@ -111,7 +111,7 @@ def _judge(history: MetricHistory, measures: Measures, found: Judged) -> MetricH
     return msgspec.structs.replace(history, without_better=history.without_better + 1)
 
 
-def _meets(target: Target, measures: Measures, metrics: dict[str, float]) -> bool:
+def _meets(target: MetricTarget, measures: Measures, metrics: dict[str, float]) -> bool:
     value = metrics.get(target.metric)
     if value is None:
         return False

@@ -10,7 +10,7 @@ from blake3 import blake3
 from p2pfl.config import ProtocolSettings
 from p2pfl.messages import Message
 from p2pfl.proofs import Signer
-from p2pfl.spec import RunSpec, Stopping, Target, from_options
+from p2pfl.spec import MetricTarget, RunSpec, Stopping, from_options
 from p2pfl.wire import codec
 
 SETTINGS = ProtocolSettings(linger=20.0)
@@ -39,7 +39,7 @@ def stopping_of(seed: int) -> Stopping:
     or a small patience is met after a few rounds.
     """
     target, patience = (0.0, 0.55, 0.0, 0.65)[seed % 4], (0, 0, 0, 3, 0, 2)[seed % 6]
-    return Stopping(Target("accuracy", target) if target else None, patience)
+    return Stopping(MetricTarget("accuracy", target) if target else None, patience)
 
 
 def spec_of(rounds: int, seed: int = 1, stopping: Stopping = NEVER) -> RunSpec:

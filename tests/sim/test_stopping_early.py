@@ -11,10 +11,10 @@ from p2pfl.messages import Record
 from p2pfl.sim.faults import HEAVY
 from p2pfl.sim.setting import spec_of
 from p2pfl.sim.world import World
-from p2pfl.spec import Stopping, Target, with_options
+from p2pfl.spec import MetricTarget, Stopping, with_options
 from tests.support.worlds import LIMIT, at_round, chain, news, number
 
-EARLY = Stopping(Target("accuracy", 0.6), 3)
+EARLY = Stopping(MetricTarget("accuracy", 0.6), 3)
 
 
 def world(seed: int, stopping: Stopping = EARLY, nodes: int = 5, rounds: int = 40) -> World:
@@ -39,7 +39,7 @@ def extend(made: World, rounds: int) -> None:
 
 
 def test_a_run_ends_at_its_target_with_the_model_that_reached_it() -> None:
-    made, records = ended(4, Stopping(Target("accuracy", 0.6)))
+    made, records = ended(4, Stopping(MetricTarget("accuracy", 0.6)))
     *_, parent, last = records
     assert (last.kind, last.then, last.model) == ("evaluate", "end", parent.model)
     assert last.trained == parent.trained < last.rounds == 40
@@ -89,7 +89,7 @@ def test_a_run_that_ended_early_goes_on_with_more_rounds_and_has_its_patience_ag
 
 
 def test_a_target_that_was_reached_does_not_end_the_extended_run_again() -> None:
-    made, records = ended(4, Stopping(Target("accuracy", 0.3)), nodes=3)
+    made, records = ended(4, Stopping(MetricTarget("accuracy", 0.3)), nodes=3)
     assert records[-1].trained < 5
     extend(made, 45)
     made.run_until(lambda: chain(number(made, 1))[-1].trained == 45, LIMIT)

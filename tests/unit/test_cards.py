@@ -14,7 +14,9 @@ from p2pfl.cards import (
     DataCard,
     Measures,
     counted_classes,
+    metric_text,
 )
+from p2pfl.messages import Evaluation
 from tests.support.records import CARD
 
 
@@ -71,3 +73,35 @@ def test_a_card_out_of_bounds_is_refused(fields: dict[str, object]) -> None:
     body = msgspec.msgpack.encode(msgspec.to_builtins(CARD) | fields)
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(body, type=DataCard)
+
+
+# --- metrics by name --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.0000"), (0.95123, "0.9512"), (-12.3456, "-12.3456"), (123456.0, "1.235e+05"), (1e-5, "1e-05")],
+)
+def test_a_metric_is_shown_with_four_decimals_unless_it_is_large_or_tiny(value: float, text: str) -> None:
+    assert metric_text(value) == text
+
+
+def test_a_smaller_loss_is_better_and_a_larger_value_of_every_other_metric() -> None:
+    smaller = ("loss", "mse", "mae", "rmse", "top_error", "validation_loss")
+    assert {CLASSIFICATION.direction_of(name) for name in smaller} == {"min"}
+    assert {CLASSIFICATION.direction_of(name) for name in ("accuracy", "f1", "dice", "r2")} == {"max"}
+
+
+def test_the_agreement_alone_says_which_value_of_the_primary_metric_is_better() -> None:
+    measures = Measures("mine", ("cost", "loss"), "cost", "min")
+    assert (measures.direction_of("cost"), measures.direction_of("loss")) == ("min", "min")
+    assert Measures("mine", ("loss",), "loss", "max").direction_of("loss") == "max"
+
+
+def test_the_metrics_of_a_run_are_those_of_its_evaluations_the_primary_one_first() -> None:
+    assert Agreement(("a", "b"), 10).metric_names == ("accuracy", "f1", "loss")
+    assert Agreement(("a", "b"), 10, share="none").metric_names == ("accuracy", "loss")
+    table = Agreement((), 10, REGRESSION)
+    assert table.metric_names == ("r2", "loss", "mae", "mse")
+    sums = dict.fromkeys(REGRESSION.metrics, 1.0)
+    assert set(Evaluation(10, sums).metrics) == set(table.metric_names)

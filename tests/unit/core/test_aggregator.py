@@ -11,7 +11,7 @@ from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, SaveAccepted, SavePr
 from p2pfl.core.options import Policy
 from p2pfl.core.stopping import STOPPED
 from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, Report, StepDown, Undelivered
-from p2pfl.spec import Target, with_options
+from p2pfl.spec import MetricTarget, with_options
 from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
 from tests.support.aggregator import Bench
 from tests.support.core import (
@@ -324,7 +324,7 @@ ACCURATE = evaluation(19, 20, 1.0)
 
 def stopping() -> Bench:
     """An aggregator in a run that ends at an accuracy of 0.95, after its first round."""
-    rule = with_options(SPEC, until=Target("accuracy", 0.95))
+    rule = with_options(SPEC, until=MetricTarget("accuracy", 0.95))
     made = Bench(chain_of(*NAMES[:3], rounds=1, spec=rule))
     made.elect()
     return made

@@ -22,7 +22,7 @@ from p2pfl.core.saved import SavedRun
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Commit, Evaluation, Origin, RecordBlobs, Report
 from p2pfl.schema import layout_of
-from p2pfl.spec import Target, with_options
+from p2pfl.spec import MetricTarget, with_options
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, taken, told
 from tests.support.records import (
     NAMES,
@@ -477,7 +477,7 @@ GOOD = evaluations((19, 20), (19, 20), (19, 20))
 @pytest.fixture
 def stopping() -> Chain:
     """A run that ends at an accuracy of 0.95 or after two rounds without a better one; it has one round."""
-    rule = with_options(SPEC, until=Target("accuracy", 0.95), patience=2)
+    rule = with_options(SPEC, until=MetricTarget("accuracy", 0.95), patience=2)
     return chain_of(*NAMES[:3], rounds=1, spec=rule)
 
 

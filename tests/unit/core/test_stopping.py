@@ -14,12 +14,12 @@ from p2pfl.core.stopping import (
     unknown_target,
 )
 from p2pfl.messages import Evaluation, MemberEvaluation, Record
-from p2pfl.spec import Stopping, Target, with_options
+from p2pfl.spec import MetricTarget, Stopping, with_options
 from tests.support.core import chain_of
 from tests.support.records import AGREEMENT, NAMES, SPEC, Chain, evaluations, node
 
 CLASSIFICATION = AGREEMENT.measures
-ACCURACY_95 = Stopping(until=Target("accuracy", 0.95))
+ACCURACY_95 = Stopping(until=MetricTarget("accuracy", 0.95))
 PATIENT = Stopping(patience=2)
 
 
@@ -86,13 +86,13 @@ def test_a_run_ends_when_its_model_reaches_the_target() -> None:
 
 
 def test_a_target_of_a_loss_is_reached_from_above() -> None:
-    rule = Stopping(until=Target("loss", 0.3))
+    rule = Stopping(until=MetricTarget("loss", 0.3))
     assert decide(rule, of_accuracy(3, 0.1)) == (True, "loss 0.3000 reached 0.3")
-    assert not decide(Stopping(until=Target("loss", 0.29)), of_accuracy(3, 0.1))[0]
+    assert not decide(Stopping(until=MetricTarget("loss", 0.29)), of_accuracy(3, 0.1))[0]
 
 
 def test_the_agreement_says_in_which_direction_the_primary_metric_is_better() -> None:
-    rule, found = Stopping(until=Target("dice", 0.2)), (1, Evaluation(10, {"dice": 1.0}))
+    rule, found = Stopping(until=MetricTarget("dice", 0.2)), (1, Evaluation(10, {"dice": 1.0}))
     smaller = msgspec.structs.replace(CLASSIFICATION, metrics=("dice",), primary="dice", direction="min")
     assert decide_stopping(rule, smaller, MetricHistory(), found)[0]
     larger = msgspec.structs.replace(smaller, direction="max")
@@ -101,7 +101,7 @@ def test_the_agreement_says_in_which_direction_the_primary_metric_is_better() ->
 
 def test_a_target_of_a_derived_metric_counts() -> None:
     sums = {"loss": 1.0, "mae": 3.0, "mse": 1.0, "target": 0.0, "target_square": 10.0}
-    rule = Stopping(until=Target("r2", 0.85))
+    rule = Stopping(until=MetricTarget("r2", 0.85))
     found = decide_stopping(rule, REGRESSION, MetricHistory(), (1, Evaluation(10, sums)))
     assert found == (True, "r2 0.9000 reached 0.85")
 
@@ -111,12 +111,12 @@ def test_a_target_that_was_reached_before_does_not_end_an_extended_run() -> None
 
 
 def test_a_target_that_nobody_measures_ends_nothing_and_is_named() -> None:
-    rule = Stopping(until=Target("dice", 0.0))
+    rule = Stopping(until=MetricTarget("dice", 0.0))
     assert not decide(rule, of_accuracy(3, 1.0))[0]
     text = "the run is to end at dice 0, but its evaluations measure accuracy, f1, loss"
     assert unknown_target(rule, AGREEMENT) == text
     assert unknown_target(ACCURACY_95, AGREEMENT) == unknown_target(Stopping(), AGREEMENT) == ""
-    assert unknown_target(Stopping(until=Target("r2", 0.9)), Agreement((), 10, REGRESSION)) == ""
+    assert unknown_target(Stopping(until=MetricTarget("r2", 0.9)), Agreement((), 10, REGRESSION)) == ""
 
 
 # --- the patience -----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from p2pfl.sim.device import aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.work import WorkChecker
-from p2pfl.spec import RunSpec, Target, with_options
+from p2pfl.spec import MetricTarget, RunSpec, with_options
 from tests.support.core import chain_of, member, model, training
 from tests.support.records import NAMES, SPEC, evaluations, node, update
 
@@ -180,7 +180,7 @@ def judged(*accuracies: int, kind: str = "train", spec: RunSpec) -> WorkChecker:
     return work
 
 
-RULE = with_options(SPEC, until=Target("accuracy", 0.95), patience=2)
+RULE = with_options(SPEC, until=MetricTarget("accuracy", 0.95), patience=2)
 
 
 def test_a_run_that_goes_on_until_its_rule_is_met_and_ends_then_is_fine() -> None:

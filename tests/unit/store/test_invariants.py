@@ -16,7 +16,7 @@ from p2pfl.messages import (
     RecordBlobs,
     record_digest,
 )
-from p2pfl.spec import Target, with_options
+from p2pfl.spec import MetricTarget, with_options
 from p2pfl.store import invariants
 from p2pfl.store.invariants import check_chain, contradiction, vote_violations
 from tests.support.core import ballot, chain_of
@@ -73,7 +73,7 @@ def test_a_sound_chain_is_followed_to_its_end() -> None:
 
 
 def test_a_run_that_ends_early_has_a_reason_to() -> None:
-    rule = with_options(SPEC, until=Target("accuracy", 0.9))
+    rule = with_options(SPEC, until=MetricTarget("accuracy", 0.9))
     stopped = chain_of(*NAMES[:3], rounds=3, spec=rule)
     stopped.commit(kind="evaluate", then="end", evaluated=evaluations((9, 10), (10, 10), (9, 10)))
     assert checked(stopped)[1] == []
