@@ -64,6 +64,17 @@ def metric_text(value: float) -> str:
     return f"{value:.4f}" if is_plain else f"{value:.4g}"
 
 
+def metric_cell(value: float, width: int) -> str:
+    """Return *value* of a metric in at most *width* (5 or more) characters, for a column."""
+    texts = (f"{value:.{decimals}f}" for decimals in range(4, -1, -1))
+    return next((text for text in texts if len(text) <= width), f"{value:.0e}".replace("e+", "e"))
+
+
+def metric_heading(name: str, width: int) -> str:
+    """Return the *name* of a metric as the heading of a column with *width* characters: "ACC", "R2"."""
+    return "ACC" if name == "accuracy" else name.upper()[:width]
+
+
 class Measures(SpecPart, frozen=True):
     """The loss that trains a model and the metrics that judge it; the same on all devices of a run."""
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from p2pfl.cards import DataCard
+from p2pfl.cards import CLASSIFICATION, DataCard, Measures
+from p2pfl.messages import Evaluation
 from p2pfl.spec import RunSpec
 
 
@@ -229,6 +230,12 @@ class RunJoined(Event, frozen=True, tag="run_joined"):
     model: str = ""
     trained: int | None = None
     """Training rounds up to and including `round`; None if unknown."""
+    measures: Measures = CLASSIFICATION
+    """Loss and metrics of the run's evaluations."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes; empty if the task has none."""
+    notes: tuple[str, ...] = ()
+    """What is unusual about the data of single devices."""
 
 
 class RunExtended(Event, frozen=True, tag="run_extended"):
@@ -418,6 +425,10 @@ class CountedUpdate(msgspec.Struct, frozen=True):
     """Duration of its training."""
 
 
+R2_HIDDEN = ("target", "target_square")
+"""Sums that are of use only for "r2"."""
+
+
 class MemberScore(msgspec.Struct, frozen=True):
     """The evaluation of a committed model on one member's held-out data."""
 
@@ -425,10 +436,41 @@ class MemberScore(msgspec.Struct, frozen=True):
     examples: int
     sums: dict[str, float]
     """Sum over the examples by metric; see `p2pfl.messages.Evaluation`."""
+    derived: dict[str, float] = {}
+    """The metrics that are derived from the counts of classes or from several sums, such as "f1" and "r2"."""
+
+    @classmethod
+    def of(cls, name: str, evaluation: Evaluation) -> MemberScore:
+        """Return the *evaluation* of the member *name*."""
+        derived = {key: value for key, value in evaluation.metrics.items() if key not in evaluation.sums}
+        return cls(name, evaluation.examples, evaluation.sums, derived)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every metric by name, as `p2pfl.messages.Evaluation.metrics` has them."""
+        if not self.examples:
+            return {}
+        hidden = R2_HIDDEN if "r2" in self.derived else ()
+        means = {name: value / self.examples for name, value in self.sums.items() if name not in hidden}
+        return means | self.derived
 
     def mean(self, metric: str) -> float | None:
-        """Return the mean of *metric*, or None if it was not measured."""
+        """Return the value of *metric*, or None if it was not measured."""
+        if metric in self.derived:
+            return self.derived[metric]
         return self.sums[metric] / self.examples if metric in self.sums and self.examples else None
+
+
+class ClassScore(msgspec.Struct, frozen=True):
+    """How the members classified the examples of one class."""
+
+    label: str
+    right: int
+    """Examples of the class that were predicted to be of it."""
+    examples: int
+    """Examples of the class."""
+    predicted: int
+    """Examples of any class that were predicted to be of it."""
 
 
 class Committed(Event, frozen=True, tag="committed"):
@@ -492,16 +534,13 @@ class EvaluationFinished(Event, frozen=True, tag="evaluation_finished"):
     """False if all members had reported the committed evaluations before, or if the round was missed."""
     reported: float | None = None
     """The mean of the primary metric that all members had reported before, if the committed one differs."""
+    primary: str = "accuracy"
+    """The name of the primary metric."""
 
     @property
-    def accuracy(self) -> float | None:
-        """The mean of "accuracy"; None where the task does not measure it."""
-        return self.metrics.get("accuracy")
-
-    @property
-    def loss(self) -> float | None:
-        """The mean of "loss"; None where the task does not measure it."""
-        return self.metrics.get("loss")
+    def primary_value(self) -> float | None:
+        """The value of the primary metric; None if nobody measured it."""
+        return self.metrics.get(self.primary)
 
 
 class RunEnded(Event, frozen=True, tag="run_ended"):
@@ -517,11 +556,15 @@ class RunEnded(Event, frozen=True, tag="run_ended"):
     """Training rounds that the run was to have; 0 if unknown."""
     is_trained: bool = True
     """False if no update was ever counted, so that the model is still the initial one."""
+    primary: str = "accuracy"
+    """The name of the primary metric."""
+    why: str = ""
+    """Why the run ended before its last round by its own rule; empty if it did not."""
 
     @property
-    def accuracy(self) -> float | None:
-        """The mean of "accuracy"; None where nobody measured it."""
-        return self.metrics.get("accuracy")
+    def primary_value(self) -> float | None:
+        """The value of the primary metric; None if nobody measured it."""
+        return self.metrics.get(self.primary)
 
 
 LogEvent = Notice | Commanded | OptionsIgnored | PeerRefused
@@ -612,6 +655,17 @@ class RoundRow(msgspec.Struct, frozen=True):
     """Training rounds up to and including this one; 0 if unknown."""
     committed: bool = True
     """Whether `metrics` and `scores` are committed; reported ones can still change."""
+    primary: str = "accuracy"
+    """The name of the primary metric."""
+    direction: Literal["max", "min"] = "max"
+    """Whether a larger or a smaller value of it is better."""
+    classes: tuple[ClassScore, ...] = ()
+    """What the evaluations count of each class; only in the rows of `p2pfl history`."""
+
+    @property
+    def primary_value(self) -> float | None:
+        """The value of the primary metric; None if nobody measured it."""
+        return self.metrics.get(self.primary)
 
     @property
     def accuracy(self) -> float | None:

@@ -20,6 +20,7 @@ def rows_of(state: State) -> list[RoundRow]:
             scores=one.scores, seconds=one.seconds, note=one.note,
             then="end" if one.then == "end" else "pause" if one.then == "pause" else "go",
             trained=one.round, committed=not one.is_provisional,
+            primary=state.primary, direction=state.measures.direction,
         )
         for one in state.rounds
     ]  # fmt: skip

@@ -69,7 +69,7 @@ class Session:
         if self.demo is not None:
             for report in self.demo.read():
                 if isinstance(report.what, LocalOnlyModel):
-                    self.state.add_local_only(report.what.name, report.what.accuracy)
+                    self.state.add_local_only(report.what.name, report.what.value)
                 else:
                     self.state.apply(Published(0, report.time, report.what))
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
+from p2pfl.cards import metric_cell
 from p2pfl.observe.peers import ActivityKind
 from p2pfl.text import one_line
 
@@ -242,11 +243,19 @@ def score(value: float) -> str:
     return "1.00" if value >= 0.9995 else f"{max(0.0, value):.3f}"[1:]
 
 
+def metric(name: str, value: float) -> str:
+    """Return *value* of the metric *name* in at most five characters; an accuracy as in `score`."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    return score(value) if name == "accuracy" else metric_cell(value, 5)
+
+
 def delta(change: float, glyphs: Glyphs) -> str:
-    """Return the change of an accuracy, from 0 to 1, with its direction, in six characters or one."""
+    """Return the change of a metric with its direction, in six characters or one."""
     if not math.isfinite(change):
         return UNKNOWN
-    amount = min(abs(change), 0.9999)
+    amount = abs(change)
     if amount < 0.00005:
         return "="
-    return (glyphs.rise if change > 0 else glyphs.fall) + f"{amount:.4f}".removeprefix("0")
+    text = f"{amount:.4f}".removeprefix("0") if amount < 0.99995 else metric_cell(amount, 5)
+    return (glyphs.rise if change > 0 else glyphs.fall) + text

@@ -26,6 +26,9 @@ SHORT = 7
 MAX_FAULT = 600
 """Most characters of a fault's line: names in a damaged journal may be anything."""
 
+MAX_NOTE = 300
+"""Most characters of a note about the data; the names in it come from other devices."""
+
 DataDirOption = Annotated[
     Path | None,
     typer.Option(
@@ -63,7 +66,9 @@ def history(
     ] = None,
     svg: Annotated[
         Path | None,
-        typer.Option("--svg", metavar="FILE", help="Write a plot of accuracy and loss instead."),
+        typer.Option(
+            "--svg", metavar="FILE", help="Write a plot of the primary metric and the loss instead."
+        ),
     ] = None,
     verify: Annotated[
         bool,
@@ -133,7 +138,8 @@ def show(data_dir: Path, *, json: bool = False, run: str | None = None) -> None:
     with _journal(data_dir) as journal:
         rows = journal.runs()
         chosen = _choose(rows, run, data_dir)
-        rounds = [row for row in journal.rounds(chosen.run) if row.kind == "train"]
+        every = journal.rounds(chosen.run, counts_classes=json)
+        rounds = [row for row in every if row.kind == "train"]
         if json:
             from p2pfl.report.table import json_line
 
@@ -157,7 +163,8 @@ def _write(
 
     with _journal(data_dir) as journal:
         chosen = _choose(journal.runs(), run, data_dir)
-        rounds = [row for row in journal.rounds(chosen.run) if row.kind == "train"]
+        every = journal.rounds(chosen.run, counts_classes=jsonl is not None)
+        rounds = [row for row in every if row.kind == "train"]
     for path, form in ((csv, csv_text), (jsonl, jsonl_text), (svg, plot)):
         if path is not None:
             write_report(path, form(rounds))
@@ -171,15 +178,19 @@ def export(
         int | None,
         typer.Option("--round", metavar="N", help="The model of this round instead of the last one."),
     ] = None,
-    best: Annotated[bool, typer.Option("--best", help="The model with the highest accuracy.")] = False,
+    best: Annotated[
+        bool, typer.Option("--best", help="The model with the best primary metric, such as accuracy.")
+    ] = False,
     run: RunOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
     """Copy a committed model from a data directory to a safetensors file."""
+    from p2pfl.cards import metric_text
     from p2pfl.errors import UserError
     from p2pfl.observe.target import find_data_dir
     from p2pfl.store.directory import DataDirectory
     from p2pfl.store.export import export_blob
+    from p2pfl.text import one_line
 
     data_dir = data_dir if data_dir is not None else find_data_dir()
     if best and round_ is not None:
@@ -191,12 +202,12 @@ def export(
         genesis = journal.genesis(chosen.run)
     assert genesis is not None
     export_blob(blobs.path(row.digest), genesis.layout, file, force=force)
-    accuracy = "accuracy unknown" if row.accuracy is None else f"accuracy {row.accuracy:.4f}"
-    if row.accuracy is not None and not row.committed:
-        accuracy += f" as {len(row.scores)} of {len(row.members)} members reported"
+    value = row.primary_value
+    result = f"{one_line(row.primary)} {'unknown' if value is None else metric_text(value)}"
+    if value is not None and not row.committed:
+        result += f" as {len(row.scores)} of {len(row.members)} members reported"
     typer.echo(
-        f"Wrote {file}: round {row.training_round} of run {chosen.run[:SHORT]}, {accuracy}, "
-        f"BLAKE3 {row.digest}"
+        f"Wrote {file}: round {row.training_round} of run {chosen.run[:SHORT]}, {result}, BLAKE3 {row.digest}"
     )
 
 
@@ -257,14 +268,14 @@ def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | 
 
 
 def provisional_note(rounds: Iterable[RoundRow]) -> str:
-    """Return an explanation of the marked, only reported accuracies; empty if there are none."""
+    """Return an explanation of the marked, only reported metrics; empty if there are none."""
     from p2pfl.report.terminal import PROVISIONAL
 
     notes = [
         f"round {row.training_round} by {len(row.scores)} of {len(row.members)} members "
         f"on {row.examples} samples"
         for row in rounds
-        if row.accuracy is not None and not row.committed
+        if row.primary_value is not None and not row.committed
     ]
     return f"{PROVISIONAL} reported, not committed: {'; '.join(notes)}." if notes else ""
 
@@ -299,6 +310,8 @@ def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
             f"It continues run {run.origin.run[:SHORT]} after {run.origin.trained} rounds of training "
             f"(record {run.origin.record[:SHORT]})."
         )
+    for note in run.agreement.notes:
+        typer.echo(f"! {one_line(note, MAX_NOTE)}")
     if rounds:
         Console(highlight=False).print(round_table(rounds, SHORT))
         if note := provisional_note(rounds):

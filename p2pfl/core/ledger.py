@@ -428,12 +428,12 @@ class Ledger:
                 len(evaluations),
                 len(self.roster),
                 tuple(
-                    MemberScore(self.ctx.name_of(node), one.examples, one.sums)
-                    for node, one in sorted(evaluations.items())
+                    MemberScore.of(self.ctx.name_of(node), one) for node, one in sorted(evaluations.items())
                 ),
                 committed,
                 is_news,
                 reported,
+                self.agreement.measures.primary,
             )
         )
 
@@ -449,8 +449,21 @@ class Ledger:
         return True
 
     def tell_end(self) -> None:
-        """Tell that the run has ended here, with the committed accuracy of its last model."""
+        """Tell that the run has ended here, with the committed metrics of its last model."""
         metrics: dict[str, float] = {}
         if self.last is not None and self.last.record.kind == "evaluate" and self.last.record.evaluations:
             metrics = add_evaluations(one.evaluation for one in self.last.record.evaluations).metrics
-        self.ctx.tell(RunEnded(self.run, self.trained, self.model, metrics, self.rounds, self.is_trained))
+        last = self.last.record if self.last is not None else None
+        is_early = last is not None and last.kind == "evaluate" and last.trained < last.rounds
+        self.ctx.tell(
+            RunEnded(
+                self.run,
+                self.trained,
+                self.model,
+                metrics,
+                self.rounds,
+                self.is_trained,
+                self.agreement.measures.primary,
+                last.note if last is not None and is_early else "",
+            )
+        )

@@ -11,6 +11,7 @@ from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.core.pausing import PAUSES
+from p2pfl.core.stopping import STOPPED, unknown_target
 from p2pfl.messages import Accept, Ballot, Collect, Commit
 from p2pfl.spec import to_options
 
@@ -47,10 +48,18 @@ class Notices:
                 "members": members,
                 "model": ledger.model,
                 "trained": ledger.trained,
+                "measures": ledger.agreement.measures,
+                "classes": ledger.agreement.classes,
+                "notes": ledger.agreement.notes,
             },
             events.RunJoined,
         )
         self.ctx.tell(joined)
+        if how != "finished":
+            for note in ledger.agreement.notes:
+                self.ctx.warn(note)
+            if flaw := unknown_target(ledger.spec.stopping, ledger.agreement):
+                self.ctx.warn(f"{flaw}: it trains all its rounds")
 
     def ignored(self) -> None:
         """Publish the options that the operator gave and that differ from the run's."""
@@ -77,7 +86,10 @@ class Notices:
             )
 
     def fate(self, commit: Commit, local_trainer: LocalTrainer, *, is_leaving: bool) -> None:
-        """Publish why this member's own update is not in the record, if it is not."""
+        """Publish why this member's own update is not in the record, if it is not.
+
+        Where the run ends early no update counts, which the event of its end says.
+        """
         has_worked = (
             local_trainer.update is not None
             or local_trainer.training
@@ -89,7 +101,8 @@ class Notices:
         reason = next(
             (left.reason for left in commit.record.left_out if left.node == me), "another record was adopted"
         )
-        self.ctx.tell(events.UpdateRefused(commit.record.round, self.ctx.name, reason))
+        if reason != STOPPED:
+            self.ctx.tell(events.UpdateRefused(commit.record.round, self.ctx.name, reason))
 
     def missing_pairs(self, commit: Commit) -> None:
         """Report, once, each member that takes part for long without a link to this node.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from p2pfl.cards import Agreement
+from p2pfl.cards import CLASSIFICATION, Agreement, Measures, metric_text
 from p2pfl.demo.control import Control, LocalOnlyModel
 from p2pfl.demo.results import JournalSummary
 from p2pfl.demo.screen import Screen, draw_local_only
@@ -31,23 +31,35 @@ class Comparison(msgspec.Struct, frozen=True):
     """The federated model and the local-only ones, all evaluated on the whole test split."""
 
     federated: float
-    """Accuracy."""
+    """The primary metric."""
     local_only: tuple[LocalOnlyModel, ...]
     epochs: int
     """Of each local-only model: as many as the whole run had."""
+    measures: Measures = CLASSIFICATION
 
     def lines(self) -> list[str]:
         """Say how they compare."""
-        best = max(self.local_only, key=lambda one: one.accuracy)
-        mean = sum(one.accuracy for one in self.local_only) / len(self.local_only)
-        gain = 100 * (self.federated - best.accuracy)
-        verdict = f"{gain:.1f} points above the best lone one" if gain > 0 else "not above the best lone one"
+        is_max = self.measures.direction == "max"
+        best = (max if is_max else min)(self.local_only, key=lambda one: one.value)
+        mean = sum(one.value for one in self.local_only) / len(self.local_only)
         return [
-            f"federated model           {self.federated:.4f}   {verdict}",
-            f"best model trained alone  {best.accuracy:.4f}   "
+            f"federated model           {metric_text(self.federated)}   {self._verdict(best.value)}",
+            f"best model trained alone  {metric_text(best.value)}   "
             f"{best.name}: {best.examples} samples, {self.epochs} epochs",
-            f"mean of {len(self.local_only)} trained alone   {mean:.4f}",
+            f"mean of {len(self.local_only)} trained alone   {metric_text(mean)}",
         ]
+
+    def _verdict(self, best: float) -> str:
+        """Say whether the federated model is better than the best lone one, with the *best* value."""
+        if not self.measures.is_better(self.federated, best):
+            return (
+                "not above the best lone one" if self.measures.direction == "max" else "no better than that"
+            )
+        gain = abs(self.federated - best)
+        if self.measures.primary == "accuracy":
+            return f"{100 * gain:.1f} points above the best lone one"
+        side = "above" if self.measures.direction == "max" else "below"
+        return f"{self.measures.primary} {metric_text(gain)} {side} the best lone one"
 
 
 async def fetch_data(spec: RunSpec, places: DataPlaces) -> None:
@@ -97,8 +109,9 @@ async def compare(
                 on_model(models[-1])
     finally:
         await worker.close()
-    accuracy = federated.sums["accuracy"] / federated.examples
-    return Comparison(accuracy, tuple(models), spec.training.epochs)
+    measures = run.agreement.measures
+    value = federated.metrics[measures.primary]
+    return Comparison(value, tuple(models), spec.training.epochs, measures)
 
 
 async def _train_local_only(
@@ -118,7 +131,8 @@ async def _train_local_only(
     assert training is not None, "no caller stops it"
     trained = initial.with_name(NEW).rename(initial.with_name(training.digest))
     evaluated = await _evaluate(worker, job.spec, job.agreement, trained)
-    return LocalOnlyModel(name, training.part.examples, evaluated.sums["accuracy"] / evaluated.examples)
+    value = evaluated.metrics[job.agreement.measures.primary]
+    return LocalOnlyModel(name, training.part.examples, value)
 
 
 async def _evaluate(worker: Worker, spec: RunSpec, agreement: Agreement, model: Path) -> Evaluation:

@@ -62,7 +62,8 @@ class LocalOnlyModel(Event, frozen=True, tag="local_only_model"):
     name: str
     """The node's."""
     examples: int
-    accuracy: float
+    value: float
+    """The run's primary metric on the whole test split."""
 
 
 class DemoReport(msgspec.Struct, frozen=True):

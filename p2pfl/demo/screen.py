@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from p2pfl.cards import metric_text
 from p2pfl.demo.story import Line, Story
 from p2pfl.report.terminal import PROVISIONAL
 from p2pfl.text import one_line
@@ -90,7 +91,8 @@ def draw_story(story: Story) -> RenderableType:
     """Return a heading and a row for each node, at most 80 characters wide."""
     share = f"round {min(story.round + 1, story.rounds)} of {story.rounds}" if story.rounds else "no run yet"
     mark = PROVISIONAL if story.is_provisional else ""
-    accuracy = f", accuracy {mark}{story.accuracy:.4f}" if story.accuracy is not None else ""
+    value = story.value
+    result = f", {one_line(story.primary)} {mark}{metric_text(value)}" if value is not None else ""
     rows = Table.grid(padding=(0, 2))
     for _ in range(5):
         rows.add_column(no_wrap=True)
@@ -102,7 +104,7 @@ def draw_story(story: Story) -> RenderableType:
             Text(view.doing[:24]),
             bar(view.share) if view.share is not None else Text(""),
         )
-    return Group(Text(""), Text(f"{share}{accuracy}", style="bold"), rows)
+    return Group(Text(""), Text(f"{share}{result}", style="bold"), rows)
 
 
 def bar(share: float) -> Text:

@@ -35,10 +35,14 @@ class Story:
         """Number of rounds the run is to train."""
         self.round = 0
         """The last committed round."""
-        self.accuracy: float | None = None
-        """Accuracy of the last evaluated round."""
+        self.primary = "accuracy"
+        """The name of the run's primary metric."""
+        self.value: float | None = None
+        """That metric of the last evaluated round."""
         self.is_provisional = False
-        """Whether that accuracy is only reported so far."""
+        """Whether that value is only reported so far."""
+        self.notes: set[str] = set()
+        """Notes about the data, which every node tells and which are printed once."""
         self.members: tuple[str, ...] = ()
         """The roster's names."""
         self.complete: set[str] = set()
@@ -50,7 +54,7 @@ class Story:
         self._scores: dict[int, events.EvaluationFinished] = {}
         """The best evaluations known, by training round: committed ones, else those of the most members."""
         self._printed_scores: dict[int, tuple[float | None, int]] = {}
-        """Accuracy and samples printed last, by training round."""
+        """Primary metric and samples printed last, by training round."""
         self._settled: set[int] = set()
         """Rounds whose committed evaluations are known."""
 
@@ -92,8 +96,8 @@ class Story:
             self._scores[number] = event
         if number == max(self._scores):
             best = self._scores[number]
-            self.accuracy, self.is_provisional = best.accuracy, not best.committed
-        printed, result = self._printed_scores.get(number), (event.accuracy, event.examples)
+            self.value, self.is_provisional = best.primary_value, not best.committed
+        printed, result = self._printed_scores.get(number), (event.primary_value, event.examples)
         if number in self._settled or (not event.committed and (printed or event.reports < event.members)):
             return
         if event.committed:
@@ -107,7 +111,7 @@ class Story:
         """Print what some members reported of round *number*: it is over, and not all will report."""
         score = self._scores.get(number)
         if score is not None and number not in self._printed_scores:
-            self._printed_scores[number] = score.accuracy, score.examples
+            self._printed_scores[number] = score.primary_value, score.examples
             self._lines.append(("◎", evaluation(score, number)))
 
 
@@ -141,6 +145,8 @@ class NodeView(EventFold):
 
     def _on_log(self, event: events.LogEvent, item: Published) -> None:
         match event:
+            case events.Notice() if event.text in self._story.notes:
+                self._print(("note", event.text), item)
             case events.Notice():
                 if event.level != "info":
                     self._print_own(item)
@@ -188,6 +194,8 @@ class NodeView(EventFold):
         match event:
             case events.RunJoined():
                 story.rounds = max(story.rounds, event.spec.rounds)
+                story.primary = event.measures.primary
+                story.notes.update(event.notes)
                 if number >= story.round:
                     story.round, story.members = number, event.members
                 story.print_once(("run", event.run), ("·", _joined(event, number)))

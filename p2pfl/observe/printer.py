@@ -45,7 +45,7 @@ class EventPrinter:
         self._printed: set[tuple[str, int]] = set()
         """Committed rounds that were printed, by run and number."""
         self._from_history: dict[tuple[str, int], bool] = {}
-        """Those printed as a line of the history, and whether with a committed accuracy."""
+        """Those printed as a line of the history, and whether with committed metrics."""
 
     def deliver(self, item: Item) -> None:
         """Print the next item, unless it was printed before."""
@@ -53,7 +53,7 @@ class EventPrinter:
             self._run, key = item.run, (item.run, item.round)
             if key not in self._printed:
                 self._printed.add(key)
-                self._from_history[key] = item.accuracy is not None and item.committed
+                self._from_history[key] = bool(item.metrics) and item.committed
                 self._print(item)
         elif item.seq > self._seq:
             self._seq = item.seq
@@ -123,13 +123,13 @@ def connection_line(connection: Connection) -> str | None:
 def _row_line(row: RoundRow) -> str | None:
     if row.kind != "train":
         return None
-    accuracy = "not evaluated"
+    result = "not evaluated"
     if row.metrics:
-        accuracy = means(row.metrics)
+        result = means(row.metrics, row.primary)
         if not row.committed:
-            accuracy += f" on {row.examples} samples, reported by {len(row.scores)} members"
+            result += f" on {row.examples} samples, reported by {len(row.scores)} members"
     seconds = f" in {row.seconds:.1f} s" if row.seconds else ""
     return (
-        f"         round {row.training_round}: {accuracy}; {len(row.updates)} of {len(row.members)} updates, "
+        f"         round {row.training_round}: {result}; {len(row.updates)} of {len(row.members)} updates, "
         f"averaged by {one_line(row.aggregator, 64)}{seconds}"
     )

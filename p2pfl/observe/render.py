@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from p2pfl import events
+from p2pfl.cards import metric_text
 from p2pfl.events import Published
 from p2pfl.spec import describe_task
 from p2pfl.text import one_line
@@ -212,11 +213,13 @@ def _ended(event: events.RunEnded) -> tuple[str, str]:
     rounds = f"{event.rounds} round{'' if event.rounds == 1 else 's'}"
     if not event.is_trained:
         return "✗", f"the run ended after {rounds} without training: no update was ever counted"
-    accuracy = f", accuracy {event.accuracy:.4f}" if event.accuracy is not None else ", not evaluated"
+    value = event.primary_value
+    result = f", {event.primary} {metric_text(value)}" if value is not None else ", not evaluated"
     model = f"model {event.model[:12]}"
     if event.rounds < event.planned:
-        return "✓", f"run stopped after {event.rounds} of {event.planned} rounds{accuracy}; {model}"
-    return "✓", f"run complete after {rounds}{accuracy}; {model}"
+        why = f" ({event.why})" if event.why else ""
+        return "✓", f"run stopped after {event.rounds} of {event.planned} rounds{why}{result}; {model}"
+    return "✓", f"run complete after {rounds}{result}; {model}"
 
 
 def _of_training(event: events.TrainingEvent, number: int) -> tuple[str, str] | None:
@@ -259,17 +262,18 @@ def _evaluated(event: events.EvaluationFinished, number: int) -> tuple[str, str]
     return ("◎", evaluation(event, number)) if is_due else None
 
 
-def means(metrics: Mapping[str, float]) -> str:
-    """Return *metrics* as text, as "accuracy 0.9125, loss 0.2500"."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+def means(metrics: Mapping[str, float], primary: str) -> str:
+    """Return *metrics* as text, the *primary* one first, as "accuracy 0.9125, loss 0.2500"."""
+    order = sorted(metrics, key=lambda name: (name != primary, name))
+    return ", ".join(f"{name} {metric_text(metrics[name])}" for name in order)
 
 
 def evaluation(event: events.EvaluationFinished, number: int) -> str:
-    """Return the accuracy of round *number*'s model, and whether it is reported or committed."""
+    """Return the metrics of round *number*'s model, and whether they are reported or committed."""
     members = f"{event.reports} of {event.members} members"
     how = f"committed for {members}" if event.committed else f"reported by {members}"
-    before = f"; {event.reported:.4f} was reported" if event.reported is not None else ""
-    return f"round {number}: {means(event.metrics)} on {event.examples} samples, {how}{before}"
+    before = f"; {metric_text(event.reported)} was reported" if event.reported is not None else ""
+    return f"round {number}: {means(event.metrics, event.primary)} on {event.examples} samples, {how}{before}"
 
 
 def _round(
@@ -294,7 +298,8 @@ def _by(who: str) -> str:
 
 def _committed(event: events.Committed) -> str:
     if event.kind == "evaluate":
-        return f"final evaluation committed by {event.aggregator}"
+        note = f"; {event.note}" if event.note else ""
+        return f"final evaluation committed by {event.aggregator}{note}"
     reasons: dict[str, list[str]] = {}
     for name, reason in event.left_out:
         reasons.setdefault(reason, []).append(name)

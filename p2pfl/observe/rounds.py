@@ -83,11 +83,6 @@ class Round:
     """A cache: the scores and their range. Charts ask for the range of every round after each commit."""
 
     @property
-    def accuracy(self) -> float | None:
-        """The mean accuracy; None if no member measured it."""
-        return self.metrics.get("accuracy")
-
-    @property
     def loss(self) -> float | None:
         """The mean loss; None if no member measured it."""
         return self.metrics.get("loss")
@@ -100,7 +95,7 @@ class Round:
             if not scores:
                 return None
             ranges = {}
-            for name in scores[0].sums:
+            for name in scores[0].metrics:
                 means = [mean for one in scores if (mean := one.mean(name)) is not None]
                 ranges[name] = (min(means), max(means))
             score_range = ScoreRange(ranges, {one.name: one for one in scores})

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from p2pfl.cards import metric_cell, metric_heading, metric_text
 from p2pfl.events import Measured
 from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
@@ -57,7 +58,9 @@ class PeerNow(msgspec.Struct, frozen=True):
     rtt: float | None
     """Seconds from the last ping to its answer."""
     accuracy: float | None
-    """Accuracy of the last evaluated model on its held-out data."""
+    """Accuracy of the last evaluated model on its held-out data; null if the task does not measure it."""
+    metrics: dict[str, float]
+    """Every metric of that model there, by name."""
     examples: int | None
     """Training samples of its last counted update."""
 
@@ -102,8 +105,17 @@ class Snapshot(msgspec.Struct, frozen=True):
     rounds: int
     """Training rounds the run should have."""
     accuracy: float | None
-    """Accuracy of the last evaluated model on the members' held-out data."""
+    """Accuracy of the last evaluated model on the members' held-out data; null if it is not measured, as the
+    loss."""
     loss: float | None
+    primary: str
+    """The metric by which models are compared."""
+    direction: Literal["max", "min"]
+    """Whether a larger or a smaller value of it is better."""
+    metrics: dict[str, float]
+    """Every metric of that model, by name."""
+    notes: tuple[str, ...]
+    """What is unusual about the data of single devices."""
     evaluated_round: int | None
     """The round of that model."""
     evaluated_by: int
@@ -192,8 +204,12 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         model=model_name(state.spec.task) if state.spec is not None else "",
         round=state.trained,
         rounds=state.target_rounds,
-        accuracy=evaluated.accuracy if evaluated is not None else None,
+        accuracy=evaluated.metrics.get("accuracy") if evaluated is not None else None,
         loss=evaluated.loss if evaluated is not None else None,
+        primary=state.primary,
+        direction=state.measures.direction,
+        metrics=evaluated.metrics if evaluated is not None else {},
+        notes=state.notes,
         evaluated_round=evaluated.round if evaluated is not None else None,
         evaluated_by=len(evaluated.scores) if evaluated is not None else 0,
         evaluated_examples=evaluated.examples if evaluated is not None else 0,
@@ -229,6 +245,7 @@ def _peer(state: State, peer: Peer) -> PeerNow:
         since=peer.since,
         rtt=peer.rtt,
         accuracy=_rounded(score.mean("accuracy")) if score is not None else None,
+        metrics=score.metrics if score is not None else {},
         examples=peer.update.examples if peer.update is not None else None,
     )
 
@@ -252,11 +269,12 @@ def lines_of(snapshot: Snapshot) -> list[str]:
     if snapshot.memory:
         lines.append(f"memory      {snapshot.memory / 2**20:,.0f} MiB, node and worker")
     if snapshot.peers:
+        heading = metric_heading(snapshot.primary, 6)
         lines += [
             "",
-            f"  {'NODE':<{NAME_WIDTH}} {'DOES':<15} {'ROLE':<8} {'ACC':>6} {'SAMPLES':>8} {'RTT':>8}",
+            f"  {'NODE':<{NAME_WIDTH}} {'DOES':<15} {'ROLE':<8} {heading:>6} {'SAMPLES':>8} {'RTT':>8}",
         ]
-        lines += [_peer_line(peer) for peer in snapshot.peers]
+        lines += [_peer_line(peer, snapshot.primary) for peer in snapshot.peers]
     if snapshot.transfers:
         lines += ["", *(_transfer_line(one) for one in snapshot.transfers)]
     return [one_line(line, WIDTH).rstrip() for line in lines]
@@ -273,9 +291,11 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
         f"round       {snapshot.round} of {snapshot.rounds} committed"
         + (f", {_name(snapshot.aggregator)} aggregates the next" if snapshot.aggregator else ""),
     ]
-    if snapshot.accuracy is not None:
-        loss = f", loss {snapshot.loss:.4f}" if snapshot.loss is not None else ""
-        lines.append(f"accuracy    {snapshot.accuracy:.4f}{loss} after round {snapshot.evaluated_round}")
+    if (value := snapshot.metrics.get(snapshot.primary)) is not None:
+        has_loss = snapshot.loss is not None and snapshot.primary != "loss"
+        loss = f", loss {metric_text(snapshot.loss)}" if has_loss and snapshot.loss is not None else ""
+        label = one_line(snapshot.primary, 11)
+        lines.append(f"{label:<11} {metric_text(value)}{loss} after round {snapshot.evaluated_round}")
         if snapshot.is_provisional:
             lines.append(
                 f"            reported by {snapshot.evaluated_by} of {len(snapshot.members)} members on "
@@ -314,16 +334,15 @@ def _wrapped(label: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<12}", subsequent_indent=" " * 12)
 
 
-def _peer_line(peer: PeerNow) -> str:
+def _peer_line(peer: PeerNow, primary: str) -> str:
     doing = peer.doing + (f" {peer.progress:.0%}" if peer.progress is not None else "")
     role = "this one" if peer.is_me else "member" if peer.is_member else "-"
-    accuracy = f"{peer.accuracy:.4f}" if peer.accuracy is not None else "-"
+    value = peer.metrics.get(primary)
+    result = metric_cell(value, 6) if value is not None else "-"
     samples = f"{peer.examples:,}" if peer.examples is not None else "-"
     rtt = f"{1000 * peer.rtt:.1f} ms" if peer.rtt is not None else "-"
     mark = MARKS.get(peer.doing, " ")
-    return (
-        f"{mark} {_name(peer.name):<{NAME_WIDTH}} {doing:<15} {role:<8} {accuracy:>6} {samples:>8} {rtt:>8}"
-    )
+    return f"{mark} {_name(peer.name):<{NAME_WIDTH}} {doing:<15} {role:<8} {result:>6} {samples:>8} {rtt:>8}"
 
 
 def _transfer_line(one: TransferNow) -> str:

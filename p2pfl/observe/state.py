@@ -11,13 +11,14 @@ from collections import Counter, deque
 from typing import Literal, assert_never
 
 from p2pfl import events
-from p2pfl.events import Published, RoundRow
+from p2pfl.cards import CLASSIFICATION
+from p2pfl.events import MemberScore, Published, RoundRow
 from p2pfl.fold import EventFold
 from p2pfl.messages import quorum
 from p2pfl.numbering import Numbering
 from p2pfl.observe.peers import Activity, Peer, Transfer, activity_of, update_transfers
 from p2pfl.observe.render import LogRow, row_of
-from p2pfl.observe.rounds import MAX_REFUSED, OpenRound, Rounds
+from p2pfl.observe.rounds import MAX_REFUSED, OpenRound, Round, Rounds
 from p2pfl.spec import RunSpec
 
 MAX_LOG = 5000
@@ -29,7 +30,7 @@ MAX_PEERS = 512
 Phase = Literal[
     "starting", "waiting", "running", "no quorum", "paused", "complete", "stopped", "untrained", "ended"
 ]  # fmt: skip
-"""A finished run is "complete" if it trained all its rounds, "stopped" if an operator ended it earlier, and
+"""A finished run is "complete" if it trained all its rounds, "stopped" if an operator or its own rule ended it earlier, and
 "untrained" if no update was ever counted."""
 
 FINISHED_PHASES: tuple[Phase, ...] = ("complete", "stopped", "untrained")
@@ -53,6 +54,12 @@ class State(EventFold):
         self.name = self.node = self.federation = self.address = self.data_dir = ""
         self.run = ""
         self.spec: RunSpec | None = None
+        self.measures = CLASSIFICATION
+        """Loss and metrics of the run's evaluations."""
+        self.classes: tuple[str, ...] = ()
+        """Names of the run's classes."""
+        self.notes: tuple[str, ...] = ()
+        """What is unusual about the data of the run's devices."""
         self.target_rounds = 0
         """Training rounds the run should have."""
         self.trained = 0
@@ -74,7 +81,7 @@ class State(EventFold):
         self.cpu = 0.0
         self.memory = 0
         self.local_only: dict[str, float] = {}
-        """Accuracy of models that a demo trained on one node's data only, by the node's name."""
+        """Primary metric of models that a demo trained on one node's data only, by the node's name."""
         self.worker: events.WorkerReady | None = None
         self.ended: events.Ended | None = None
         self._decided = 0
@@ -85,9 +92,9 @@ class State(EventFold):
         self._measured_at: float | None = None
         self._time = 0.0
 
-    def add_local_only(self, name: str, accuracy: float) -> None:
-        """Note the accuracy of a model trained on the data of node *name* only: a demo compares with it."""
-        self.local_only[name] = accuracy
+    def add_local_only(self, name: str, value: float) -> None:
+        """Note the primary metric of a model trained on the data of node *name* only, for a comparison."""
+        self.local_only[name] = value
         self._changed("rounds")
 
     @property
@@ -128,6 +135,15 @@ class State(EventFold):
     def tolerates(self) -> int:
         """Return how many of the reachable members may fail before the run has no quorum."""
         return max(0, self.reachable - self.needed)
+
+    @property
+    def primary(self) -> str:
+        """The name of the metric by which the run's models are compared."""
+        return self.measures.primary
+
+    def value_of(self, one: Round | MemberScore | None) -> float | None:
+        """Return the primary metric of a round's model or of a member's score; None if it is unknown."""
+        return one.metrics.get(self.measures.primary) if one is not None else None
 
     def round_of(self, index: int) -> int:
         """Return the number of the training round that record *index* belongs to."""
@@ -348,6 +364,7 @@ class State(EventFold):
                 peer.aggregated = peer.counted = peer.left_out = 0
                 peer.score = peer.update = None
         self.run, self.spec, self.members = event.run, event.spec, event.members
+        self.measures, self.classes, self.notes = event.measures, event.classes, event.notes
         self.target_rounds = event.spec.rounds
         self.waiting, self.quorum = None, None
         self.control_requests.clear()

@@ -1,4 +1,4 @@
-"""Plots accuracy and loss over the rounds as an SVG file of plain shapes, without a library or a script."""
+"""Plots the primary metric and the loss over the rounds as an SVG file of plain shapes, without a library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from p2pfl.cards import metric_text
 from p2pfl.events import RoundRow
+from p2pfl.report.table import shown_metrics
 from p2pfl.text import one_line
 
 WIDTH, HEIGHT = 760, 520
@@ -42,7 +44,7 @@ class _Scale(NamedTuple):
 
 
 class _Panel(NamedTuple):
-    """One of the two plots."""
+    """One of the plots."""
 
     title: str
     colour: str
@@ -51,36 +53,25 @@ class _Panel(NamedTuple):
     values: Sequence[tuple[int, float]]
     band: Sequence[tuple[int, float, float]]
     """Round, lowest and highest member."""
-    alone: Sequence[float]
-    """Accuracies of models trained on one node's data only."""
+    alone: Sequence[float] = ()
+    """Values of models trained on one node's data only."""
+    height: float = PANEL
 
 
 def svg(rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
     """Return the plot of the training rounds among *rows*, as the text of an SVG file.
 
-    *alone* holds the accuracies of models trained on one node's data only; they are drawn as dashed lines.
+    *alone* holds the primary metric of models trained on one node's data only; dashed lines show it. Without
+    a loss beside the primary metric there is one plot of the full height.
     """
     trained = [row for row in rows if row.kind == "train"]
-    panels = (
-        _Panel(
-            "Accuracy",
-            BLUE,
-            BLUE_BAND,
-            TOP,
-            _values(trained, "accuracy"),
-            _band(trained, "accuracy"),
-            alone,
-        ),
-        _Panel(
-            "Loss (cross-entropy)",
-            ORANGE,
-            ORANGE_BAND,
-            TOP + PANEL + GAP,
-            _values(trained, "loss"),
-            _band(trained, "loss"),
-            (),
-        ),
-    )
+    primary, *loss = shown_metrics(trained)
+    height = PANEL if loss else 2 * PANEL + GAP
+    values, band = _values(trained, primary), _band(trained, primary)
+    panels = [_Panel(_title(primary), BLUE, BLUE_BAND, TOP, values, band, alone, height)]
+    for name in loss:
+        values, band = _values(trained, name), _band(trained, name)
+        panels.append(_Panel(_title(name), ORANGE, ORANGE_BAND, TOP + PANEL + GAP, values, band))
     rounds = [row.training_round for row in trained] or [0, 1]
     x = _Scale(min(rounds), max(max(rounds), min(rounds) + 1), LEFT, WIDTH - RIGHT)
     parts = [
@@ -95,15 +86,21 @@ def svg(rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def _title(metric: str) -> str:
+    """Return the name of *metric* as a title: "Accuracy", "R2"."""
+    return one_line(metric.replace("_", " ")).capitalize()
+
+
 def _heading(rows: Sequence[RoundRow]) -> str:
     if not rows:
         return "No round is committed yet"
-    last = next((row for row in reversed(rows) if row.accuracy is not None), None)
-    accuracy = f", accuracy {last.accuracy:.4f}" if last is not None else ""
-    if last is not None and not last.committed:
-        accuracy += f" as {len(last.scores)} reported"
+    last = next((row for row in reversed(rows) if row.primary_value is not None), None)
+    result = ""
+    if last is not None and last.primary_value is not None:
+        result = f", {one_line(last.primary)} {metric_text(last.primary_value)}"
+        result += "" if last.committed else f" as {len(last.scores)} reported"
     rounds = "1 round" if len(rows) == 1 else f"{len(rows)} rounds"
-    return f"Run {one_line(rows[-1].run[:7])}: {rounds}, {len(rows[-1].members)} members{accuracy}"
+    return f"Run {one_line(rows[-1].run[:7])}: {rounds}, {len(rows[-1].members)} members{result}"
 
 
 def _values(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:
@@ -125,7 +122,7 @@ def _band(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]
 
 
 def _draw(panel: _Panel, x: _Scale) -> list[str]:
-    bottom = panel.top + PANEL
+    bottom = panel.top + panel.height
     shown = [value for _, value in panel.values] + [v for _, low, high in panel.band for v in (low, high)]
     shown += panel.alone
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)

@@ -21,7 +21,7 @@ from p2pfl.cards import Agreement
 from p2pfl.core.saved import Vote
 from p2pfl.core.stopping import MetricHistory, history_of
 from p2pfl.errors import DataDirectoryError
-from p2pfl.events import CountedUpdate, MemberScore, RoundRow
+from p2pfl.events import ClassScore, CountedUpdate, MemberScore, RoundRow
 from p2pfl.messages import (
     Ballot,
     Commit,
@@ -143,15 +143,19 @@ class JournalReader:
             )
         return rows
 
-    def rounds(self, run: str, last: int | None = None) -> Iterator[RoundRow]:
+    def rounds(
+        self, run: str, last: int | None = None, *, counts_classes: bool = False
+    ) -> Iterator[RoundRow]:
         """Yield the committed rounds of *run* in order, closing evaluations included (`RoundRow.kind`).
 
-        With *last*, yield only that many of the last rounds; earlier rounds are not read.
+        With *last*, yield only that many of the last rounds; earlier rounds are not read. *counts_classes*
+        says whether the rows have the counts of each class.
         """
         genesis = self.genesis(run)
         if genesis is None:
             return
-        roster, parent = genesis.roster, genesis.model
+        roster, parent, measures = genesis.roster, genesis.model, genesis.agreement.measures
+        labels = genesis.agreement.classes if counts_classes else ()
         names = {member.node: member.name for member in roster}
         row: RoundRow | None = None
         newest = self.last_commit(run) if last is not None else None
@@ -165,14 +169,15 @@ class JournalReader:
             # Members that joined with the last record have evaluated its model, and this record commits that.
             names |= {member.node: member.name for member in roster}
             if row is not None:
-                yield self._scored(row, commit.record.evaluations, names)
+                yield self._scored(row, commit.record.evaluations, names, labels)
             if number > after:
                 voters = tuple(member.name for member in roster)
                 row = _round_row(commit.record, digest, parent, seconds, voters, names)
+                row = msgspec.structs.replace(row, primary=measures.primary, direction=measures.direction)
             roster, parent = commit.record.roster, commit.record.model
         if row is not None:
             names |= {member.node: member.name for member in roster}
-            yield self._scored(row, (), names)
+            yield self._scored(row, (), names, labels)
 
     def best(self, run: str) -> str | None:
         """Return the model of *run* that is best by its primary metric, the latest of equal ones.
@@ -328,9 +333,16 @@ class JournalReader:
             after = page[-1][0]
 
     def _scored(
-        self, row: RoundRow, committed: tuple[MemberEvaluation, ...], names: dict[str, str]
+        self,
+        row: RoundRow,
+        committed: tuple[MemberEvaluation, ...],
+        names: dict[str, str],
+        labels: tuple[str, ...],
     ) -> RoundRow:
-        """Return *row* with its metrics, from *committed* evaluations or else from reports."""
+        """Return *row* with its metrics, from *committed* evaluations or else from reports.
+
+        *labels* are the classes whose counts it gets.
+        """
         evaluations = [(part.node, part.evaluation) for part in committed] or [
             (node, self._decode(entry, Evaluation))
             for node, entry in self._all(
@@ -347,10 +359,13 @@ class JournalReader:
             metrics=total.metrics,
             examples=total.examples,
             scores=tuple(
-                MemberScore(names.get(node, node[:7]), evaluation.examples, evaluation.sums)
-                for node, evaluation in evaluations
+                MemberScore.of(names.get(node, node[:7]), evaluation) for node, evaluation in evaluations
             ),
             committed=bool(committed),
+            classes=tuple(
+                ClassScore(label, one.right, one.examples, one.predicted)
+                for label, one in zip(labels, total.classes, strict=False)
+            ),
         )
 
     def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:

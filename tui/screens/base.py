@@ -241,7 +241,7 @@ class BaseScreen(Screen[None]):
             cells = row.cells
             line = Text(f"{fit(str(cells['name']), 14)} ")
             line.append(str(cells["activity"]))
-            line.append(f" {cells['round']} {cells['accuracy']}")
+            line.append(f" {cells['round']} {cells['primary']}")
             lines.append(line)
         rest = room - len(lines)
         if rest > 0:

@@ -61,7 +61,8 @@ class PeerScreen(BaseScreen):
         self.device_info.show(views.peer_lines(self.state, peer, self.session.now(), glyphs))
         if changed & {"rounds", "run"}:
             self.chart.glyphs = glyphs
-            self.chart.show("Accuracy on its data and on all", views.peer_series(self.state, peer), None)
+            title = f"{views.chart_title(self.state.primary)} on its data and on all"
+            self.chart.show(title, views.peer_series(self.state, peer), None)
             room = max(1, self.its_rounds.size.height)
             self.its_rounds.show(views.peer_rounds(self.state, peer, room))
         if changed & {"peers", "run"}:
@@ -128,7 +129,7 @@ class RoundScreen(BaseScreen):
         if one is None:
             self.gantt.show([Text(f"round {self.number} is no longer known here")])
             return
-        rows, total = views.round_gantt(one)
+        rows, total = views.round_gantt(self.state, one)
         merged = f"{len(one.updates)}/{len(one.updates) + len(one.left_out)} merged"
         who = f"{glyphs.star} {views.display_name(one.aggregator)}"
         took = f"{one.seconds:.1f}s · " if one.seconds else ""

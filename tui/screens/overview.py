@@ -1,4 +1,4 @@
-"""The overview screen: peers, accuracy, rounds, network and the last log lines."""
+"""The overview screen: peers, charts, rounds, network and the last log lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OverviewScreen(BaseScreen):
 
     NUMBER = "1"
     KEYS = (("enter", "open"), ("c", "chart"))
-    BINDINGS: ClassVar = [("c", "chart", "Chart: accuracy, loss, over time")]
+    BINDINGS: ClassVar = [("c", "chart", "Chart: metric, loss, over time")]
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -43,7 +43,7 @@ class OverviewScreen(BaseScreen):
         self._due: dict[str, Callable[[], None]] = {}
         """Panels to draw with the next ticks, one each."""
         self.peers = LiveTable(views.PEER_COLUMNS, id="peers", classes="panel")
-        self.accuracy = Chart(id="accuracy", classes="panel")
+        self.metric = Chart(id="metric", classes="panel")
         self.loss = Chart(id="loss", classes="panel")
         self.round = Lines(id="round", classes="panel")
         self.round_line = Lines(id="round-line")
@@ -58,7 +58,7 @@ class OverviewScreen(BaseScreen):
             self.waiting,
             Horizontal(
                 Vertical(self.peers, self.round, self.rounds, id="left"),
-                Vertical(self.accuracy, self.loss, self.network, id="right"),
+                Vertical(self.metric, self.loss, self.network, id="right"),
                 id="columns",
             ),
             self.round_line,
@@ -88,7 +88,7 @@ class OverviewScreen(BaseScreen):
             set_title(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
             self.waiting.show(views.waiting_lines(state, session.glyphs))
         else:
-            self.peers.glyphs = self.accuracy.glyphs = self.loss.glyphs = session.glyphs
+            self.peers.glyphs = self.metric.glyphs = self.loss.glyphs = session.glyphs
             if not self._draw_rounds(changed):
                 self._draw_peers(now)
             aggregator = state.open.aggregator if state.open is not None else ""
@@ -109,6 +109,7 @@ class OverviewScreen(BaseScreen):
 
     def _draw_peers(self, now: float) -> None:
         state = self.state
+        self.peers.set_columns(views.columns(state, views.PEER_COLUMNS))
         self.peers.set_rows(views.peer_rows(state, now, self.session.glyphs))
         here, members = views.reachable(state)
         gone = f" · {members - here} gone" if here < members else ""
@@ -141,28 +142,30 @@ class OverviewScreen(BaseScreen):
         if changed & {"rounds", "run", "open"}:
             self._due["table"] = self._draw_table
         if changed & {"rounds", "run"}:
-            self._due["accuracy"], self._due["loss"] = self._draw_accuracy, self._draw_loss
+            self._due["metric"], self._due["loss"] = self._draw_metric, self._draw_loss
         if due is None:
             return False
         due()
         return True
 
     def _draw_table(self) -> None:
+        self.rounds.set_columns(views.columns(self.state, views.ROUND_COLUMNS))
         self.rounds.set_rows(views.round_rows(self.state, self.session.glyphs, LAST_ROUNDS))
 
     def _draw_charts(self) -> None:
-        self._draw_accuracy()
+        self._draw_metric()
         self._draw_loss()
 
-    def _draw_accuracy(self) -> None:
-        """Draw the first chart; if it is the only one, it shows accuracy or loss."""
+    def _draw_metric(self) -> None:
+        """Draw the first chart; if it is the only one, it shows the primary metric or the loss."""
         is_one = not (self.has_class("-wide") or self.has_class("-huge"))
-        if is_one and self._shows_loss:
-            self._draw(self.accuracy, "Loss", views.loss_series)
+        if is_one and self._shows_loss and views.has_loss(self.state):
+            self._draw(self.metric, "Loss", views.loss_series)
         else:
-            self._draw(self.accuracy, "Accuracy", views.accuracy_series)
+            self._draw(self.metric, views.chart_title(self.state.primary), views.primary_series)
 
     def _draw_loss(self) -> None:
+        self.set_class(not views.has_loss(self.state), "-lossless")
         if self.loss.display:
             self._draw(self.loss, "Loss", views.loss_series)
 
@@ -173,7 +176,7 @@ class OverviewScreen(BaseScreen):
         chart.show(title, *series(self.state, over_time=self._over_time), x_kind=x_kind)
 
     def action_chart(self) -> None:
-        """Switch the chart: accuracy, loss, then both over time."""
+        """Switch the chart: primary metric, loss, then both over time."""
         self._shows_loss = not self._shows_loss
         if not self._shows_loss:
             self._over_time = not self._over_time

@@ -67,11 +67,13 @@ class _TableScreen(BaseScreen):
 
     def action_sort(self, step: int) -> None:
         """Sort by another column; after the last one restore the default order."""
-        keys = ["", *(column.key for column in self.COLUMNS)]
+        columns = views.columns(self.state, self.COLUMNS)
+        keys = ["", *(column.key for column in columns)]
         self._sorted_by = (self._sorted_by + 1 + step) % len(keys) - 1
         key = keys[self._sorted_by + 1]
         self.table.sort_by(key)
-        self.table.border_subtitle = f"sorted by {key}" if key else ""
+        name = self.state.primary if key == "primary" else key
+        self.table.border_subtitle = f"sorted by {name}" if key else ""
 
 
 class PeersScreen(_TableScreen):
@@ -85,6 +87,7 @@ class PeersScreen(_TableScreen):
         del changed
         self.table.glyphs = self.session.glyphs
         set_title(self.table, f"Peers {len(self.state.peers)}")
+        self.table.set_columns(views.columns(self.state, self.COLUMNS))
         self.table.set_rows(views.peer_rows(self.state, self.session.now(), self.session.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
@@ -107,6 +110,7 @@ class RoundsScreen(_TableScreen):
         """Draw the table if it changed."""
         if changed:
             self.table.glyphs = self.session.glyphs
+            self.table.set_columns(views.columns(self.state, self.COLUMNS))
             set_title(self.table, f"Rounds {self.state.trained} of {self.state.target_rounds}")
             self.table.set_rows(views.round_rows(self.state, self.session.glyphs))
 

@@ -5,7 +5,7 @@ These are pure functions of the state and the time.
 
 from __future__ import annotations
 
-from tui.views.charts import accuracy_series, loss_series, peer_series
+from tui.views.charts import chart_title, loss_series, peer_series, primary_series
 from tui.views.peers import PEER_COLUMNS, activity_text, network_lines, peer_lines, peer_rounds, peer_rows
 from tui.views.rounds import (
     ROUND_COLUMNS,
@@ -19,8 +19,10 @@ from tui.views.rounds import (
 from tui.views.summary import (
     PHASE_WORDS,
     Scores,
+    columns,
     display_name,
     finished_text,
+    has_loss,
     header,
     last_scores,
     log_line,
@@ -35,10 +37,12 @@ __all__ = [
     "PHASE_WORDS",
     "ROUND_COLUMNS",
     "Scores",
-    "accuracy_series",
     "activity_text",
+    "chart_title",
+    "columns",
     "display_name",
     "finished_text",
+    "has_loss",
     "header",
     "last_scores",
     "log_line",
@@ -51,6 +55,7 @@ __all__ = [
     "peer_rounds",
     "peer_rows",
     "peer_series",
+    "primary_series",
     "reachable",
     "remaining_seconds",
     "round_gantt",

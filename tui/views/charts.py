@@ -1,4 +1,4 @@
-"""Chart series of accuracy and loss: on the data of all members, of this node, and of each member."""
+"""Chart series of the primary metric and the loss: on the data of all members, of this node, and of each member."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from tui.symbols import clip
 from tui.widgets.plot import Band, Series
 
 
-def accuracy_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | None]:
-    """Return the accuracy on all data and on this node's data, and the range of the members."""
-    return _series(state, "accuracy", over_time=over_time)
+def primary_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | None]:
+    """Return the primary metric on all data and on this node's data, and the range of the members."""
+    return _series(state, state.primary, over_time=over_time)
+
+
+def chart_title(metric: str) -> str:
+    """Return the name of *metric* as a chart's title: "Accuracy", "R2"."""
+    return clip(metric.replace("_", " ").capitalize(), 20)
 
 
 def loss_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | None]:
@@ -37,8 +42,8 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
             low.append((x, least))
             high.append((x, most))
     series = [Series("global", tuple(all_), "global", "line"), Series("me", tuple(mine), "me", "dashed")]
-    if what == "accuracy" and state.local_only and all_:
-        best = max(state.local_only.values())
+    if what == state.primary and state.local_only and all_:
+        best = (max if state.measures.direction == "max" else min)(state.local_only.values())
         series.append(
             Series("best alone", ((all_[0][0], best), (all_[-1][0], best)), "alone", "dotted"),
         )
@@ -51,12 +56,12 @@ def _own(part: MemberScore | None, what: str) -> float | None:
 
 
 def peer_series(state: State, peer: Peer) -> list[Series]:
-    """Return the accuracy on *peer*'s own data and on all data."""
+    """Return the primary metric on *peer*'s own data and on all data."""
     own = []
     all_ = []
     for one in state.rounds:
-        own.append((float(one.round), _own(one.score_of(peer.name), "accuracy")))
-        all_.append((float(one.round), one.accuracy))
+        own.append((float(one.round), state.value_of(one.score_of(peer.name))))
+        all_.append((float(one.round), state.value_of(one)))
     return [
         Series("global", tuple(all_), "global", "line"),
         Series(clip(peer.name, 14), tuple(own), "me", "dashed"),

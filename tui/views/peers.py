@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
+from p2pfl.cards import metric_heading
 from p2pfl.events import CountedUpdate
 from p2pfl.observe.peers import Activity, Peer
 from p2pfl.observe.state import State
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, fit, rate, samples, share, size
-from tui.views.summary import NONE, accuracy_of, loss_of
+from tui.views.summary import NONE, loss_of, primary_of
 from tui.widgets.bars import progress
 from tui.widgets.table import Column, Row
 
@@ -20,7 +21,7 @@ PEER_COLUMNS = (
     Column("activity", "STATE", 13, 10),
     Column("round", "RND", 4, 8, "right"),
     Column("samples", "SAMP", 5, 5, "right"),
-    Column("accuracy", "ACC", 5, 7, "right"),
+    Column("primary", "ACC", 5, 7, "right"),
     Column("rtt", "RTT", 6, 6, "right"),
     Column("up", "UP", 7, 4, "right"),
     Column("down", "DOWN", 7, 3, "right"),
@@ -53,7 +54,7 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
         "activity": Text(activity_text(activity, peer, now, glyphs), style=symbol.style_name),
         "round": str(state.round_of(status.round)) if status is not None and status.run else NONE,
         "samples": samples(device.examples) if device is not None and device.examples else NONE,
-        "accuracy": accuracy_of(scores),
+        "primary": primary_of(state, scores),
         "loss": loss_of(scores),
         "rtt": "me" if peer.is_me else NONE if is_gone or peer.rtt is None else duration(peer.rtt),
         "up": NONE if is_gone or peer.is_me else rate(peer.up),
@@ -128,14 +129,15 @@ def peer_rounds(state: State, peer: Peer, count: int) -> list[Text]:
     for one in reversed(list(state.rounds)[-count:]):
         update = _of(one.updates, peer.name)
         scored = one.score_of(peer.name)
-        accuracy = f"acc {accuracy_of(scored)}" if scored is not None else ""
+        name = metric_heading(state.primary, 5).lower()
+        result = f"{name} {primary_of(state, scored)}" if scored is not None else ""
         star = "aggregator" if one.aggregator == peer.name else ""
         if update is not None:
             what = f"train {duration(update.seconds):>6}  loss {update.loss:7.4f}"
         else:
             reason = next((why for name, why in one.left_out if name == peer.name), "not in the roster")
             what = clip(reason, 40)
-        lines.append(Text(f"{one.round:>5}  {what:<30} {accuracy:<10} {star}"))
+        lines.append(Text(f"{one.round:>5}  {what:<30} {result:<10} {star}"))
     return lines
 
 

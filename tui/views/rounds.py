@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from p2pfl.cards import metric_cell, metric_text
 from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Round
 from p2pfl.observe.state import State
-from tui.symbols import PROVISIONAL, Glyphs, clip, delta, duration, rate, score, share, size
-from tui.views.summary import NONE, accuracy_of, reachable
+from tui.symbols import PROVISIONAL, Glyphs, clip, delta, duration, fit, metric, rate, share, size
+from tui.views.summary import NONE, primary_of, reachable
 from tui.widgets.bars import progress
 from tui.widgets.gantt import GanttRow, Span
 from tui.widgets.table import Column, Row
@@ -20,7 +21,7 @@ ROUND_COLUMNS = (
     Column("aggregator", "AGGREGATOR", 14, 9),
     Column("updates", "PART", 6, 8, "right"),
     Column("seconds", "TIME", 6, 7, "right"),
-    Column("accuracy", "ACC", 5, 10, "right"),
+    Column("primary", "ACC", 5, 10, "right"),
     Column("delta", "CHANGE", 6, 6, "right"),
     Column("loss", "LOSS", 6, 5, "right"),
     Column("try", "TRY", 3, 3, "right"),
@@ -37,10 +38,11 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
     before: float | None = None
     rounds = list(state.rounds)
     if len(rounds) > count:
-        before = rounds[-count - 1].accuracy
+        before = state.value_of(rounds[-count - 1])
     for one in rounds[-count:]:
-        change = one.accuracy - before if one.accuracy is not None and before is not None else None
-        before = one.accuracy if one.accuracy is not None else before
+        value = state.value_of(one)
+        change = value - before if value is not None and before is not None else None
+        before = value if value is not None else before
         slowest = max(one.updates, key=lambda update: update.seconds, default=None)
         note = one.note or "; ".join(f"without {name}: {reason}" for name, reason in one.left_out)
         rows.append(
@@ -51,9 +53,9 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
                     "aggregator": clip(one.aggregator, 14),
                     "updates": _part(one),
                     "seconds": duration(one.seconds) if one.seconds else NONE,
-                    "accuracy": accuracy_text(one),
+                    "primary": primary_text(state, one),
                     "delta": delta(change, glyphs) if change is not None else "",
-                    "loss": f"{one.loss:.4f}" if one.loss is not None else NONE,
+                    "loss": metric_cell(one.loss, 6) if one.loss is not None else NONE,
                     "try": str(one.attempt),
                     "slowest": f"{clip(slowest.name, 14)} {duration(slowest.seconds)}" if slowest else NONE,
                     "model": one.digest[:7],
@@ -70,7 +72,7 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
                     "aggregator": clip(state.open.aggregator, 14) or glyphs.more,
                     "updates": f"{len(state.open.counted)}/{len(state.members)}",
                     "seconds": glyphs.more,
-                    "accuracy": glyphs.more,
+                    "primary": glyphs.more,
                 },
                 dim=True,
             )
@@ -78,11 +80,12 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
     return rows[::-1]
 
 
-def accuracy_text(one: Round) -> str:
-    """Return the accuracy of a round, marked if it is reported but not committed."""
-    if one.accuracy is None:
+def primary_text(state: State, one: Round) -> str:
+    """Return the primary metric of a round, marked if it is reported but not committed."""
+    value = state.value_of(one)
+    if value is None:
         return NONE
-    return (PROVISIONAL if one.is_provisional else "") + score(one.accuracy)
+    return (PROVISIONAL if one.is_provisional else "") + metric(state.primary, value)
 
 
 def _part(one: Round) -> str:
@@ -197,18 +200,18 @@ def _names(names: Sequence[str], most: int = 3) -> str:
 
 def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
     """Return the result of a round, as lines."""
-    before = next((r.accuracy for r in reversed(list(state.rounds)) if r.round < one.round), None)
+    earlier = next((r for r in reversed(list(state.rounds)) if r.round < one.round), None)
+    before, value = state.value_of(earlier), state.value_of(one)
     result = "not evaluated yet"
-    if one.accuracy is not None:
-        change = f" ({delta(one.accuracy - before, glyphs)})" if before is not None else ""
-        loss = f"  loss {one.loss:.4f}" if one.loss is not None else ""
+    if value is not None:
+        change = f" ({delta(value - before, glyphs)})" if before is not None else ""
+        names = [name for name in sorted(one.metrics) if name != state.primary]
+        others = "".join(f"  {clip(name, 12)} {metric_text(one.metrics[name])}" for name in names)
         how = "reported by" if one.is_provisional else "of"
         mark = PROVISIONAL if one.is_provisional else ""
-        result = (
-            f"{mark}{one.accuracy:.4f}{change}{loss}  {how} {len(one.scores)} members, {one.examples} samples"
-        )
+        result = f"{mark}{metric_text(value)}{change}{others}  {how} {len(one.scores)} members, {one.examples} samples"
     lines = [
-        Text(f"accuracy  {result}"),
+        Text(f"{fit(state.primary, 9)} {result}"),
         Text(f"model     BLAKE3 {one.digest[:16]}   {_same_model(state, one)}"),
         Text(f"average   FedAvg, weights by samples; {sum(u.examples for u in one.updates)} samples in all"),
         Text(f"elected   {_election(one)}"),
@@ -250,7 +253,7 @@ def _same_model(state: State, one: Round) -> str:
     return f"same model on {holding}/{len(here)} peers" if here else ""
 
 
-def round_gantt(one: Round) -> tuple[list[GanttRow], float]:
+def round_gantt(state: State, one: Round) -> tuple[list[GanttRow], float]:
     """Return the spans of each member in a round, in seconds from its start, and the round's length.
 
     The length of each training is known; the end of a transfer only if this node received an event about it.
@@ -271,7 +274,7 @@ def round_gantt(one: Round) -> tuple[list[GanttRow], float]:
             spans.append(Span("aggregate", proposed, total))
         scored = one.score_of(update.name)
         weight = update.examples / max(1, sum(u.examples for u in one.updates))
-        note = f"{accuracy_of(scored):>5} {share(weight):>4}"
+        note = f"{primary_of(state, scored):>5} {share(weight):>4}"
         rows.append(GanttRow(clip(update.name, 40), one.aggregator == update.name, tuple(spans), note))
     for name, reason in one.left_out:
         rows.append(GanttRow(clip(name, 40), False, (), clip(reason, 40)))

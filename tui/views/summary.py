@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.text import Text
 
+from p2pfl.cards import metric_cell, metric_heading, metric_text
 from p2pfl.events import MemberScore
 from p2pfl.observe.render import LogRow
 from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
 from p2pfl.spec import task_name
-from tui.symbols import Glyphs, clip, score
+from tui.symbols import Glyphs, clip, metric
 from tui.widgets.header import HeaderValues
+from tui.widgets.table import Column
 
 NONE = "—"
 """Shown for a missing value."""
@@ -36,34 +39,48 @@ PHASE_WORDS = {
 
 
 class Scores(NamedTuple):
-    """Accuracy of the last evaluated round, and its change."""
+    """The primary metric of the last evaluated round, and its change."""
 
     round: Round | None
-    accuracy: float | None
+    value: float | None
     change: float | None
 
 
-def accuracy_of(one: MemberScore | None) -> str:
-    """Return the accuracy on a member's own held-out data, for a column."""
-    value = one.mean("accuracy") if one is not None else None
-    return score(value) if value is not None else NONE
+def primary_of(state: State, one: MemberScore | None) -> str:
+    """Return the primary metric on a member's own held-out data, for a column."""
+    value = state.value_of(one)
+    return metric(state.primary, value) if value is not None else NONE
 
 
 def loss_of(one: MemberScore | None) -> str:
     """Return the loss on a member's own held-out data, for a column."""
     value = one.mean("loss") if one is not None else None
-    return f"{value:.3f}" if value is not None else NONE
+    return metric_cell(value, 5) if value is not None else NONE
+
+
+def has_loss(state: State) -> bool:
+    """Whether the loss is shown beside the primary metric: not where it is that, or is not measured."""
+    return "loss" in state.measures.metrics and state.primary != "loss"
+
+
+def columns(state: State, all_: Sequence[Column]) -> tuple[Column, ...]:
+    """Return the columns *all_* of a table for the metrics of the run."""
+    heading = metric_heading(state.primary, 5)
+    return tuple(
+        column._replace(title=heading) if column.key == "primary" else column
+        for column in all_
+        if column.key != "loss" or has_loss(state)
+    )
 
 
 def last_scores(state: State) -> Scores:
-    """Return the accuracy of the last evaluated round."""
-    scored = [one for one in state.rounds if one.accuracy is not None]
+    """Return the primary metric of the last evaluated round."""
+    scored = [(one, value) for one in state.rounds if (value := state.value_of(one)) is not None]
     if not scored:
         return Scores(None, None, None)
-    last, accuracy = scored[-1], scored[-1].accuracy
-    before = scored[-2].accuracy if len(scored) > 1 else None
-    assert accuracy is not None
-    return Scores(last, accuracy, None if before is None else accuracy - before)
+    last, value = scored[-1]
+    before = scored[-2][1] if len(scored) > 1 else None
+    return Scores(last, value, None if before is None else value - before)
 
 
 def remaining_seconds(state: State) -> float | None:
@@ -98,7 +115,9 @@ def header(state: State, attached: str) -> HeaderValues:
         phase_kind=state.phase,
         trained=state.trained,
         rounds=state.target_rounds,
-        accuracy=scores.accuracy,
+        primary=state.primary,
+        value=scores.value,
+        is_rise_good=state.measures.direction == "max",
         is_provisional=scores.round is not None and scores.round.is_provisional,
         change=scores.change,
         reachable=here,
@@ -148,18 +167,22 @@ def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
 def finished_text(state: State) -> str:
     """Return the result of the run, for the last line on the normal screen."""
     scores = last_scores(state)
-    accuracy = ""
-    if scores.round is not None:
+    result = ""
+    if scores.round is not None and scores.value is not None:
         after = "" if scores.round.round == state.trained else f" after round {scores.round.round}"
         reported = ", as reported" if scores.round.is_provisional else ""
-        accuracy = f", accuracy {scores.accuracy:.4f}{after}{reported}"
-    return f"round {state.trained} of {state.target_rounds}{accuracy}"
+        result = f", {state.primary} {metric_text(scores.value)}{after}{reported}"
+    return f"round {state.trained} of {state.target_rounds}{result}"
 
 
 def title(state: State) -> str:
     """Return the title of the terminal's window."""
     scores = last_scores(state)
-    return f"r{state.trained} {100 * scores.accuracy:.1f}%" if scores.accuracy is not None else "p2pfl"
+    if scores.value is None:
+        return "p2pfl"
+    if state.primary == "accuracy":
+        return f"r{state.trained} {100 * scores.value:.1f}%"
+    return f"r{state.trained} {state.primary} {metric_text(scores.value)}"
 
 
 def display_name(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
+from p2pfl.cards import metric_heading, metric_text
 from tui.symbols import PROVISIONAL, Glyphs, ago, clip, delta
 
 _PHASES = {
@@ -23,6 +24,10 @@ _PHASES = {
 """Symbol, ASCII symbol and style of each phase."""
 
 
+NAME_WIDTH = 12
+"""Most characters of a metric's name."""
+
+
 class HeaderValues(NamedTuple):
     """The values of the header."""
 
@@ -32,7 +37,8 @@ class HeaderValues(NamedTuple):
     phase_kind: str
     trained: int
     rounds: int
-    accuracy: float | None
+    value: float | None
+    """The primary metric of the last evaluated round."""
     change: float | None
     reachable: int
     members: int
@@ -40,21 +46,27 @@ class HeaderValues(NamedTuple):
     """Expected seconds until the run ends; None if unknown."""
     attached: str
     is_provisional: bool = False
-    """Whether the accuracy is reported but not committed."""
+    """Whether the metric is reported but not committed."""
+    primary: str = "accuracy"
+    """The metric's name."""
+    is_rise_good: bool = True
+    """Whether a larger value of it is better."""
 
 
 def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: int = 0) -> Text:
-    """Return the header: always the phase, then round and accuracy, then the rest as far as it fits."""
+    """Return the header: always the phase, then round and metric, then the rest as far as it fits."""
     mark, plain, style = _PHASES[values.phase_kind]
     phase = Text(plain if glyphs.is_ascii else mark, style=style).append(f" {values.phase}", style="bold")
     parts: list[tuple[int, Text]] = [(10, phase)]
     if values.rounds:
         parts.append((9, Text(f"r{values.trained}/{values.rounds}")))
-    if values.accuracy is not None:
+    if values.value is not None:
         mark = PROVISIONAL if values.is_provisional else ""
-        parts.append((8, Text(f"acc {mark}{f'{values.accuracy:.4f}'.removeprefix('0')}", style="bold")))
+        name = metric_heading(values.primary, NAME_WIDTH).lower()
+        parts.append((8, Text(f"{name} {mark}{metric_text(values.value).removeprefix('0')}", style="bold")))
         if values.change is not None:
-            style = "good" if values.change > 0 else "warning" if values.change < 0 else ""
+            gain = values.change if values.is_rise_good else -values.change
+            style = "good" if gain > 0 else "warning" if gain < 0 else ""
             parts.append((5, Text(delta(values.change, glyphs), style=style)))
     if values.members:
         warning = "!" if values.reachable < values.members else ""

@@ -99,6 +99,12 @@ class LiveTable(ScrollView, can_focus=True):
 
     # --- rows --------------------------------------------------------------------------------------
 
+    def set_columns(self, columns: Sequence[Column]) -> None:
+        """Show other columns from now on; the same ones cost nothing."""
+        if tuple(columns) != self._columns:
+            self._columns = tuple(columns)
+            self.on_resize()
+
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Show *rows*, in this order unless they are sorted by a column."""
         self._given = list(rows)
@@ -281,7 +287,9 @@ def _signature(cell: Text | str) -> object:
 # --- sorting ------------------------------------------------------------------------------------------------
 # Cells hold text such as "3.1M/s" or "1m40s": a number is parsed back out of what `tui.symbols` wrote.
 
-_NUMBER = re.compile(r"(?P<sign>[▲▼+-]?)[<>]?(?P<value>\d*\.?\d+)(?P<unit>ms|[A-Za-z]?)(?P<rest>\d{0,3})")
+_NUMBER = re.compile(
+    r"(?P<sign>[▲▼+-]?)[<>]?(?P<value>\d*\.?\d+(?:e-?\d+)?)(?P<unit>ms|[A-Za-z]?)(?P<rest>\d{0,3})"
+)
 
 _UNITS = {
     "ms": 1e-3,
