@@ -30,8 +30,8 @@ MAX_PEERS = 512
 Phase = Literal[
     "starting", "waiting", "running", "no quorum", "paused", "complete", "stopped", "untrained", "ended"
 ]  # fmt: skip
-"""A finished run is "complete" if it trained all its rounds, "stopped" if an operator or its own rule ended it earlier, and
-"untrained" if no update was ever counted."""
+"""A finished run is "complete" if it trained all its rounds, "stopped" if an operator or its own rule ended
+it earlier, and "untrained" if no update was ever counted."""
 
 FINISHED_PHASES: tuple[Phase, ...] = ("complete", "stopped", "untrained")
 """Phases of a finished run; it continues only when a member asks for more rounds."""

@@ -38,8 +38,8 @@ async def test_two_nodes_train_on_pictures_from_a_folder_and_evaluate_the_whole_
     assert sum(update.examples for update in rows["ada"][0].updates) == 60_000
     assert rows["ada"][0].examples == 10_000
     [ended] = two[0].all(events.RunEnded)
-    assert ended.accuracy is not None
-    assert ended.accuracy > 0.9
+    assert ended.primary_value is not None
+    assert ended.primary_value > 0.9
     ready = two[0].all(events.WorkerReady)[0]
     assert (ready.task, ready.parameters) == ("fashion-mnist", 199_210)
 

@@ -33,7 +33,7 @@ async def test_three_nodes_complete_a_run_with_one_model(nodes: Fleet) -> None:
     assert {tuple(trainings(process).items()) for process in three} == {((1, 1), (2, 1), (3, 1))}
     ended = [process.all(events.RunEnded)[0] for process in three]
     assert len({event.model for event in ended}) == 1
-    assert f"run complete after 3 rounds, accuracy {ended[0].accuracy:.4f}" in three[0].output
+    assert f"run complete after 3 rounds, accuracy {ended[0].primary_value:.4f}" in three[0].output
 
 
 async def test_a_node_that_leaves_politely_is_dropped_and_the_others_finish(nodes: Fleet) -> None:

@@ -49,7 +49,7 @@ def test_a_finished_run_started_again_still_knows_how_well_its_model_does() -> N
     device.told.clear()
     world.start(device)
     world.run_until(lambda: bool(news(device, events.RunEnded)), LIMIT)
-    assert news(device, events.RunEnded)[0].accuracy == 0.8
+    assert news(device, events.RunEnded)[0].primary_value == 0.8
 
 
 def test_a_device_alone_trains_and_ends() -> None:

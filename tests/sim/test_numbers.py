@@ -68,4 +68,4 @@ def test_the_accuracy_at_the_end_is_the_committed_one_of_the_last_model() -> Non
     for device in world.devices.values():
         (ended,) = news(device, events.RunEnded)
         committed = [one for one in news(device, events.EvaluationFinished) if one.committed]
-        assert (ended.accuracy, ended.rounds, ended.planned) == (committed[-1].accuracy, 3, 3)
+        assert (ended.primary_value, ended.rounds, ended.planned) == (committed[-1].primary_value, 3, 3)

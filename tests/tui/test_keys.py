@@ -242,7 +242,7 @@ async def test_c_goes_through_the_charts() -> None:
         titles = []
         for _ in range(4):
             await press(app, pilot, "c")
-            titles.append(app.screen.accuracy.border_title)
+            titles.append(app.screen.metric.border_title)
         assert titles == ["Loss", "Accuracy over time", "Loss over time", "Accuracy"]
 
 

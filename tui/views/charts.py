@@ -1,4 +1,4 @@
-"""Chart series of the primary metric and the loss: on the data of all members, of this node, and of each member."""
+"""Chart series of the primary metric and the loss: on the data of all, of this node, and of each member."""
 
 from __future__ import annotations
 

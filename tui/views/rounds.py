@@ -209,7 +209,8 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
         others = "".join(f"  {clip(name, 12)} {metric_text(one.metrics[name])}" for name in names)
         how = "reported by" if one.is_provisional else "of"
         mark = PROVISIONAL if one.is_provisional else ""
-        result = f"{mark}{metric_text(value)}{change}{others}  {how} {len(one.scores)} members, {one.examples} samples"
+        by = f"{how} {len(one.scores)} members, {one.examples} samples"
+        result = f"{mark}{metric_text(value)}{change}{others}  {by}"
     lines = [
         Text(f"{fit(state.primary, 9)} {result}"),
         Text(f"model     BLAKE3 {one.digest[:16]}   {_same_model(state, one)}"),

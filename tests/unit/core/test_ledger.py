@@ -336,7 +336,13 @@ def test_reports_add_up_over_the_members(ctx: Context, chain: Chain, book: Ledge
     book.report(node("cleo"), Report(chain.run, 1, evaluation(9, 10, 1.0)))
     effects = taken(ctx)
     last = told(effects, events.EvaluationFinished)[-1]
-    assert (last.accuracy, last.loss, last.examples, last.reports, last.members) == (0.85, 0.3, 20, 2, 3)
+    assert (last.primary_value, last.metrics["loss"], last.examples, last.reports, last.members) == (
+        0.85,
+        0.3,
+        20,
+        2,
+        3,
+    )
     assert [save.node for save in of_kind(effects, SaveReport)] == [node("ben"), node("cleo")]
 
 
@@ -360,7 +366,7 @@ def test_committed_evaluations_are_told_where_reports_had_said_something_else(
     taken(ctx)
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
     (event,) = told(taken(ctx), events.EvaluationFinished)
-    assert (event.round, event.accuracy, event.reports) == (1, 0.9, 2)
+    assert (event.round, event.primary_value, event.reports) == (1, 0.9, 2)
 
 
 def test_an_accuracy_that_not_all_reported_is_told_again_when_it_is_committed(
@@ -372,7 +378,7 @@ def test_an_accuracy_that_not_all_reported_is_told_again_when_it_is_committed(
     assert (both.reports, both.members, both.committed) == (2, 3, False)
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
     (event,) = told(taken(ctx), events.EvaluationFinished)
-    assert (event.accuracy, event.reports, event.members, event.committed) == (0.9, 2, 3, True)
+    assert (event.primary_value, event.reports, event.members, event.committed) == (0.9, 2, 3, True)
 
 
 def test_an_accuracy_all_reported_is_not_told_again_when_it_is_committed(
@@ -396,7 +402,7 @@ def test_another_accuracy_than_all_reported_is_told_with_the_one_reported(
     taken(ctx)
     book.commit(chain.commit(evaluated=three[:2]))
     (event,) = told(taken(ctx), events.EvaluationFinished)
-    assert (event.accuracy, event.reports, event.members) == (0.9, 2, 3)
+    assert (event.primary_value, event.reports, event.members) == (0.9, 2, 3)
     assert (event.committed, event.is_news, event.reported) == (True, True, 0.9)
 
 
@@ -430,7 +436,7 @@ def test_the_end_tells_the_accuracy_that_is_committed_of_the_last_model(
     book.commit(chain.commit(kind="evaluate", evaluated=evaluations((8, 10), (9, 10)), then="end"))
     book.tell_end()
     (ended,) = told(taken(ctx), events.RunEnded)
-    assert (ended.accuracy, ended.rounds, ended.planned, ended.is_trained) == (0.85, 1, 10, True)
+    assert (ended.primary_value, ended.rounds, ended.planned, ended.is_trained) == (0.85, 1, 10, True)
 
 
 def test_an_end_without_a_closing_evaluation_tells_no_accuracy_of_an_earlier_model(
@@ -440,7 +446,7 @@ def test_an_end_without_a_closing_evaluation_tells_no_accuracy_of_an_earlier_mod
     book.commit(chain.commit(evaluated=evaluations((8, 10), (9, 10)), then="end"))
     book.tell_end()
     (ended,) = told(taken(ctx), events.RunEnded)
-    assert (ended.accuracy, ended.metrics, ended.rounds, ended.planned) == (None, {}, 2, 10)
+    assert (ended.primary_value, ended.metrics, ended.rounds, ended.planned) == (None, {}, 2, 10)
 
 
 def test_a_run_whose_model_is_still_the_initial_one_has_trained_nothing(ctx: Context, chain: Chain) -> None:

@@ -146,7 +146,7 @@ def test_the_heading_follows_round_accuracy_and_roster() -> None:
     told_by_all(story, committed(1, members=("ada", "ben")))
     take(story, "ada", evaluated(1, 3))
     take(story, "ben", evaluated(1, 2))
-    assert (story.round, story.accuracy, story.members) == (1, 0.8, ("ada", "ben"))
+    assert (story.round, story.value, story.members) == (1, 0.8, ("ada", "ben"))
     take(story, "ben", events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1}))
     assert story.complete == {"ben"}
 
@@ -235,7 +235,7 @@ def test_another_accuracy_than_was_reported_is_told_once_as_the_committed_one() 
         )
     ]
     told_by_all(story, evaluated(1, 3))
-    assert (story.accuracy, story.is_provisional) == (0.7, False), "a committed accuracy never changes"
+    assert (story.value, story.is_provisional) == (0.7, False), "a committed accuracy never changes"
 
 
 def test_rounds_of_an_extended_run_are_told_and_counted_as_rounds_of_training() -> None:

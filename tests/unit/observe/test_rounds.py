@@ -53,7 +53,7 @@ def test_a_commit_keeps_what_was_seen_of_its_round() -> None:
     kept = rounds.get(1)
     assert kept is not None
     assert (kept.committed_at, kept.seen) == (7.0, seen)
-    assert kept.accuracy == row(1).accuracy
+    assert kept.metrics["accuracy"] == row(1).accuracy
 
 
 def test_a_commit_told_again_keeps_the_evaluation_and_who_voted() -> None:
@@ -63,7 +63,7 @@ def test_a_commit_told_again_keeps_the_evaluation_and_who_voted() -> None:
     rounds.take(commit(1), 7.0, None)
     kept = rounds.get(1)
     assert kept is not None
-    assert (kept.accuracy, kept.members) == (voted.accuracy, ("a", "b"))
+    assert (kept.metrics["accuracy"], kept.members) == (voted.metrics["accuracy"], ("a", "b"))
 
 
 def test_a_history_without_an_evaluation_does_not_take_a_reported_one_away() -> None:
@@ -73,7 +73,7 @@ def test_a_history_without_an_evaluation_does_not_take_a_reported_one_away() -> 
     rounds.take_row(replace(row(1), metrics={}, examples=0, scores=()))
     kept = rounds.get(1)
     assert kept is not None
-    assert (kept.accuracy, kept.examples) == (0.8, 100)
+    assert (kept.metrics["accuracy"], kept.examples) == (0.8, 100)
 
 
 def test_more_evaluations_replace_fewer_and_committed_ones_all() -> None:
@@ -83,9 +83,9 @@ def test_more_evaluations_replace_fewer_and_committed_ones_all() -> None:
     assert kept is not None
     rounds.score(evaluated(1, 200, 0.7), 1)
     rounds.score(evaluated(1, 100, 0.9), 1)
-    assert (kept.accuracy, kept.is_provisional) == (0.7, True)
+    assert (kept.metrics["accuracy"], kept.is_provisional) == (0.7, True)
     rounds.score(evaluated(1, 150, 0.6, committed=True), 1)
-    assert (kept.accuracy, kept.examples, kept.is_provisional) == (0.6, 150, False)
+    assert (kept.metrics["accuracy"], kept.examples, kept.is_provisional) == (0.6, 150, False)
 
 
 def test_a_committed_accuracy_never_changes() -> None:
@@ -96,7 +96,7 @@ def test_a_committed_accuracy_never_changes() -> None:
     rounds.take(commit(1), 7.0, None)
     kept = rounds.get(1)
     assert kept is not None
-    assert (kept.accuracy, kept.is_provisional) == (row(1).accuracy, False)
+    assert (kept.metrics["accuracy"], kept.is_provisional) == (row(1).accuracy, False)
 
 
 def test_a_row_whose_accuracy_was_only_reported_is_provisional() -> None:

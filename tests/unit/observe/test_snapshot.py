@@ -24,7 +24,7 @@ def test_a_running_federation_in_values() -> None:
     found = snapshot_of(state, "the local user")
     assert (found.name, found.watched_as, found.phase) == (ME, "the local user", "running")
     assert (found.round, found.rounds, found.evaluated_round) == (41, 100, 41)
-    assert found.accuracy == state.rounds.last.accuracy  # type: ignore[union-attr]
+    assert found.accuracy == state.rounds.last.metrics["accuracy"]  # type: ignore[union-attr]
     assert (len(found.members), found.needed, found.tolerates, found.reachable) == (6, 4, 1, 5)
     assert found.aggregator == NAMES[0]
     doing = {peer.name: peer.doing for peer in found.peers}

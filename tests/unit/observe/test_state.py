@@ -99,7 +99,9 @@ def test_a_late_observer_knows_the_same_rounds_from_the_history() -> None:
     late = state_of([*rows_of(recording), *recording[:10]])
     early = state_of(recording)
     assert late.rounds.numbers() == early.rounds.numbers()
-    assert [one.accuracy for one in late.rounds] == [one.accuracy for one in early.rounds]
+    assert [one.metrics.get("accuracy") for one in late.rounds] == [
+        one.metrics.get("accuracy") for one in early.rounds
+    ]
     assert late.trained == 41
     assert {name: late.peers[name].aggregated for name in NAMES} == {
         name: early.peers[name].aggregated for name in NAMES
@@ -349,7 +351,7 @@ def test_an_evaluation_after_the_closing_one_belongs_to_its_training_round() -> 
     tell(state, events.EvaluationFinished(23, {"accuracy": 0.5, "loss": 1.0}, 100, 6, 6))
     last = state.rounds.last
     assert last is not None
-    assert (last.round, last.accuracy, last.is_provisional) == (22, 0.5, True)
+    assert (last.round, last.metrics.get("accuracy"), last.is_provisional) == (22, 0.5, True)
 
 
 def test_a_history_with_the_numbers_of_training_is_told_the_same_to_who_comes_late() -> None:
@@ -383,9 +385,9 @@ def test_a_finished_run_in_which_no_update_was_counted_is_no_complete_one() -> N
 
 def test_what_was_committed_does_not_change_with_what_is_reported_later() -> None:
     state = state_of(recordings.finished())
-    before = [(one.accuracy, one.is_provisional) for one in state.rounds]
+    before = [(one.metrics.get("accuracy"), one.is_provisional) for one in state.rounds]
     tell(state, events.EvaluationFinished(20, {"accuracy": 0.1, "loss": 9.0}, 10**6, 6, 6))
-    assert [(one.accuracy, one.is_provisional) for one in state.rounds] == before
+    assert [(one.metrics.get("accuracy"), one.is_provisional) for one in state.rounds] == before
     assert not any(is_provisional for _, is_provisional in before)
 
 

@@ -46,7 +46,7 @@ def test_it_shows_accuracy_and_loss_over_the_rounds() -> None:
     assert all(before[0] < after[0] for before, after in pairwise(accuracy))
     assert accuracy[0][1] > accuracy[-1][1]  # y grows downwards
     assert loss[0][1] < loss[-1][1]
-    assert {"Accuracy", "Loss (cross-entropy)", "round"} <= set(texts(text))
+    assert {"Accuracy", "Loss", "round"} <= set(texts(text))
 
 
 def test_the_heading_says_what_is_shown() -> None:

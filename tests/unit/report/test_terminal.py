@@ -6,7 +6,7 @@ import msgspec
 from rich.console import Console
 
 from p2pfl.events import RoundRow
-from p2pfl.report.terminal import accuracy_text, round_table
+from p2pfl.report.terminal import primary_text, round_table
 from tests.support import recordings
 
 
@@ -35,6 +35,6 @@ def test_with_a_digest_the_table_names_the_model_and_the_attempt() -> None:
 def test_an_accuracy_that_is_not_committed_is_marked() -> None:
     row = recordings.rows_of(recordings.finished())[0]
     known = msgspec.structs.replace(row, metrics={"accuracy": 0.5}, committed=True)
-    assert accuracy_text(known) == "0.5000"
-    assert accuracy_text(msgspec.structs.replace(known, committed=False)) == "~0.5000"
-    assert accuracy_text(msgspec.structs.replace(known, metrics={})) == "-"
+    assert primary_text(known) == "0.5000"
+    assert primary_text(msgspec.structs.replace(known, committed=False)) == "~0.5000"
+    assert primary_text(msgspec.structs.replace(known, metrics={})) == "-"
