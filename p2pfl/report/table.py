@@ -68,8 +68,8 @@ def json_line(row: RoundRow) -> str:
     `round` counts training rounds, `index` is the number of the record in the chain. `metrics` has the value
     of every metric, `primary` names the one that models are compared by; `accuracy` and `loss` are null if
     the task does not measure them. `classes` has the counts of each class by its name. If `committed` is
-    false the metrics may still change. `seconds`, to the millisecond, is null if the node learned of the round only
-    afterwards.
+    false the metrics may still change. `seconds`, to the millisecond, is null if the node learned of the
+    round only afterwards.
     """
     fields = {
         "run": row.run,

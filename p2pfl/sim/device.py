@@ -33,7 +33,7 @@ from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
-from p2pfl.sim.setting import SETTINGS, digest_of, signer_of
+from p2pfl.sim.setting import NEVER, SETTINGS, digest_of, signer_of
 from p2pfl.spec import MAX_ROSTER
 from p2pfl.wire.links import Introduction
 from p2pfl.work import AggregatedModel, TrainingResult, WeightedUpdate
@@ -51,7 +51,7 @@ PART, STEPS = DataCard("simulated", 100, (LabelCount("no", 40), LabelCount("yes"
 """What a training counts."""
 
 EVALUATION = Evaluation(10, {"accuracy": 8.0, "loss": 2.5}, (ClassCount(3, 4, 4), ClassCount(5, 6, 6)))
-"""What an evaluation counts, besides the accuracy."""
+"""What an evaluation counts; in a run that may stop early, besides the accuracy."""
 
 
 def evaluation_on(node: str, model: str) -> Evaluation:
@@ -278,7 +278,10 @@ class Device:
                 seconds = (0.3 + 1.7 * chance()) * self.slowness
                 return seconds, inputs.Trained(job, TrainingResult(digest, PART, STEPS, 0.5, seconds))
             case Evaluate():
-                return 0.02, inputs.Evaluated(effect.job, evaluation_on(self.member.node, effect.job.model))
+                job = effect.job
+                is_drawn = job.spec.stopping != NEVER
+                evaluation = evaluation_on(self.member.node, job.model) if is_drawn else EVALUATION
+                return 0.02, inputs.Evaluated(job, evaluation)
             case Aggregate():
                 updates = effect.job.updates
                 model = AggregatedModel(aggregate_of(effect.job.parent, updates))

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from p2pfl import events
-from p2pfl.cards import DataCard, LabelCount
+from p2pfl.cards import REGRESSION, DataCard, LabelCount
 from p2pfl.events import AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
 from p2pfl.observe.state import State
 from p2pfl.spec import from_options
@@ -146,6 +146,38 @@ def hostile() -> list[Published]:
 def big(peers: int = 50, rounds: int = 500) -> list[Published]:
     """A large federation late in a long run."""
     return running(peers, rounds)
+
+
+def regression(peers: int = 4, rounds: int = 12) -> list[Published]:
+    """A running regression: its models are compared by R2, and it measures no accuracy."""
+    return [msgspec.structs.replace(one, event=_of_regression(one.event)) for one in running(peers, rounds)]
+
+
+def _of_regression(event: AnyEvent) -> AnyEvent:
+    """Return *event* as of a run that predicts a number: its R2 is twice the accuracy minus one."""
+    if isinstance(event, events.RunJoined):
+        return msgspec.structs.replace(event, measures=REGRESSION, notes=(NOTE,))
+    if not isinstance(event, events.EvaluationFinished):
+        return event
+    scores = tuple(
+        MemberScore(
+            one.name,
+            one.examples,
+            {"loss": one.sums["loss"], "mae": 3.0 * one.examples, "mse": 12.0 * one.examples},
+            {"r2": 2 * one.sums["accuracy"] / one.examples - 1},
+        )
+        for one in event.scores
+    )
+    metrics = {
+        "loss": event.metrics["loss"],
+        "mae": 3.0,
+        "mse": 12.0,
+        "r2": 2 * event.metrics["accuracy"] - 1,
+    }
+    return msgspec.structs.replace(event, metrics=metrics, scores=scores, primary="r2")
+
+
+NOTE = "node-2: its column age has a mean a thousand times the others'"
 
 
 def state_of(recording: Iterable[Published | RoundRow]) -> State:

@@ -18,6 +18,7 @@ from tui.symbols import (
     duration,
     fit,
     glyphs,
+    metric,
     rate,
     samples,
     score,
@@ -106,7 +107,13 @@ def test_marks_of_the_log_have_an_ascii_twin() -> None:
         (delta(0.0011, UNICODE), "▲.0011"),
         (delta(-0.02, UNICODE), "▼.0200"),
         (delta(0.00001, UNICODE), "="),
-        (delta(-1.0, ASCII), "-.9999"),
+        (delta(-1.0, ASCII), "-1.000"),
+        (delta(-12345.6, ASCII), "-12346"),
+        (metric("accuracy", 0.9612), ".961"),
+        (metric("r2", 0.9612), "0.961"),
+        (metric("r2", -0.5), "-0.50"),
+        (metric("mse", 1234567.0), "1e06"),
+        (metric("mse", math.nan), "?"),
     ],
 )
 def test_numbers_are_written_short(shown: str, expected: str) -> None:

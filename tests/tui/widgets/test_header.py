@@ -15,7 +15,7 @@ VALUES = HeaderValues(
     phase_kind="running",
     trained=42,
     rounds=100,
-    accuracy=0.9612,
+    value=0.9612,
     change=0.0011,
     reachable=5,
     members=6,
@@ -57,13 +57,13 @@ def test_in_ascii_the_line_has_the_same_words() -> None:
 
 def test_before_a_run_there_is_no_round_and_no_accuracy() -> None:
     values = VALUES._replace(
-        phase="WAITING", phase_kind="waiting", rounds=0, accuracy=None, members=0, remaining=None
+        phase="WAITING", phase_kind="waiting", rounds=0, value=None, members=0, remaining=None
     )
     assert draw_header(values, 80, UNICODE).plain == " digits  ○ WAITING  operator@192.0.2.20:9000"
 
 
 def test_a_whole_accuracy_keeps_its_one() -> None:
-    assert "acc 1.0000" in draw_header(VALUES._replace(accuracy=1.0, change=None), 80, UNICODE).plain
+    assert "acc 1.0000" in draw_header(VALUES._replace(value=1.0, change=None), 80, UNICODE).plain
 
 
 @pytest.mark.parametrize("phase", get_args(Phase))

@@ -529,3 +529,13 @@ def test_an_extended_run_does_not_end_at_once_by_the_evaluation_that_ended_it(
     assert book.decide_stopping(GOOD) == (False, "no model is judged")
     book.commit(stopping.commit(evaluated=GOOD))
     assert book.decide_stopping(GOOD)[0] is False, "the target has been reached, and the run was extended"
+
+
+def test_the_end_of_a_run_that_stopped_early_says_why(ctx: Context, stopping: Chain) -> None:
+    book = ledger(ctx, stopping)
+    note = "accuracy 0.9500 reached 0.95"
+    book.commit(stopping.commit(kind="evaluate", then="end", evaluated=GOOD, note=note))
+    taken(ctx)
+    book.tell_end()
+    (ended,) = told(taken(ctx), events.RunEnded)
+    assert (ended.why, ended.primary, ended.primary_value) == (note, "accuracy", 0.95)

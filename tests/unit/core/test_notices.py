@@ -8,11 +8,13 @@ import pytest
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect
-from p2pfl.messages import Collect
+from p2pfl.core.notices import Notices
+from p2pfl.core.stopping import STOPPED
+from p2pfl.messages import Collect, LeftOut
 from p2pfl.spec import with_options
-from tests.support.core import ballot, chain_of, link, options, taken, told, unlink
+from tests.support.core import ballot, chain_of, context, ledger, link, options, taken, told, unlink
 from tests.support.device import in_run
-from tests.support.records import NAMES, node, resigned, result_of
+from tests.support.records import AGREEMENT, NAMES, SPEC, Chain, genesis, node, resigned, result_of
 from tests.support.running import Bench
 
 
@@ -116,3 +118,36 @@ def test_who_is_alone_with_the_evaluation_to_come_hears_once_that_the_run_may_be
     assert len(told(said, events.QuorumLost)) == 2
     texts = [notice.text for notice in told(said, events.Notice)]
     assert [text.rpartition(": ")[2] for text in texts if "only the final evaluation" in text] == warned
+
+
+def noted(how: str, **changes: object) -> list[str]:
+    """The warnings of a node that enters a run whose agreement has notes, as *how* says."""
+    agreement = msgspec.structs.replace(AGREEMENT, notes=("ben: two pictures cannot be read",))
+    start = msgspec.structs.replace(genesis(), agreement=agreement, spec=with_options(SPEC, **changes))
+    ctx = context("ada")
+    Notices(ctx, ledger(ctx, Chain(start))).joined(how)
+    effects = taken(ctx)
+    (joined,) = told(effects, events.RunJoined)
+    assert joined.notes == agreement.notes
+    assert (joined.measures, joined.classes) == (agreement.measures, agreement.classes)
+    return [notice.text for notice in told(effects, events.Notice) if notice.level == "warning"]
+
+
+def test_what_is_unusual_about_the_data_is_told_when_a_node_enters_the_run() -> None:
+    for how in ("founded", "joined", "resumed", "learner"):
+        assert noted(how) == ["ben: two pictures cannot be read"]
+    assert noted("finished") == []
+
+
+def test_a_target_that_nobody_measures_is_told() -> None:
+    until = {"metric": "dice", "value": 0.9}
+    text = "the run is to end at dice 0.9, but its evaluations measure accuracy, f1, loss: it trains all its rounds"
+    assert noted("joined", until=until)[1:] == [text]
+
+
+def test_nobody_is_told_of_its_own_update_where_the_run_ends_early(bench: Bench) -> None:
+    bench.it.local_trainer.trained(result_of("ada", 2))
+    taken(bench.ctx)
+    left = tuple(LeftOut(node(name), STOPPED) for name in NAMES[:3])
+    effects = bench.learn(bench.chain.commit(kind="evaluate", then="end", left_out=left))
+    assert told(effects, events.UpdateRefused) == []

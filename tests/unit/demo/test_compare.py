@@ -7,9 +7,11 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
+from p2pfl.cards import Measures
 from p2pfl.demo import compare
 from p2pfl.demo.compare import Comparison, ComparisonTask
 from p2pfl.demo.control import LocalOnlyModel
@@ -99,3 +101,14 @@ def test_the_comparison_names_the_best_lone_model_and_the_mean() -> None:
     assert "mean of 3 trained alone" in lines[2]
     assert "0.7000" in lines[2]
     assert "not above the best lone one" in Comparison(0.9, lone, 20).lines()[0]
+
+
+def test_the_comparison_is_by_the_runs_own_metric_in_its_direction() -> None:
+    lone = (LocalOnlyModel("ada", 300, 12.5), LocalOnlyModel("ben", 400, 20.0))
+    less = Measures("mse", ("mse",), "mse", "min")
+    lines = Comparison(10.0, lone, 20, less).lines()
+    assert "10.0000   mse 2.5000 below the best lone one" in lines[0]
+    assert "12.5000   ada: 300 samples" in lines[1]
+    assert "no better than that" in Comparison(13.0, lone, 20, less).lines()[0]
+    more = msgspec.structs.replace(less, direction="max")
+    assert "mse 1.0000 above the best lone one" in Comparison(21.0, lone, 20, more).lines()[0]

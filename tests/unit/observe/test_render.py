@@ -142,6 +142,31 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             f"run complete after 10 rounds, accuracy 0.9750; model {digest('model')[:12]}",
         ),
         (
+            events.RunEnded(
+                digest("run"),
+                4,
+                digest("model"),
+                {"loss": 0.1, "r2": 0.95},
+                10,
+                primary="r2",
+                why="r2 0.9500 reached 0.9",
+            ),
+            "✓",
+            "run stopped after 4 of 10 rounds (r2 0.9500 reached 0.9), r2 0.9500; model",
+        ),
+        (
+            msgspec.structs.replace(COMMITTED, kind="evaluate", note="r2 0.9500 reached 0.9"),
+            "✓",
+            "final evaluation committed by ada; r2 0.9500 reached 0.9",
+        ),
+        (
+            msgspec.structs.replace(
+                EVALUATED, metrics={"loss": 0.05, "mse": 123456.0, "r2": -0.5}, primary="r2"
+            ),
+            "◎",
+            "round 3: r2 -0.5000, loss 0.0500, mse 1.235e+05 on 360 samples",
+        ),
+        (
             events.RunEnded(digest("run"), 4, digest("model"), {}, 10),
             "✓",
             "run stopped after 4 of 10 rounds, not evaluated; model",

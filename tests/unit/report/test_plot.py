@@ -117,3 +117,13 @@ def test_the_heading_says_that_the_last_accuracy_is_only_reported() -> None:
     rows = rows_of(finished())
     assert "reported" not in svg(rows)
     assert "as 6 reported" in svg([*rows[:-2], replace(rows[-2], committed=False)])
+
+
+def test_a_metric_without_a_loss_has_the_whole_height() -> None:
+    rows = [replace(row, metrics={"dice": row.accuracy}, scores=(), primary="dice") for row in ROWS[:5]]
+    text = svg(rows)
+    assert len(parts(text, "polyline")) == 1
+    assert "Dice" in texts(text)
+    assert "Loss" not in texts(text)
+    assert texts(text)[0].endswith(f"dice {ROWS[4].accuracy:.4f}")
+    assert max(y for _, y in places(text)) <= HEIGHT

@@ -38,3 +38,25 @@ def test_an_accuracy_that_is_not_committed_is_marked() -> None:
     assert primary_text(known) == "0.5000"
     assert primary_text(msgspec.structs.replace(known, committed=False)) == "~0.5000"
     assert primary_text(msgspec.structs.replace(known, metrics={})) == "-"
+
+
+def test_a_regression_has_a_column_of_its_own_metric_and_none_of_accuracy() -> None:
+    row = recordings.rows_of(recordings.finished())[0]
+    metrics = {"r2": -0.25, "loss": 1234567.0}
+    rows = printed([msgspec.structs.replace(row, metrics=metrics, primary="r2", committed=True)])
+    assert rows[0] == ["round", "aggregator", "updates", "r2", "loss", "seconds"]
+    assert rows[2][-3:-1] == ["-0.2500", "1.235e+06"]
+
+
+def test_a_metric_of_ones_own_alone_has_one_column_whatever_its_name() -> None:
+    row = recordings.rows_of(recordings.finished())[0]
+    rows = printed(
+        [
+            msgspec.structs.replace(
+                row, metrics={"intersection_over_union": 0.5}, primary="intersection_over_union"
+            )
+        ]
+    )
+    assert rows[0] == ["round", "aggregator", "updates", "intersectio…", "seconds"]
+    loss = printed([msgspec.structs.replace(row, metrics={"loss": 0.5}, primary="loss", direction="min")])
+    assert loss[0].count("loss") == 1

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pfl.cards import REGRESSION, Agreement, Measures
 from p2pfl.core.effects import SaveClosed, SaveCommit, SaveGenesis, SaveReport
 from p2pfl.core.stopping import MetricHistory
 from p2pfl.errors import DataDirectoryError
-from p2pfl.messages import Commit, LeftOut, Records, record_digest
+from p2pfl.events import ClassScore
+from p2pfl.messages import Commit, Evaluation, LeftOut, MemberEvaluation, Records, record_digest
 from p2pfl.spec import with_options
 from p2pfl.store.journal import Journal
 from p2pfl.store.reader import PAGE_ROUNDS, JournalReader
@@ -308,3 +310,49 @@ def test_a_node_knows_after_a_restart_what_its_stopping_rule_counts(tmp_path: Pa
             assert saved is not None
             assert saved.history == known
             assert book.history(digest("unknown run")) == MetricHistory()
+
+
+REGRESSION_SUMS = {"loss": 1.0, "mae": 3.0, "mse": 4.0, "target": 0.0, "target_square": 10.0}
+
+
+def test_the_best_model_and_the_rows_of_a_regression_are_by_its_r2(tmp_path: Path) -> None:
+    agreement = Agreement((), 1000, REGRESSION)
+    chain = Chain(msgspec.structs.replace(genesis(), agreement=agreement))
+    with Journal.open(tmp_path / "journal.sqlite", node("ada")) as book:
+        book.save(SaveGenesis(chain.run, chain.genesis))
+        commit(book, chain)
+        for loss in (4.0, 1.0, 2.0):
+            one = MemberEvaluation(node("ada"), Evaluation(10, {**REGRESSION_SUMS, "loss": loss}))
+            commit(book, chain, evaluated=(one,))
+        rows = list(book.rounds(chain.run))
+        assert [row.primary_value for row in rows] == [
+            pytest.approx(0.6),
+            pytest.approx(0.9),
+            pytest.approx(0.8),
+            None,
+        ]
+        assert {(row.primary, row.direction, row.accuracy, row.classes) for row in rows} == {
+            ("r2", "max", None, ())
+        }
+        assert set(rows[0].scores[0].metrics) == {"loss", "mae", "mse", "r2"}
+        assert book.best(chain.run) == rows[1].digest
+
+
+def test_where_less_is_better_the_best_model_has_the_smallest_value(tmp_path: Path) -> None:
+    agreement = Agreement((), 1000, Measures("mine", ("cost",), "cost", "min"))
+    chain = Chain(msgspec.structs.replace(genesis(), agreement=agreement))
+    with Journal.open(tmp_path / "journal.sqlite", node("ada")) as book:
+        book.save(SaveGenesis(chain.run, chain.genesis))
+        commit(book, chain)
+        for cost in (4.0, 1.0, 2.0):
+            commit(book, chain, evaluated=(MemberEvaluation(node("ada"), Evaluation(10, {"cost": cost})),))
+        assert book.best(chain.run) == digest(("model", 2))
+
+
+def test_the_counts_of_classes_are_in_the_rows_that_ask_for_them(book: Journal, chain: Chain) -> None:
+    commit(book, chain)
+    commit(book, chain, evaluated=evaluations((8, 10), (9, 10)))
+    row = next(book.rounds(chain.run, counts_classes=True))
+    assert row.classes[0] == ClassScore("0", 17, 20, 20)
+    assert len(row.classes) == 10
+    assert next(book.rounds(chain.run)).classes == ()
