@@ -278,10 +278,9 @@ class Device:
                 seconds = (0.3 + 1.7 * chance()) * self.slowness
                 return seconds, inputs.Trained(job, TrainingResult(digest, PART, STEPS, 0.5, seconds))
             case Evaluate():
-                job = effect.job
-                is_drawn = job.spec.stopping != NEVER
-                evaluation = evaluation_on(self.member.node, job.model) if is_drawn else EVALUATION
-                return 0.02, inputs.Evaluated(job, evaluation)
+                is_drawn = effect.job.spec.stopping != NEVER
+                evaluation = evaluation_on(self.member.node, effect.job.model) if is_drawn else EVALUATION
+                return 0.02, inputs.Evaluated(effect.job, evaluation)
             case Aggregate():
                 updates = effect.job.updates
                 model = AggregatedModel(aggregate_of(effect.job.parent, updates))
