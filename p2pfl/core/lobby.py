@@ -20,6 +20,7 @@ from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
 from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.roster import Newcomer, contains, genesis_roster
+from p2pfl.core.stopping import unknown_target
 from p2pfl.events import Notice, Waiting
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
@@ -284,7 +285,7 @@ class Lobby:
         if known != self.known:
             self.known, self.steady_since = known, ctx.now
         cards = self._cards(free, here)
-        _, apart = merge_cards(ctx.options.spec.task, cards) if cards else (None, "")
+        apart = self._apart(cards) if cards else ""
         return FoundingSituation(
             me=ctx.me.node,
             here=frozenset(here),
@@ -301,6 +302,12 @@ class Lobby:
             unable=self.abandoned_runs.failed(),
             next_try=self.abandoned_runs.next_try,
         )
+
+    def _apart(self, cards: Mapping[str, DataCard]) -> str:
+        """Return why the devices with *cards* cannot train together; empty if they can."""
+        spec = self.ctx.options.spec
+        agreement, flaw = merge_cards(spec.task, cards)
+        return unknown_target(spec.stopping, agreement) if agreement is not None else flaw
 
     def _unfit(self, elsewhere: Sequence[PeerView]) -> str:
         for peer in elsewhere:

@@ -167,8 +167,9 @@ class NodeView(EventFold):
             case events.WorkerFailed():
                 self._print_own(item)
             case events.DataShown():
-                self.shape, self.examples = shape_of(event.labels), sum(event.labels)
-                text = f"{self._name} holds {self.examples} samples, by label |{self.shape}|"
+                self.shape, self.examples = shape_of(event.labels), event.part.examples
+                by_class = f", by class |{self.shape}|" if sum(event.labels) else ""
+                text = f"{self._name} holds {self.examples} examples{by_class}"
                 self._story.print_once((self._name, event), ("·", text))
             case events.Waiting():
                 pass

@@ -111,11 +111,7 @@ def _of_node(event: events.NodeEvent) -> tuple[str, str] | None:
         case events.WorkerFailed():
             return "!", f"worker restarts: {event.reason}"
         case events.DataShown():
-            counts = " ".join(f"{label}:{count}" for label, count in enumerate(event.labels))
-            return "·", (
-                f"data part {event.partition + 1} of {event.partitions}: {sum(event.labels)} samples, "
-                f"by label {counts}"
-            )
+            return "·", _shown(event)
         case events.Waiting():
             return "·", f"waiting: {event.reason}"
         case events.Ended():
@@ -180,6 +176,18 @@ def _of_run(event: events.RunEvent, number: int) -> tuple[str, str] | None:
             return _ended(event)
         case _:
             assert_never(event)
+
+
+def _shown(event: events.DataShown) -> str:
+    """Say on what this node trains: a part of a public data set, or its own data."""
+    part = event.part
+    counts = " ".join(f"{one_line(one.label)}:{one.examples}" for one in part.labels)
+    if event.partitions > 1:
+        which = f"data part {event.partition + 1} of {event.partitions}"
+    else:
+        which = "own data"
+    told = f", by class {counts}" if sum(event.labels) else ""
+    return f"{which}: {part.examples} examples{told}"
 
 
 def _joined(event: events.RunJoined, number: int) -> str:

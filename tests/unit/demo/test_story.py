@@ -202,7 +202,7 @@ def test_labels_are_drawn_by_how_often_they_occur() -> None:
 
 def test_a_nodes_data_are_told_with_their_shape() -> None:
     [(_, text)] = take(Story(NAMES), "ada", events.DataShown(0, 3, part_of((10, 0, 5))))
-    assert text == "ada holds 15 samples, by label |█ ▄|"
+    assert text == "ada holds 15 examples, by class |█ ▄|"
 
 
 def test_a_node_that_is_started_again_is_as_new() -> None:

@@ -77,7 +77,7 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         (
             events.DataShown(0, 4, part_of((3, 0, 1))),
             "·",
-            "data part 1 of 4: 4 samples, by label 0:3 1:0 2:1",
+            "data part 1 of 4: 4 examples, by class 0:3 1:0 2:1",
         ),
         (
             events.QuorumLost(2, 2, 5, 3),
