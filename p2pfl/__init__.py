@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from p2pfl.learning.user_task import Agreed, Task
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Agreed", "Task", "__version__"]
+_HOMES = {
+    "Agreed": "p2pfl.learning.user_task",
+    "ChildNode": "p2pfl.child_node",
+    "Task": "p2pfl.learning.user_task",
+    "TrainingRound": "p2pfl.learning.rounds",
+    "node": "p2pfl.child_node",
+    "rounds": "p2pfl.learning.rounds",
+}
+"""The module of each name of the library. `__init__.pyi` shows the names to type checkers."""
 
-_HOMES = {"Agreed": "p2pfl.learning.user_task", "Task": "p2pfl.learning.user_task"}
-"""The module of each name of the library."""
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

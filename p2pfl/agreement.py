@@ -80,7 +80,12 @@ def merge_cards(task: TaskSpec, cards: Cards) -> tuple[Agreement | None, str]:
 
 
 def stated_examples(task: TaskSpec, card: DataCard | None, own: DataCard) -> int:
-    """Return the number of examples stated by *card* for *task*; *own* is this device's card."""
+    """Return the number of examples stated by *card* for *task*; *own* is this device's card.
+
+    Updates may count as many. A script tells the number with each update, so its card does not limit it.
+    """
+    if isinstance(task, ScriptTask):
+        return MAX_EXAMPLES if task.share != "none" else 1
     if isinstance(task, BuiltinTask):
         # All have the same public data set; a device started for another task describes it when offered.
         return card.examples if card is not None and card.task == task.name else own.examples

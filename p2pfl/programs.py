@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ def detached() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def start(*words: str, **settings: Any) -> subprocess.Popen[bytes]:
-    """Start the Python module *words*[0] with arguments; *settings* are those of `subprocess.Popen`."""
-    return subprocess.Popen([*PYTHON, *words], env=environment(), **settings)  # noqa: S603 - no shell
+def start(
+    *words: str, variables: Mapping[str, str] | None = None, **settings: Any
+) -> subprocess.Popen[bytes]:
+    """Start the Python module *words*[0] with arguments.
+
+    *variables* are added to its environment; *settings* are those of `subprocess.Popen`.
+    """
+    env = {**environment(), **(variables or {})}
+    return subprocess.Popen([*PYTHON, *words], env=env, **settings)  # noqa: S603 - no shell

@@ -42,6 +42,13 @@ class Console:
         self._stream.write(f"{clock} {mark} {line}\n")
         self._stream.flush()
 
+    def show(self, text: str) -> None:
+        """Print a line that is no event, such as one of the user's script, unless this is quiet."""
+        if not self._quiet:
+            self._erase()
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
     def close(self) -> None:
         """Remove the live line."""
         self._erase()

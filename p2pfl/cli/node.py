@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +19,7 @@ from p2pfl.cli.tui import has_screen
 if TYPE_CHECKING:
     from p2pfl.exit_codes import ExitCode
     from p2pfl.runtime.node import NodeConfig
+    from p2pfl.runtime.script_training import ScriptSettings
     from p2pfl.spec import Share
 
 DEVICE = "This device"
@@ -32,6 +36,9 @@ def _run(*names: str, **settings: Any) -> Any:
 
 def node(  # the command line is the list of its options
     context: typer.Context,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGS]", help="Arguments of the script of --script.")
+    ] = None,
     peers: Annotated[
         str,
         _device(
@@ -166,6 +173,14 @@ def node(  # the command line is the list of its options
             "--task",
             metavar="T",
             help="digits (default), fashion-mnist, mnist, cifar10, or a Python file with model() and data().",
+        ),
+    ] = None,
+    script: Annotated[
+        Path | None,
+        _device(
+            "--script",
+            metavar="FILE",
+            help="Let the loop of this script train, with p2pfl.rounds; its arguments come after --.",
         ),
     ] = None,
     target: Annotated[
@@ -331,7 +346,7 @@ def node(  # the command line is the list of its options
         share=parse_share(share),
         loader_workers=workers,
     )
-    choice = choose(task, None, places)
+    choice = choose(task, script, places)
     spec = make_spec(choice, given)
     check_min_nodes(min_nodes)
     if choice.kind == "builtin" and not download:
@@ -365,6 +380,7 @@ def node(  # the command line is the list of its options
         continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
         recorded=events is not None,
         worker=WorkerSettings(device=device, threads=threads, places=choice.places, pace=pace),
+        script=_script_settings(script, arguments or [], choice.places.share),
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=process_start()))
 
@@ -382,6 +398,27 @@ def parse_share(text: str | None) -> Share:
     if found is None:
         raise UserError(f"--share is {text!r}, and one of {', '.join(SHARES)} is expected.")
     return found
+
+
+def _script_settings(script: Path | None, arguments: Sequence[str], share: Share) -> ScriptSettings | None:
+    """Return how the script of `--script` trains; None without one.
+
+    Raises:
+        UserError: there are arguments, and no script.
+    """
+    from p2pfl.errors import UserError
+    from p2pfl.learning.choice import LISTENING
+    from p2pfl.learning.trainer_frames import TOKEN_VARIABLE
+    from p2pfl.paths import full
+    from p2pfl.runtime.script_training import ScriptSettings
+
+    if script is None or script == LISTENING:
+        if arguments:
+            raise UserError(
+                f"{arguments[0]!r} is no option of `p2pfl node`; only a script (--script FILE) has arguments."
+            )
+        return None if script is None else ScriptSettings((), os.environ.pop(TOKEN_VARIABLE, ""), share)
+    return ScriptSettings((str(full(script)), *arguments), share=share)
 
 
 def parse_until(text: str) -> dict[str, Any]:
@@ -422,6 +459,7 @@ def _run_on_console(
 ) -> ExitCode:
     """Run the node, its events on the terminal and in *events*; print the table of rounds at the end."""
     from p2pfl.cli.console import Console
+    from p2pfl.learning.script import script_logger
     from p2pfl.net.transport import tasks
     from p2pfl.runtime.logs import set_up_logging
     from p2pfl.runtime.node import run_node
@@ -433,17 +471,32 @@ def _run_on_console(
     set_up_logging(-1 if quiet else verbose, directory.logs_path)
     streams.go_on()
     console = Console(sys.stdout, quiet=quiet)
+    script_output = _ScriptOutput(console.show)
+    script_logger.addHandler(script_output)
     file = EventFile(str(events)) if events is not None else None
     try:
         sinks = (console.write,) if file is None else (console.write, file.write)
         code = tasks.run(run_node(config, sinks, started))
     finally:
+        script_logger.removeHandler(script_output)
         console.close()
         if file is not None:
             file.close()
     if not quiet:
         _print_rounds(config.data_dir)
     return code
+
+
+class _ScriptOutput(logging.Handler):
+    """Shows the lines that the user's script prints."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one line."""
+        self._show(record.getMessage())
 
 
 def _print_rounds(data_dir: Path) -> None:

@@ -242,7 +242,7 @@ class Lobby:
                 self.creating = create
                 self.ctx.do(create)
             return None
-        members = [Newcomer(self.ctx.me, self.ctx.name, own.examples)]
+        members = [Newcomer(self.ctx.me, self.ctx.name, stated_examples(spec.task, own, own))]
         members += [
             Newcomer(peer.member, peer.name, stated_examples(spec.task, peer.card, own)) for peer in peers
         ]

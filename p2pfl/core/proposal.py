@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection as AnyCollection
 from dataclasses import dataclass
 
+from p2pfl.agreement import stated_examples
 from p2pfl.core.collection import Collection, Stage
 from p2pfl.core.context import Context
 from p2pfl.core.control import ENDED_NOW
@@ -145,7 +146,7 @@ class Draft:
         """
         ledger, task, agreement = self.ledger, self.ledger.spec.task, self.ledger.agreement
         return [
-            Newcomer(peer.member, peer.name, peer.card.examples)
+            Newcomer(peer.member, peer.name, stated_examples(task, peer.card, peer.card))
             for _, peer in sorted(ctx.peers.items())
             if peer.linked
             and not contains(ledger.roster, peer.member)

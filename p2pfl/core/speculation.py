@@ -17,6 +17,7 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer, evaluation_of, training_of
 from p2pfl.core.roster import contains, selection
 from p2pfl.messages import Record
+from p2pfl.spec import ScriptTask
 from p2pfl.work import EvaluationJob, TrainingJob
 
 
@@ -46,7 +47,10 @@ class Speculation:
         ledger, round_ = self.ledger, record.round + 1
         self._evaluation = evaluation_of(ledger, record.round, record.model, record.roster, me)
         self.ctx.do(Evaluate(self._evaluation))
-        trains = record.trained < max(record.rounds, self.ledger.wanted_rounds)
+        # A script's loop cannot be stopped: it begins on committed models only.
+        trains = record.trained < max(record.rounds, ledger.wanted_rounds) and not isinstance(
+            ledger.spec.task, ScriptTask
+        )
         sample = ledger.spec.participation.sample
         if trains and me.node in selection(record.run, round_, record.roster, sample):
             self._training = training_of(ledger, round_, record.model, record.trained, record.roster, me)

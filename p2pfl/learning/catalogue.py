@@ -229,11 +229,11 @@ def checked(make: Callable[[], RunSpec]) -> RunSpec:
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
         if unknown := re.search("unknown field `(.*)`", what):
-            raise UserError(f"--{_option(unknown[1])} is of no use for this task; leave it out.") from error
+            raise UserError(f"--{option_of(unknown[1])} is of no use for this task; leave it out.") from error
         field = path.rstrip("`").rpartition(".")[2]
-        raise UserError(f"--{_option(field)} is out of range: {what[0].lower()}{what[1:]}.") from error
+        raise UserError(f"--{option_of(field)} is out of range: {what[0].lower()}{what[1:]}.") from error
 
 
-def _option(field: str) -> str:
+def option_of(field: str) -> str:
     """Return the name of the command-line option for *field* of a spec."""
     return {"learning_rate": "lr", "name": "task", "metric": "until"}.get(field, field).replace("_", "-")

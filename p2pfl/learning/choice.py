@@ -45,6 +45,18 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 """Defaults by kind of task."""
 
 
+SCRIPT_OPTIONS = frozenset(
+    {"rounds", "seed", "sample", "min_updates", "round_cap", "drop_after", "share", "until", "patience"}
+)
+"""Options of a run that have a meaning for scripts: their own loops decide about the training."""
+
+LISTENING = Path("-")
+"""In place of a script: another program connects and trains (`p2pfl.node`)."""
+
+LISTENING_TASK = "script"
+"""Name of its task without `--task`."""
+
+
 class Choice(msgspec.Struct, frozen=True):
     """The task that the options of a command line name."""
 
@@ -64,6 +76,8 @@ def choose(task: str | None, script: Path | None, places: DataPlaces) -> Choice:
     """
     data = places.own
     if script is not None:
+        if script == LISTENING:
+            return Choice("script", task or LISTENING_TASK, places)
         if task is not None:
             raise UserError("--script and --task cannot be used together: a script is a task of its own.")
         _check_file(script, "--script")
@@ -95,6 +109,9 @@ def make_spec(choice: Choice, given: Mapping[str, Any]) -> RunSpec:
     """
     if choice.kind == "builtin":
         return catalogue.make_spec(choice.name, given)
+    if choice.kind == "script" and (strange := sorted(given.keys() - SCRIPT_OPTIONS - {"task"})):
+        option = catalogue.option_of(strange[0])
+        raise UserError(f"--{option} has no effect with --script: the script's own loop decides about it.")
     name = {"task": choice.name} if choice.name else {}
     options = {**catalogue.COMMON_DEFAULTS, **TRAINING, **DEFAULTS[choice.kind], **given, **name}
     for unused in ("partitions", *(() if choice.kind in ("file", "script") else ("task",))):

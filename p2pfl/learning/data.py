@@ -22,7 +22,7 @@ import msgspec
 
 from p2pfl.errors import TaskError
 from p2pfl.paths import holds_file, obstacle, user_data
-from p2pfl.spec import Share
+from p2pfl.spec import SHARES, BuiltinTask, Share, TaskSpec, share_of
 
 
 class DataPlaces(msgspec.Struct, frozen=True):
@@ -51,6 +51,20 @@ class DataPlaces(msgspec.Struct, frozen=True):
     def from_text(cls, text: str) -> DataPlaces:
         """Return the places that `to_text` wrote."""
         return msgspec.json.decode(text, type=cls, dec_hook=lambda kind, value: kind(value))
+
+
+def check_share(task: TaskSpec, allowed: Share) -> None:
+    """Refuse a run in which this device would tell more about its data than its user has *allowed*.
+
+    Raises:
+        TaskError: it would.
+    """
+    asked = share_of(task)
+    if not isinstance(task, BuiltinTask) and SHARES.index(asked) > SHARES.index(allowed):
+        raise TaskError(
+            f"The run asks each device to tell {asked!r} about its data, and this device was started with "
+            f"--share {allowed}; use the same --share on all devices."
+        )
 
 
 class Bundled(msgspec.Struct, frozen=True):

@@ -122,12 +122,11 @@ class Jobs:
         self._module = None  # else a second one would be in memory beside it
         module = self._initial(command.spec, command.agreement)
         schema = weights.schema_of(module)  # raises if a dtype is none of a model file
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad and not weights.is_finite(parameter):
-                raise TaskError(
-                    f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
-                    "trainable parameter: correct its initialisation in the task, or make it a buffer."
-                )
+        if name := weights.not_finite(module):
+            raise TaskError(
+                f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
+                "trainable parameter: correct its initialisation in the task, or make it a buffer."
+            )
         digest = weights.save(Path(command.path), module)
         self._keep(command.spec, command.agreement, module)
         return commands.CreateDone(command.id, digest, schema)

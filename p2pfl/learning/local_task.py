@@ -17,12 +17,11 @@ from torch import nn
 from p2pfl.cards import Agreement, DataCard
 from p2pfl.errors import TaskError
 from p2pfl.learning.batches import Batches
-from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.data import DataPlaces, check_share
 from p2pfl.learning.objective import Objective
 from p2pfl.learning.optimizers import MakeOptimizer
 from p2pfl.messages import Evaluation
 from p2pfl.spec import (
-    SHARES,
     BuiltinTask,
     FileTask,
     LocalTraining,
@@ -30,8 +29,6 @@ from p2pfl.spec import (
     RunSpec,
     ScriptTask,
     TableTask,
-    TaskSpec,
-    share_of,
 )
 from p2pfl.work import TrainingJob
 
@@ -89,7 +86,7 @@ def open_task(spec: RunSpec, places: DataPlaces) -> LocalTask:
     Raises:
         TaskError: the data are missing, damaged or of another kind, or the user's file is wrong.
     """
-    _check_share(spec.task, places)
+    check_share(spec.task, places.share)
     match spec.task:
         case BuiltinTask():
             from p2pfl.learning.builtin import open_builtin
@@ -113,17 +110,3 @@ def open_task(spec: RunSpec, places: DataPlaces) -> LocalTask:
             )
         case _:
             assert_never(spec.task)
-
-
-def _check_share(task: TaskSpec, places: DataPlaces) -> None:
-    """Refuse a run in which this device would tell more about its data than its user allows.
-
-    Raises:
-        TaskError: it would.
-    """
-    asked = share_of(task)
-    if not isinstance(task, BuiltinTask) and SHARES.index(asked) > SHARES.index(places.share):
-        raise TaskError(
-            f"The run asks each device to tell {asked!r} about its data, and this device was started with "
-            f"--share {places.share}; use the same --share on all devices."
-        )

@@ -30,6 +30,7 @@ from p2pfl.errors import P2pflError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command, TrainJobProgress
 from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.output_lines import output_lines
 from p2pfl.learning.watchdog import SILENT_TICKS, StallDetector, Watchdog
 from p2pfl.messages import Evaluation
 from p2pfl.programs import PYTHON, detached, environment
@@ -49,9 +50,6 @@ OMP_WAIT_POLICY: by default torch's threads wait for each other in busy loops, e
 such as this node, occupies the core of the awaited thread. On two shared cores, small models took up to ten
 times as long to train. THP_MEM_ALLOC_ENABLE: with large tensors in huge pages (only on Linux), a worker with
 11 million parameters spends a quarter less time in the kernel, which allocates memory page by page."""
-
-MAX_OUTPUT_LINE_BYTES = 2000
-"""Maximum length of a logged line of the worker's output; a longer line is split."""
 
 OnProgress = Callable[[TrainJobProgress], None]
 AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
@@ -244,10 +242,10 @@ class Worker:
         self, command: Command, wanted: type[AnswerT], on_progress: OnProgress | None
     ) -> AnswerT | None:
         answer = await self._ask(command, on_progress)
-        return None if isinstance(answer, commands.JobStopped) else _expect(answer, wanted)
+        return None if isinstance(answer, commands.JobStopped) else expect(answer, wanted)
 
     async def _do(self, command: Command, wanted: type[AnswerT]) -> AnswerT:
-        return _expect(await self._ask(command, None), wanted)
+        return expect(await self._ask(command, None), wanted)
 
     async def _ask(self, command: Command, on_progress: OnProgress | None) -> Answer:
         await self.start()
@@ -359,27 +357,19 @@ class Worker:
 
     async def _relay_output(self, life: _Life) -> None:
         """Log what the process writes to its standard error, line by line."""
-        stream = life.process.stderr
-        assert stream is not None
-        rest = b""
-        while piece := await stream.read(MAX_OUTPUT_LINE_BYTES):
-            *lines, rest = (rest + piece).split(b"\n")
-            if len(rest) > MAX_OUTPUT_LINE_BYTES:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                _log_output(life, line)
-        _log_output(life, rest)
+        assert life.process.stderr is not None
+        async for line in output_lines(life.process.stderr):
+            life.last_words = line
+            output_logger.info("%s", line)
 
 
-def _log_output(life: _Life, line: bytes) -> None:
-    text = line.decode("utf-8", "backslashreplace").rstrip()
-    if text:
-        life.last_words = text
-        output_logger.info("%s", text)
+def expect(answer: Answer, wanted: type[AnswerT]) -> AnswerT:
+    """Return *answer* if it is of the type *wanted*.
 
-
-def _expect(answer: Answer, wanted: type[AnswerT]) -> AnswerT:
-    """Return *answer* if it is of the type *wanted*; else raise the error that it reports."""
+    Raises:
+        TaskError: it reports a mistake in the task, its data or its options.
+        WorkerError: it reports another failure, or has another type.
+    """
     if isinstance(answer, wanted):
         return answer
     if isinstance(answer, commands.JobFailed):

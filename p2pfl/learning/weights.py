@@ -89,6 +89,14 @@ def schema_of(module: nn.Module) -> Schema:
     return schema
 
 
+def not_finite(module: nn.Module) -> str:
+    """Return the name of a trainable parameter of *module* with NaN or infinity in it; empty without one."""
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and not is_finite(parameter):
+            return name
+    return ""
+
+
 def save(path: Path, module: nn.Module, *, durable: bool = True) -> str:
     """Write *module*'s state dict to *path*; return the file's BLAKE3 digest in hex.
 

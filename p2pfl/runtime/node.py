@@ -37,7 +37,7 @@ from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.paths import full
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.incarnations import Incarnations
-from p2pfl.runtime.jobs.work import Work
+from p2pfl.runtime.jobs.work import JobExecutor, Work
 from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
 from p2pfl.runtime.observing.command_executor import CommandExecutor
 from p2pfl.runtime.observing.device_info import OwnDeviceInfo
@@ -45,7 +45,8 @@ from p2pfl.runtime.observing.endpoint import Endpoint, endpoint_file
 from p2pfl.runtime.observing.metrics import MetricsSampler
 from p2pfl.runtime.observing.observers import Observers, last_rounds
 from p2pfl.runtime.observing.publish import Publisher, Sink
-from p2pfl.spec import MAX_ROSTER, RunSpec
+from p2pfl.runtime.script_training import ScriptSettings, script_training
+from p2pfl.spec import MAX_ROSTER, RunSpec, task_name
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
@@ -94,6 +95,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     until_eof: bool = False
     """Whether the node ends with its standard input, which its parent process holds open."""
     worker: WorkerSettings = WorkerSettings()
+    script: ScriptSettings | None = None
+    """The script or program that trains; None: the worker trains."""
     net: NetSettings = NetSettings()
     protocol: ProtocolSettings = ProtocolSettings()
 
@@ -120,12 +123,22 @@ async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) 
         with contextlib.closing(journal):
             if journal.remark:
                 publisher.publish(events.Notice("warning", journal.remark))
-            exit_ = await _run(config, directory, journal, publisher, started)
+            worker = Worker(
+                config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason))
+            )
+            task = task_name(config.spec.task)
+            async with script_training(config.script, task, worker, directory, publisher) as trainer:
+                exit_ = await _run(config, directory, journal, publisher, started, trainer)
     return exit_.code
 
 
 async def _run(
-    config: NodeConfig, directory: DataDirectory, journal: Journal, publisher: Publisher, started: float
+    config: NodeConfig,
+    directory: DataDirectory,
+    journal: Journal,
+    publisher: Publisher,
+    started: float,
+    worker: JobExecutor,
 ) -> Exit:
     store = BlobStore(directory.blobs_path)
     saved = _recover(journal.load(), store)
@@ -134,7 +147,6 @@ async def _run(
         journal.member, config.credentials.name, _options(config), saved, signer, settings=config.protocol
     )
     driver = Driver(node, journal, store, publisher, config.net)
-    worker = Worker(config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason)))
     token, nonce = secrets.token_hex(32), secrets.token_hex(16)
     leave = Leaving(driver, config.leave_within)
     executor = CommandExecutor(node, driver, store, config.save_dir or directory.path / "saved", leave.ask)

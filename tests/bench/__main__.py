@@ -27,6 +27,7 @@ BENCHES = (
     "screen",
     "pull",
     "training",
+    "script",
     "pictures",
     "table",
     "round",

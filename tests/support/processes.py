@@ -34,6 +34,9 @@ QUICK = ("--model=2nn", "--partition=iid", "--epochs=1", "--device=cpu", "--thre
 PRIVATE = ("--device=cpu", "--threads=1", "--epochs=1")
 """Options of a quick run on private data."""
 
+QUICK_SCRIPT = ("--device=cpu", "--threads=1")
+"""The same for a run that scripts train."""
+
 NODE = ("-m", "p2pfl", "node")
 RIGGED = ("-m", "tests.support.rigged_node")
 LIGHT = (*RIGGED, "--rig=light")

@@ -20,7 +20,7 @@ from p2pfl.cards import (
     LabelCount,
     Measures,
 )
-from p2pfl.spec import FileTask, PicturesTask, Share, TableTask, TaskSpec, task_name
+from p2pfl.spec import FileTask, PicturesTask, ScriptTask, Share, TableTask, TaskSpec, task_name
 from tests.support.records import AGREEMENT, CARD, SPEC
 
 
@@ -244,6 +244,11 @@ def test_who_comes_later_needs_inputs_of_the_files_shape() -> None:
 def test_a_private_share_counts_as_its_card_says() -> None:
     assert stated_examples(PICTURES, pictures("a", examples=7), CARD) == 7
     assert stated_examples(PICTURES, None, CARD) == 1
+
+
+def test_a_script_tells_its_examples_with_each_update_unless_it_shares_nothing() -> None:
+    assert stated_examples(ScriptTask("train"), own(), CARD) == MAX_EXAMPLES
+    assert stated_examples(ScriptTask("train", share="none"), own(), CARD) == 1
 
 
 # --- tables -----------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,11 +30,22 @@ def test_the_names_of_the_library_are_found_when_they_are_used() -> None:
 
 
 def test_a_task_needs_no_torch_to_be_named() -> None:
-    code = "import p2pfl, sys; p2pfl.Task, p2pfl.Agreed; print('torch' in sys.modules)"
+    code = "import p2pfl, sys; p2pfl.Task, p2pfl.Agreed, p2pfl.node; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
 def test_a_name_that_there_is_not_is_refused() -> None:
     with pytest.raises(AttributeError, match="module 'p2pfl' has no attribute 'nothing'"):
-        p2pfl.nothing  # noqa: B018
+        p2pfl.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_type_checkers_see_the_names_of_the_library() -> None:
+    stub = ast.parse(Path(p2pfl.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    shown = {
+        alias.name: statement.module
+        for statement in stub.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+    assert shown == p2pfl._HOMES  # type: ignore[attr-defined]  # not in the stub

@@ -31,6 +31,7 @@ from p2pfl.core.effects import (
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
+from p2pfl.learning.trainer import TrainerWorker
 from p2pfl.runtime.jobs.blobs import Blobs, Listener, Puller
 from p2pfl.spec import partitions_of, task_name
 from p2pfl.store.blobs import BlobStore
@@ -40,6 +41,10 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Effect = TypeVar("Effect")
+
+
+JobExecutor = Worker | TrainerWorker
+"""Executes the jobs: a worker process, or a program of the user for all but the aggregation."""
 
 
 class Host(Listener, Protocol):
@@ -58,7 +63,7 @@ class Host(Listener, Protocol):
 class Work:
     """Runs the jobs of one node."""
 
-    def __init__(self, host: Host, store: BlobStore, worker: Worker, puller: Puller) -> None:
+    def __init__(self, host: Host, store: BlobStore, worker: JobExecutor, puller: Puller) -> None:
         self._host = host
         self._store = store
         self._worker = worker

@@ -38,11 +38,22 @@ def endpoint_file(path: Path, endpoint: Endpoint) -> Iterator[None]:
     Raises:
         DataDirectoryError: a disk error.
     """
+    with private_file(path, msgspec.json.encode(endpoint)):
+        yield
+
+
+@contextlib.contextmanager
+def private_file(path: Path, content: bytes) -> Iterator[None]:
+    """Write *content* to the file *path*, for its owner only; delete it at the end of the context.
+
+    Raises:
+        DataDirectoryError: a disk error.
+    """
     half = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with disk_errors("write", path):
         descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, opened with a mode
-            file.write(msgspec.json.encode(endpoint))
+            file.write(content)
         half.replace(path)
     try:
         yield

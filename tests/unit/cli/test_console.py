@@ -78,3 +78,13 @@ def test_lines_and_the_live_line_name_the_training_round() -> None:
     assert "round 61: ada is the aggregator" in stream.getvalue()
     assert "round 61 training [" in stream.getvalue()
     assert "62" not in stream.getvalue()[8:]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_line_of_a_script_stands_where_the_live_line_was(quiet: bool) -> None:
+    stream = Terminal()
+    console = Console(stream, quiet=quiet)
+    console.write(Published(1, 0.0, HALF))
+    console.show("epoch 1")
+    assert stream.getvalue().endswith(f"{ERASE}epoch 1\n") is not quiet
+    assert ("epoch" in stream.getvalue()) is not quiet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from p2pfl.identity.authority import create_authority, issue
 from p2pfl.identity.names import Role
 from p2pfl.learning import catalogue
 from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.trainer_frames import TOKEN_VARIABLE
 from p2pfl.runtime.node import NodeConfig
-from p2pfl.spec import task_name
+from p2pfl.runtime.script_training import ScriptSettings
+from p2pfl.spec import ScriptTask, task_name
 from tests.support.images import write_images
 
 
@@ -162,3 +165,36 @@ def test_an_unknown_task_ends_the_command_with_a_sentence_and_code_2(
         capsys.readouterr().err
         == "p2pfl: There is no task 'chess'; the tasks are: digits, fashion-mnist, mnist, cifar10.\n"
     )
+
+
+def test_a_script_trains_with_its_arguments_and_its_name_is_the_task(
+    tmp_path: Path, certs: Path, started: list[NodeConfig]
+) -> None:
+    path = tmp_path / "train.py"
+    path.touch()
+    place = f"--certs={certs}"
+    assert invoke(place, f"--script={path}", "--rounds=3", "--share=none", "--", "--lr", "0.1") == 5
+    assert started[0].script == ScriptSettings((str(path), "--lr", "0.1"), share="none")
+    assert started[0].spec.task == ScriptTask("train", share="none")
+    assert started[0].given == {"rounds", "share"}
+    assert invoke(place) == 5
+    assert started[1].script is None
+
+
+def test_a_node_that_waits_for_a_program_takes_its_token_from_the_environment(
+    certs: Path, started: list[NodeConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
+    assert invoke(f"--certs={certs}", "--script=-", "--task=mine") == 5
+    assert started[0].script == ScriptSettings(token="secret")
+    assert task_name(started[0].spec.task) == "mine"
+    assert TOKEN_VARIABLE not in os.environ, "no other process inherits it"
+
+
+@pytest.mark.parametrize("words", [("stray",), ("--script=-", "--", "--lr")])
+def test_arguments_without_a_script_are_refused(
+    certs: Path, started: list[NodeConfig], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(UserError, match=r"only a script .* has arguments"):
+        invoke(f"--certs={certs}", *words)
+    assert started == []

@@ -12,6 +12,7 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect, Evaluate, SaveUpdate, Send, StopTraining, Train
 from p2pfl.core.running import Running
 from p2pfl.messages import Accept, Collect, Record, Submit
+from p2pfl.spec import RunSpec, ScriptTask
 from tests.support.core import (
     ballot,
     chain_of,
@@ -27,7 +28,7 @@ from tests.support.core import (
     training,
 )
 from tests.support.known import known
-from tests.support.records import NAMES, digest, evaluation, node, resigned
+from tests.support.records import NAMES, SPEC, digest, evaluation, node, resigned
 
 HERE = evaluation(3, 4, 1.5)
 
@@ -35,9 +36,9 @@ HERE = evaluation(3, 4, 1.5)
 class Bench:
     """A member that has trained for round 2, of which ben is the aggregator; every call returns the effects."""
 
-    def __init__(self, *, has_trained: bool = True) -> None:
+    def __init__(self, *, has_trained: bool = True, spec: RunSpec = SPEC) -> None:
         self.ctx = context("ada")
-        self.chain = chain_of(*NAMES[:3], rounds=1)
+        self.chain = chain_of(*NAMES[:3], rounds=1, spec=spec)
         self.ledger = ledger(self.ctx, self.chain)
         self.it = Running(self.ctx, self.ledger, ready=True)
         self.it.open_round()
@@ -92,6 +93,17 @@ def test_work_on_a_proposed_model_begins_when_it_is_here_and_nothing_of_it_leave
     assert not told(effects + later, events.TrainingStarted)
     assert not of_kind(later, SaveUpdate)
     assert bench.it.speculation.pinned() == {digest(("update", 3))}
+
+
+def test_a_script_trains_on_committed_models_only_since_its_loop_cannot_be_stopped() -> None:
+    bench = Bench(spec=msgspec.structs.replace(SPEC, task=ScriptTask("train")))
+    record = bench.proposal()
+    effects = bench.propose(record)
+    assert of_kind(effects, Evaluate)
+    assert not of_kind(effects, Train)
+    bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
+    [train] = of_kind(bench.commit(record), Train)
+    assert (train.job.round, train.job.model) == (3, record.model)
 
 
 def test_what_was_done_by_the_commit_is_the_new_round_s(bench: Bench) -> None:

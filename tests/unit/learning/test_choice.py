@@ -48,6 +48,19 @@ def test_a_script_is_a_task_by_its_name(folder: Path) -> None:
     assert (choice.kind, choice.name, choice.places.code) == ("script", "mine", str(folder / "mine.py"))
 
 
+def test_a_program_that_connects_names_its_task(folder: Path) -> None:
+    assert choose(None, Path("-"), DataPlaces()) == Choice("script", "script", DataPlaces())
+    assert choose("mine", Path("-"), DataPlaces()).name == "mine"
+
+
+def test_what_a_scripts_loop_decides_is_no_option() -> None:
+    choice = Choice("script", "mine", DataPlaces())
+    spec = make_spec(choice, {"rounds": 3, "seed": 2, "share": "none", "patience": 4})
+    assert (spec.rounds, spec.seed, spec.stopping.patience) == (3, 2, 4)
+    with pytest.raises(UserError, match="--lr has no effect with --script: the script's own loop decides"):
+        make_spec(choice, {"rounds": 3, "learning_rate": 0.1})
+
+
 @pytest.mark.parametrize(
     ("task", "script", "data", "words"),
     [
