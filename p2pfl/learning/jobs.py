@@ -106,7 +106,8 @@ class Jobs:
         agreement = command.agreement or merge_cards(command.spec.task, {"": local.card})[0]
         schema, parameters = None, 0
         if agreement is not None:
-            module = self._reused(command.spec, agreement)
+            with torch.random.fork_rng():
+                module = self._reused(command.spec, agreement)
             schema = weights.schema_of(module) if command.agreement is not None else None
             parameters = sum(one.numel() for one in module.parameters() if one.requires_grad)
         return commands.DescribeDone(

@@ -182,10 +182,7 @@ def _shown(event: events.DataShown) -> str:
     """Say on what this node trains: a part of a public data set, or its own data."""
     part = event.part
     counts = " ".join(f"{one_line(one.label)}:{one.examples}" for one in part.labels)
-    if event.partitions > 1:
-        which = f"data part {event.partition + 1} of {event.partitions}"
-    else:
-        which = "own data"
+    which = f"data part {event.partition + 1} of {event.partitions}" if event.partitions > 1 else "own data"
     told = f", by class {counts}" if sum(event.labels) else ""
     return f"{which}: {part.examples} examples{told}"
 

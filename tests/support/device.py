@@ -25,7 +25,7 @@ EMPTY = Saved(None, {}, frozenset())
 class Device:
     """The node of device "ada", started at time 100; calls return the effects."""
 
-    def __init__(self, saved: Saved = EMPTY, **changes: bool | bool | frozenset[str] | RunSpec) -> None:
+    def __init__(self, saved: Saved = EMPTY, **changes: bool | int | frozenset[str] | RunSpec) -> None:
         self.node = Node(member("ada"), "ada", options(**changes), saved, signer("ada"))
         self.began = self.node.start(100.0)
         self.now = 100.0

@@ -87,12 +87,17 @@ def test_data_of_a_file_that_are_not_there_are_told(folder: Path) -> None:
 
 def test_each_kind_has_defaults_that_make_a_spec() -> None:
     given = {"table": {"target": "age"}}
-    kinds = {"pictures": PicturesTask, "table": TableTask, "file": FileTask, "script": ScriptTask}
+    kinds: dict[str, type] = {
+        "pictures": PicturesTask,
+        "table": TableTask,
+        "file": FileTask,
+        "script": ScriptTask,
+    }
     assert kinds.keys() == DEFAULTS.keys()
     for kind, struct in kinds.items():
         name = "mine" if kind in ("file", "script") else ""
         spec = make_spec(Choice(kind, name, DataPlaces()), given.get(kind, {}))
-        assert isinstance(spec.task, struct)
+        assert type(spec.task) is struct
         assert task_name(spec.task) in ("mine", kind)
 
 

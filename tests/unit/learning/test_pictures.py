@@ -185,7 +185,8 @@ def test_a_late_device_trains_on_its_own_pictures_and_needs_no_class_that_is_not
 
 def test_pictures_are_converted_to_the_shape_of_the_run(tmp_path: Path) -> None:
     for number in range(10):
-        write_picture(tmp_path / "cat" / f"{number}.png", noise(number, 20, 30, 3 if number < 6 else 1))
+        folder = tmp_path / ("cat" if number % 2 else "dog")
+        write_picture(folder / f"{number}.png", noise(number, 20, 30, 3 if number < 6 else 1))
     local = _open(tmp_path)
     assert local.card.input_shape == (3, 20, 30)
     x = next(_prepared(local, pictures_spec()).train_part(0).ordered(9))[0]
