@@ -23,10 +23,10 @@ from p2pfl.core.lobby import (
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical, layout_of
-from p2pfl.spec import RunSpec, partitions_of, with_options
+from p2pfl.spec import RunSpec, from_options, partitions_of, to_options, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.known import known
-from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, digest, genesis, node
+from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, SPEC, digest, genesis, node
 
 BASE = FoundingSituation(
     me="a",
@@ -145,6 +145,24 @@ def test_a_run_is_founded_with_one_part_of_the_data_for_each_member(ctx: Context
     record_0 = known(found(lobby))
     assert [entry.name for entry in record_0.roster] == ["ada", "ben", "cleo"]
     assert (record_0.spec, record_0.model, record_0.nonce) == (create.spec, digest("initial"), "ab" * 16)
+
+
+def test_a_run_of_private_data_has_no_parts_and_a_card_of_another_task_founds_none(ctx: Context) -> None:
+    own = {"model", "partition", "partitions", "task", "kind"}
+    common = {name: value for name, value in to_options(SPEC).items() if name not in own}
+    ctx.options = options(spec=from_options(kind="pictures", model="lenet", **common))
+    photos = msgspec.structs.replace(CARD, task="pictures", input_shape=(1, 8, 8))
+    lobby = Lobby(ctx, steady_since=ctx.now)
+    lobby.describe(Described(ctx.options.spec, None, None, photos))
+    ctx.now += ctx.settings.steady
+    assert found(lobby) is None
+    assert "has data for the task 'digits', and this run is for 'pictures'" in lobby.told
+    for peer in ctx.peers.values():
+        peer.card = photos
+    assert found(lobby) is None
+    (create,) = of_kind(taken(ctx), Create)
+    assert create.spec == ctx.options.spec
+    assert create.agreement.input_shape == (1, 8, 8)
 
 
 def test_the_number_of_parts_can_be_asked_for(ctx: Context) -> None:
