@@ -159,6 +159,7 @@ def test_a_run_of_private_data_has_no_parts_and_a_card_of_another_task_founds_no
     assert "has data for the task 'digits', and this run is for 'pictures'" in lobby.told
     for peer in ctx.peers.values():
         peer.card = photos
+    ctx.now += ctx.settings.steady
     assert found(lobby) is None
     (create,) = of_kind(taken(ctx), Create)
     assert create.spec == ctx.options.spec
