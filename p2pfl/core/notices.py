@@ -11,9 +11,10 @@ from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.core.pausing import PAUSES
+from p2pfl.core.roster import entry_of
 from p2pfl.core.stopping import STOPPED, unknown_target
 from p2pfl.messages import Accept, Ballot, Collect, Commit
-from p2pfl.spec import to_options
+from p2pfl.spec import BuiltinTask, to_options
 
 MISSING_SECONDS = 15.0
 """A member that takes part this long without a link to this node is reported. It is three times the longest
@@ -28,6 +29,7 @@ class Notices:
     ledger: Ledger
     _has_quorum: bool = True
     _is_alone_told: bool = False
+    _is_part_told: bool = False
     _elected: Ballot | None = None
     """The ballot whose election was published last."""
     _told_missing: set[str] = field(default_factory=set)
@@ -124,6 +126,25 @@ class Notices:
     def open_round(self) -> None:
         """Forget the published election, because a round with its own ballots begins."""
         self._elected = None
+        self._shared_part()
+
+    def _shared_part(self) -> None:
+        """Tell, once, that this member trains on a part of a public data set that another one has too."""
+        task = self.ledger.spec.task
+        if self._is_part_told or not isinstance(task, BuiltinTask) or not self.ledger.is_member:
+            return
+        self._is_part_told = True
+        entry = entry_of(self.ledger.roster, self.ctx.me.node)
+        assert entry is not None
+        if entry.slot >= task.partitions:
+            self.ctx.tell(
+                events.Notice(
+                    "info",
+                    f"all {task.partitions} parts of the data are taken: this device trains on part "
+                    f"{entry.slot % task.partitions + 1}, as another one does (a run founded with "
+                    "--partitions has spare parts)",
+                )
+            )
 
     def elected(self, message: Accept | Collect) -> None:
         """Publish, once for each ballot, who was elected according to *message*."""

@@ -151,3 +151,16 @@ def test_nobody_is_told_of_its_own_update_where_the_run_ends_early(bench: Bench)
     left = tuple(LeftOut(node(name), STOPPED) for name in NAMES[:3])
     effects = bench.learn(bench.chain.commit(kind="evaluate", then="end", left_out=left))
     assert told(effects, events.UpdateRefused) == []
+
+
+@pytest.mark.parametrize(("name", "partitions", "said"), [("ada", 2, 0), ("cleo", 2, 1), ("cleo", 3, 0)])
+def test_a_member_that_finds_all_parts_taken_is_told_once_that_it_doubles_one(
+    name: str, partitions: int, said: int
+) -> None:
+    ctx = context(name, linked=())
+    notices = Notices(ctx, ledger(ctx, spec=with_options(SPEC, partitions=partitions)))
+    notices.open_round()
+    notices.open_round()
+    texts = [notice.text for notice in told(taken(ctx), events.Notice)]
+    assert len(texts) == said
+    assert all("all 2 parts of the data are taken: this device trains on part 1" in text for text in texts)
