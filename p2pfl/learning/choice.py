@@ -5,6 +5,7 @@ It imports no torch: it only looks at names and paths. The data are read by the 
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def choose(task: str | None, script: Path | None, places: DataPlaces) -> Choice:
         code = task
         if task.endswith(".py"):
             _check_file(Path(task), "--task")
+            if _is_script(Path(task)):
+                return choose(None, Path(task), places)
             code = str(full(Path(task)))
         if data is not None:
             _check_there(data)
@@ -125,6 +128,28 @@ def make_spec(choice: Choice, given: Mapping[str, Any]) -> RunSpec:
 
 def _is_code(task: str) -> bool:
     return task.endswith(".py") or ":" in task
+
+
+def _is_script(file: Path) -> bool:
+    """Return whether the program *file* trains in a loop of its own: it calls `p2pfl.rounds`.
+
+    The file is not run. One that cannot be read or parsed counts as a task file, whose reader says why.
+    """
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    names = {"p2pfl.rounds"} | ({"rounds"} if _imports_rounds(tree) else set())
+    return any(isinstance(node, ast.Call) and ast.unparse(node.func) in names for node in ast.walk(tree))
+
+
+def _imports_rounds(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "p2pfl"
+        and any(alias.name == "rounds" for alias in node.names)
+        for node in ast.walk(tree)
+    )
 
 
 def _check_file(path: Path, option: str) -> None:

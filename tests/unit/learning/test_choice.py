@@ -62,6 +62,23 @@ def test_what_a_scripts_loop_decides_is_no_option() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("import p2pfl\nfor r in p2pfl.rounds(None):\n    pass\n", "script"),
+        ("from p2pfl import rounds\nrounds(None)\n", "script"),
+        ("def rounds():\n    pass\nrounds()\n", "file"),
+        ("def model():\n    return 'see p2pfl.rounds()'\n", "file"),
+        ("def model(:", "file"),
+    ],
+)
+def test_a_file_with_a_loop_of_its_own_is_a_script(tmp_path: Path, source: str, kind: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(source, encoding="utf-8")
+    choice = choose(str(file), None, DataPlaces())
+    assert (choice.kind, choice.name, choice.places.code) == (kind, "mine", str(file))
+
+
+@pytest.mark.parametrize(
     ("task", "script", "data", "words"),
     [
         (None, None, "nothing", "--data is .*nothing, which cannot be used: there is nothing at this path"),
