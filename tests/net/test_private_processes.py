@@ -180,7 +180,7 @@ async def test_tables_that_do_not_go_together_are_refused_before_round_1_on_both
         assert not process.all(events.RunJoined)
 
 
-async def test_different_models_are_named_and_nothing_is_trained(nodes: Fleet, tmp_path: Path) -> None:
+async def test_different_models_are_named_and_no_round_is_committed(nodes: Fleet, tmp_path: Path) -> None:
     for part, name in enumerate(NAMES[:2]):
         write_digits(tmp_path / "photos" / name, part, 2)
     file = tmp_path / "task.py"
@@ -206,4 +206,4 @@ async def test_different_models_are_named_and_nothing_is_trained(nodes: Fleet, t
     words = "its model differs"
     for process in (first, second):
         await process.until(events.Notice, lambda event: words in event.text)
-        assert not process.all(events.TrainingFinished)
+        assert not process.all(events.Committed)
