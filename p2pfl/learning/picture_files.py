@@ -91,9 +91,14 @@ def read_picture(path: Path, shape: ImageShape) -> NDArray[np.uint8]:
     with _opened(path) as image:
         side = 2 * max(shape.height, shape.width)  # of the scales that JPEG offers, one that loses no detail
         image.draft(None, (side, side))
-        upright = _upright(_eight_bits(image), _orientation(image))
-        fitted = _fitted(_on_white(upright).convert("L" if shape.channels == 1 else "RGB"), shape)
-        pixels = np.asarray(fitted, dtype=np.uint8)  # [height, width], with colour [height, width, 3]
+        return fit_picture(image, shape)
+
+
+def fit_picture(image: Image.Image, shape: ImageShape) -> NDArray[np.uint8]:
+    """Return *image* as uint8 [channels, height, width] of *shape*."""
+    upright = _upright(_eight_bits(image), _orientation(image))
+    fitted = _fitted(_on_white(upright).convert("L" if shape.channels == 1 else "RGB"), shape)
+    pixels = np.asarray(fitted, dtype=np.uint8)  # [height, width], with colour [height, width, 3]
     return pixels[np.newaxis] if shape.channels == 1 else pixels.transpose(2, 0, 1)
 
 
