@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,6 +15,7 @@ from p2pfl.errors import UserError
 from p2pfl.events import RoundRow
 from p2pfl.report import figures
 from p2pfl.report.figures import Change, changes_of, confusion_png, history_png
+from p2pfl.report.plot import BLUE, ORANGE
 from tests.support.recordings import HOSTILE, finished, rows_of
 
 ROWS = [row for row in rows_of(finished()) if row.kind == "train"]
@@ -31,6 +33,19 @@ def has(content: bytes, colour: str) -> bool:
     return bool((pixels(content) == wanted).all(axis=2).any())
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Return the list to which each figure is appended before it becomes a file."""
+    drawn: list[Figure] = []
+    real = figures._png
+
+    def keep(figure: Figure) -> bytes:
+        drawn.append(figure)
+        return real(figure)
+
+    monkeypatch.setattr(figures, "_png", keep)
+    return drawn
+
+
 def row(number: int, *members: str, **more: Any) -> RoundRow:
     fields = {"round": number, "trained": number, "members": members, "left_out": (), **more}
     return msgspec.structs.replace(ROWS[0], **fields)
@@ -38,18 +53,16 @@ def row(number: int, *members: str, **more: Any) -> RoundRow:
 
 def test_a_figure_has_the_primary_metric_and_the_loss() -> None:
     content = history_png(ROWS)
-    assert has(content, figures.BLUE)
-    assert has(content, figures.ORANGE)
+    assert has(content, BLUE)
+    assert has(content, ORANGE)
     height = pixels(content).shape[0]
     only = history_png([msgspec.structs.replace(row, primary="loss") for row in ROWS])
-    assert not has(only, figures.ORANGE)
+    assert not has(only, ORANGE)
     assert pixels(only).shape[0] < height
 
 
 def test_the_best_model_trained_alone_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Any] = []
-    real = figures._png
-    monkeypatch.setattr(figures, "_png", lambda figure: (drawn.append(figure), real(figure))[1])
+    drawn = watched(monkeypatch)
     history_png(ROWS, alone=[0.5, 0.625])
     labels = [line.get_label() for line in drawn[0].axes[0].lines]
     assert "best alone: 0.6250" in labels
@@ -60,9 +73,7 @@ def test_the_best_model_trained_alone_is_a_line(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_joins_and_losses_are_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Any] = []
-    real = figures._png
-    monkeypatch.setattr(figures, "_png", lambda figure: (drawn.append(figure), real(figure))[1])
+    drawn = watched(monkeypatch)
     history_png([row(1, "ada", "ben"), row(2, "ada", "ben", "cleo"), row(3, "ada", "cleo")])
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["+ cleo", "✕ ben"]
 
@@ -96,12 +107,10 @@ def test_hostile_names_and_formulas_are_text() -> None:
 
 
 def test_a_confusion_matrix_is_dark_where_examples_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Any] = []
-    real = figures._png
-    monkeypatch.setattr(figures, "_png", lambda figure: (drawn.append(figure), real(figure))[1])
+    drawn = watched(monkeypatch)
     confusion_png(((3, 1), (0, 0)), ("cat", "dog"), "pets")
     axes = drawn[0].axes[0]
-    assert axes.images[0].get_array().tolist() == [[0.75, 0.25], [0, 0]]
+    assert np.asarray(axes.images[0].get_array()).tolist() == [[0.75, 0.25], [0, 0]]
     assert [text.get_text() for text in axes.texts] == ["3", "1", "0", "0"]
     confusion_png([[0] * 50 for _ in range(50)], [str(number) for number in range(50)], "many")
     assert not drawn[1].axes[0].texts
