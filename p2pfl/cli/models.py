@@ -86,10 +86,15 @@ def predict(
     json: JsonOption = False,
 ) -> None:
     """Classify pictures, or predict the rows of tables, with an exported model."""
+    from p2pfl.errors import UserError
     from p2pfl.learning.judging import Predicted, PredictInputs, Unreadable, ask
     from p2pfl.learning.model_info import read_info
 
-    read_info(model)
+    if not read_info(model).reads_files:
+        raise UserError(
+            "this model is of a task of your own, and only its code knows how to read inputs: use "
+            "p2pfl.load(path, task=..) in a program"
+        )
     is_complete = True
     for answer in ask(PredictInputs(str(model), tuple(files), device)):
         if isinstance(answer, Unreadable):

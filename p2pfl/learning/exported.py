@@ -180,9 +180,7 @@ def load(
     path = Path(path)
     info, schema = read_info(path), read_schema(path)
     with torch.random.fork_rng(devices=[]):  # a caller's random numbers stay as they are
-        built = (
-            module if module is not None else _build(path, info, None if task is None else os.fspath(task))
-        )
+        built = module if module is not None else _build(info, None if task is None else os.fspath(task))
     difference = first_difference(schema_of(built), schema)
     if difference is not None:
         raise UserError(
@@ -196,7 +194,7 @@ def load(
     return LoadedModel(built, info)
 
 
-def _build(path: Path, info: ModelInfo, code: str | None) -> nn.Module:
+def _build(info: ModelInfo, code: str | None) -> nn.Module:
     """Return a model of the architecture of *info*; its parameters are random."""
     match info.task:
         case BuiltinTask():
@@ -204,8 +202,7 @@ def _build(path: Path, info: ModelInfo, code: str | None) -> nn.Module:
         case PicturesTask():
             if info.task.model not in MODELS or info.pictures is None:
                 raise TaskError(
-                    f"This p2pfl has no model {info.task.model!r} for pictures: upgrade it to load "
-                    f"{shown(path)}."
+                    f"This p2pfl has no model {info.task.model!r} for pictures: upgrade it to load this one."
                 )
             return MODELS[info.task.model](ImageShape(*info.pictures.shape), len(info.classes))
         case TableTask():
@@ -213,16 +210,15 @@ def _build(path: Path, info: ModelInfo, code: str | None) -> nn.Module:
         case FileTask():
             if code is None:
                 raise TaskError(
-                    f"The model in {shown(path)} is defined by the task {info.task.name!r}, and the file has "
-                    f"its parameters only: p2pfl.load({path.name!r}, task={_file_name(info.task.name)!r}), "
-                    "with the path of that file on this device; for a command, use --task."
+                    f"This model is defined by the task {info.task.name!r}, and its file has the parameters "
+                    f"only: use p2pfl.load(path, task={_file_name(info.task.name)!r}) with the path of the task "
+                    "on this device; on the command line, --task."
                 )
             return build_user_model(load_user_code(code), info.agreement())
         case ScriptTask():
             raise TaskError(
-                f"The model in {shown(path)} is defined by the script {info.task.name!r}, and the file has "
-                f"its parameters only: build the model as the script does, and use p2pfl.load({path.name!r}, "
-                "module=model)."
+                f"This model is defined by the script {info.task.name!r}, and its file has the parameters "
+                "only: build the model as the script does, and use p2pfl.load(path, module=model)."
             )
         case _:
             assert_never(info.task)

@@ -99,7 +99,7 @@ def predictions(model: LoadedModel, files: tuple[str, ...]) -> Iterator[Predicte
     """Yield the predictions for the pictures or tables *files*.
 
     Raises:
-        TaskError: the model takes neither, or a table cannot be read.
+        TaskError: a table cannot be read, or a file is none.
     """
     if model.info.target is not None:
         for file in files:
@@ -110,7 +110,7 @@ def predictions(model: LoadedModel, files: tuple[str, ...]) -> Iterator[Predicte
                 )
             for row, one in enumerate(model.predict(Path(file)), start=1):
                 yield Predicted(file, row, one.label, one.probability, one.value)
-    elif model.info.pictures is not None:
+    else:
         for file in files:
             try:
                 [one] = model.predict(Path(file))
@@ -118,11 +118,6 @@ def predictions(model: LoadedModel, files: tuple[str, ...]) -> Iterator[Predicte
                 yield Unreadable(file, str(error))
             else:
                 yield Predicted(file, 0, one.label, one.probability, one.value)
-    else:
-        raise TaskError(
-            "This model is of a task of your own, whose inputs only its code can read: use p2pfl.load(..) in "
-            "a program."
-        )
 
 
 def conversions(model: LoadedModel, request: ConvertModel) -> Iterator[Converted]:

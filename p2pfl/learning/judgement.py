@@ -105,9 +105,10 @@ def _examples(model: LoadedModel, request: EvaluateModel) -> Examples:
             return _test_split(info.task, agreement, request, model.device)
         case BuiltinTask() | PicturesTask():
             if info.pictures is None or data is None or not holds_folder(data):
+                given = f", and {shown(data)} is none" if data is not None else ""
                 raise TaskError(
-                    "This model classifies pictures: name a folder that has one folder for each "
-                    "class with --data."
+                    "This model classifies pictures: name a folder that has one folder for each class with "
+                    f"--data{given}."
                 )
             return _pictures(data, info.pictures, agreement, model.device)
         case TableTask():

@@ -108,6 +108,11 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The task of the run."""
         return self.spec.task
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether p2pfl can make the model's inputs from files: pictures, or rows of tables."""
+        return self.pictures is not None or self.target is not None
+
     def agreement(self) -> Agreement:
         """Return what the devices of the run had agreed on, as far as it determines the model.
 

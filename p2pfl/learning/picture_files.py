@@ -116,6 +116,8 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError as error:
         raise PictureError("it is in no format that can be read") from error
+    except OSError as error:
+        raise PictureError(error.strerror or str(error)) from error
     except Exception as error:  # Pillow raises errors of many kinds for damaged files
         raise PictureError(next(iter(str(error).splitlines()), type(error).__name__)) from error
 

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from torch import nn
 from typer import Typer
 from typer.testing import CliRunner, Result
 
+from p2pfl.cards import Agreement
 from p2pfl.cli.models import evaluate, predict
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
@@ -26,6 +28,7 @@ from tests.support.exported import export_module
 from tests.support.learning import SPEC
 from tests.support.pictures import write_digits
 from tests.support.records import AGREEMENT
+from tests.support.user_tasks import file_spec
 
 app = Typer(rich_markup_mode=None)
 app.command()(evaluate)
@@ -145,6 +148,17 @@ def test_another_file_is_refused_before_any_process_starts(
     error = run(command[0], str(tmp_path / "a.txt"), *command[1:]).exception
     assert isinstance(error, UserError)
     assert "is no safetensors file" in str(error)
+    assert requests == []
+
+
+def test_a_model_of_ones_own_predicts_in_a_program_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    requests = answering(monkeypatch)
+    path = export_module(tmp_path, nn.Linear(4, 2), file_spec(), Agreement(("0", "1"), 90, input_shape=(4,)))
+    error = run("predict", str(path), "a.png").exception
+    assert isinstance(error, UserError)
+    assert "only its code knows how to read inputs" in str(error)
     assert requests == []
 
 

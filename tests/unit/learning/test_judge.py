@@ -10,7 +10,7 @@ from torch import nn
 
 from p2pfl.errors import TaskError
 from p2pfl.learning.exported import load
-from p2pfl.learning.judge import answer_to, predictions, serve
+from p2pfl.learning.judge import answer_to, serve
 from p2pfl.learning.judging import (
     Converted,
     ConvertModel,
@@ -75,13 +75,6 @@ def test_rows_are_numbered(tmp_path: Path) -> None:
     [failed] = answers(PredictInputs(str(path), ("photo.png",), "cpu"))
     assert isinstance(failed, Failed)
     assert "predicts the rows of tables, and photo.png is none" in failed.reason
-
-
-def test_a_model_of_ones_own_predicts_in_a_program_only(tmp_path: Path) -> None:
-    module = nn.Sequential(nn.Linear(4, 2))
-    path = export_module(tmp_path, module, file_spec(), OWN)
-    with pytest.raises(TaskError, match=r"use p2pfl\.load"):
-        list(predictions(load(path, module=module), ("a.png",)))
 
 
 def test_an_evaluation_is_one_answer(tmp_path: Path, pets: Path) -> None:
