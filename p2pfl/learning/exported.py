@@ -211,8 +211,8 @@ def _build(info: ModelInfo, code: str | None) -> nn.Module:
             if code is None:
                 raise TaskError(
                     f"This model is defined by the task {info.task.name!r}, and its file has the parameters "
-                    f"only: use p2pfl.load(path, task={_file_name(info.task.name)!r}) with the path of the task "
-                    "on this device; on the command line, --task."
+                    f"only: use p2pfl.load(path, task={_file_name(info.task.name)!r}) with the path of the "
+                    "task on this device; on the command line, --task."
                 )
             return build_user_model(load_user_code(code), info.agreement())
         case ScriptTask():

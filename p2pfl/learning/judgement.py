@@ -29,7 +29,7 @@ from p2pfl.learning.picture_inputs import PictureInputs
 from p2pfl.learning.table_encoding import encode_file
 from p2pfl.learning.task import Scaling, task_of
 from p2pfl.learning.training import evaluate
-from p2pfl.paths import holds_folder, shown
+from p2pfl.paths import full, holds_folder, shown
 from p2pfl.spec import BuiltinTask, FileTask, PicturesTask, ScriptTask, TableTask
 
 MAX_CONFUSED_CLASSES = 200
@@ -179,7 +179,7 @@ def _table(path: Path, agreement: Agreement, target: str, device: torch.device) 
 def _own(task: FileTask, model: LoadedModel, request: EvaluateModel) -> Examples:
     """Return what the user's data() holds out."""
     spec, agreement = model.info.spec, model.info.agreement()
-    own = Path(request.data) if request.data else None
+    own = full(Path(request.data)) if request.data else None
     places = DataPlaces(code=request.code, own=own, classes=agreement.classes)
     prepared = open_file(task, spec.seed, places).prepare(spec, agreement, model.device)
     words = f"what {shown(Path(request.code).name)} holds out"

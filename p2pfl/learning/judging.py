@@ -124,8 +124,8 @@ def code_of(task: str | None) -> str:
 
 
 def path_of(path: Path | None) -> str:
-    """Return *path* for another process: absolute; empty without one."""
-    return str(full(path)) if path is not None else ""
+    """Return *path* for another process, which has the same current folder; empty without one."""
+    return str(path) if path is not None else ""
 
 
 def ask(request: Request) -> Iterator[Answer]:
