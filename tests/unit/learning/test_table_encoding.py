@@ -120,7 +120,11 @@ def test_rows_of_a_program_are_encoded_as_those_of_a_file(tmp_path: Path) -> Non
     age = AgreedColumn("age", "number", is_gappy=True, mean=40.0, deviation=10.0)
     member = AgreedColumn("member", "category", categories=("False", "True"))
     agreement = Agreement((), 9, REGRESSION, columns=(age, member), target=AgreedColumn("price", "number"))
-    rows = [{"age": 50, "member": True}, {"member": False, "age": float("nan")}, {"age": "30.5"}]
+    rows: list[dict[str, object]] = [
+        {"age": 50, "member": True},
+        {"member": False, "age": float("nan")},
+        {"age": "30.5"},
+    ]
     table = write_table(tmp_path / "rows.csv", ["age", "member"], [[50, "True"], ["", "False"], [30.5, ""]])
     encoded = encode_rows(rows, agreement)
     assert torch.allclose(encoded, torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 1, 0, 0], [-0.95, 0, 0, 0, 1]]))
