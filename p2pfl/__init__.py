@@ -13,8 +13,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "Agreed": "p2pfl.learning.user_task",
     "ChildNode": "p2pfl.child_node",
+    "LoadedModel": "p2pfl.learning.exported",
+    "Prediction": "p2pfl.learning.exported",
     "Task": "p2pfl.learning.user_task",
     "TrainingRound": "p2pfl.learning.rounds",
+    "load": "p2pfl.learning.exported",
     "node": "p2pfl.child_node",
     "rounds": "p2pfl.learning.rounds",
 }

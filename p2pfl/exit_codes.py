@@ -24,8 +24,8 @@ class ExitCode(IntEnum):
     COMPLETE = 0, "the run is over, complete or stopped by an operator, and its final model is here"
     FAILED = (
         1,
-        "other commands only: `history --verify`, `doctor`, `simulate` or `demo` found a fault, or the node "
-        "refused a command",
+        "other commands only: `history --verify`, `doctor`, `simulate` or `demo` found a fault, the node "
+        "refused a command, or `predict` could not read a picture",
     )
     UNFIT = (
         2,

@@ -7,7 +7,7 @@ from pathlib import Path
 from p2pfl.errors import UserError
 from p2pfl.events import RoundRow
 from p2pfl.observe.state import State
-from p2pfl.report.files import report_text, write_report
+from p2pfl.report.files import report_content, write_report
 
 
 def rows_of(state: State) -> list[RoundRow]:
@@ -35,5 +35,5 @@ def write(path: Path, state: State) -> int:
     rows = rows_of(state)
     if not rows:
         raise UserError("no round is decided yet: there is nothing to write")
-    write_report(path, report_text(path, rows, list(state.local_only.values())))
+    write_report(path, report_content(path, rows, list(state.local_only.values())))
     return len(rows)

@@ -101,6 +101,16 @@ SUBCOMMANDS = {
         "export",
         "Copy a committed model from a data directory to a safetensors file.",
     ),
+    "evaluate": Subcommand(
+        "p2pfl.cli.models",
+        "evaluate",
+        "Judge an exported model on data of yours: metrics, each class, confusion matrix.",
+    ),
+    "predict": Subcommand(
+        "p2pfl.cli.models",
+        "predict",
+        "Classify pictures, or predict the rows of tables, with an exported model.",
+    ),
     "simulate": Subcommand(
         "p2pfl.cli.simulate",
         "simulate",

@@ -6,15 +6,18 @@ runs, since `p2pfl --help` must not wait for them.
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pfl import __version__
 from p2pfl.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from p2pfl.events import RoundRow
     from p2pfl.store.blobs import BlobReader
@@ -70,6 +73,15 @@ def history(
             "--svg", metavar="FILE", help="Write a plot of the primary metric and the loss instead."
         ),
     ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            "--png",
+            metavar="FILE",
+            help="Write a plot of the primary metric and the loss with joins and losses of members instead; "
+            "needs the extra plots.",
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -81,14 +93,16 @@ def history(
     from p2pfl.errors import UserError
     from p2pfl.observe.target import find_data_dir
 
-    files = [path for path in (csv, jsonl, svg) if path is not None]
-    if verify and (json or files or run is not None):
+    files = {"csv": csv, "jsonl": jsonl, "svg": svg, "png": png}
+    writes = any(path is not None for path in files.values())
+    if verify and (json or writes or run is not None):
         raise UserError(
-            "--verify checks every run and prints a report: leave --json, --csv, --jsonl, --svg and --run out"
+            "--verify checks every run and prints a report: leave --json, --csv, --jsonl, --svg, --png and "
+            "--run out"
         )
-    if json and files:
+    if json and writes:
         raise UserError(
-            "--json prints the rounds and --csv, --jsonl and --svg write them to files: give either"
+            "--json prints the rounds and --csv, --jsonl, --svg and --png write them to files: give either"
         )
     data_dirs = data_dirs or [find_data_dir()]
     if verify:
@@ -96,8 +110,8 @@ def history(
         return
     if len(data_dirs) > 1:
         raise UserError("only --verify takes several data directories; give one --data-dir")
-    if files:
-        _write(data_dirs[0], run, csv=csv, jsonl=jsonl, svg=svg)
+    if writes:
+        _write(data_dirs[0], run, files)
     else:
         show(data_dirs[0], json=json, run=run)
 
@@ -149,30 +163,40 @@ def show(data_dir: Path, *, json: bool = False, run: str | None = None) -> None:
         _show(chosen, rounds, others=len(rows) - 1)
 
 
-def _write(
-    data_dir: Path, run: str | None, *, csv: Path | None, jsonl: Path | None, svg: Path | None
-) -> None:
-    """Write the committed training rounds of a run to files.
+def _write(data_dir: Path, run: str | None, files: Mapping[str, Path | None]) -> None:
+    """Write the committed training rounds of a run to *files*, given by format.
 
     Raises:
         UserError: there is no journal, no such run in it, or a file cannot be written.
     """
+    from p2pfl.report.figures import history_png
     from p2pfl.report.files import write_report
-    from p2pfl.report.plot import svg as plot
+    from p2pfl.report.plot import svg
     from p2pfl.report.table import csv_text, jsonl_text
 
     with _journal(data_dir) as journal:
         chosen = _choose(journal.runs(), run, data_dir)
-        every = journal.rounds(chosen.run, counts_classes=jsonl is not None)
+        every = journal.rounds(chosen.run, counts_classes=files["jsonl"] is not None)
         rounds = [row for row in every if row.kind == "train"]
-    for path, form in ((csv, csv_text), (jsonl, jsonl_text), (svg, plot)):
+    forms: dict[str, Callable[[list[RoundRow]], str | bytes]] = {
+        "csv": csv_text,
+        "jsonl": jsonl_text,
+        "svg": svg,
+        "png": history_png,
+    }
+    for form, path in files.items():
         if path is not None:
-            write_report(path, form(rounds))
+            write_report(path, forms[form](rounds))
             typer.echo(f"Wrote {path}: {len(rounds)} rounds of run {chosen.run[:SHORT]}")
 
 
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE.safetensors", help="Where to write the model.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE.safetensors", help="Where to write the model; may be left out with --onnx."
+        ),
+    ] = None,
     data_dir: DataDirOption = None,
     round_: Annotated[
         int | None,
@@ -182,16 +206,31 @@ def export(
         bool, typer.Option("--best", help="The model with the best primary metric, such as accuracy.")
     ] = False,
     run: RunOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    onnx: Annotated[
+        Path | None,
+        typer.Option("--onnx", metavar="FILE", help="Write the model for ONNX too; needs the extra onnx."),
+    ] = None,
+    torchscript: Annotated[
+        Path | None, typer.Option("--torchscript", metavar="FILE", help="Write the model as TorchScript too.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task", metavar="FILE", help="The file that defines the model, for --onnx and --torchscript."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Copy a committed model from a data directory to a safetensors file."""
-    from p2pfl.cards import metric_text
     from p2pfl.errors import UserError
+    from p2pfl.learning.judging import Converted, ConvertModel, ask, code_of, path_of
+    from p2pfl.learning.model_info import describe_model
     from p2pfl.observe.target import find_data_dir
     from p2pfl.store.directory import DataDirectory
     from p2pfl.store.export import export_blob
-    from p2pfl.text import one_line
 
+    if file is None and onnx is None and torchscript is None:
+        raise UserError("where to? Name a file, for example `p2pfl export model.safetensors`")
     data_dir = data_dir if data_dir is not None else find_data_dir()
     if best and round_ is not None:
         raise UserError("--best and --round each name a model; give one of them")
@@ -201,14 +240,34 @@ def export(
         row = _pick(journal, blobs, chosen, round_, best)
         genesis = journal.genesis(chosen.run)
     assert genesis is not None
-    export_blob(blobs.path(row.digest), genesis.layout, file, force=force)
+    with contextlib.ExitStack() as stack:
+        if file is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pfl-export-"))
+            target = Path(folder) / "model.safetensors"
+        else:
+            target = file
+        metadata = describe_model(genesis, row, __version__).metadata()
+        export_blob(blobs.path(row.digest), genesis.layout, target, force=force, metadata=metadata)
+        described = _described(row)
+        if file is not None:
+            typer.echo(f"Wrote {file}: {described}")
+        if onnx is not None or torchscript is not None:
+            request = ConvertModel(str(target), code_of(task), path_of(onnx), path_of(torchscript), force)
+            for answer in ask(request):
+                if isinstance(answer, Converted):
+                    typer.echo(f"Wrote {answer.path}: {described}")
+
+
+def _described(row: RoundRow) -> str:
+    """Return which model *row* has, and how good it is."""
+    from p2pfl.cards import metric_text
+    from p2pfl.text import one_line
+
     value = row.primary_value
     result = f"{one_line(row.primary)} {'unknown' if value is None else metric_text(value)}"
     if value is not None and not row.committed:
         result += f" as {len(row.scores)} of {len(row.members)} members reported"
-    typer.echo(
-        f"Wrote {file}: round {row.training_round} of run {chosen.run[:SHORT]}, {result}, BLAKE3 {row.digest}"
-    )
+    return f"round {row.training_round} of run {row.run[:SHORT]}, {result}, model {row.digest}"
 
 
 def _journal(data_dir: Path) -> JournalReader:

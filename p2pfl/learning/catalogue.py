@@ -17,6 +17,7 @@ import msgspec
 from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
 from p2pfl.learning.data import Bundled, DataPlaces, DataSet, DataSource, locate
+from p2pfl.learning.picture_inputs import PictureInputs
 from p2pfl.spec import BuiltinTask, RunSpec, from_options
 
 
@@ -48,6 +49,8 @@ class TaskEntry(msgspec.Struct, frozen=True):
     """For the default model, and for all models without an entry in `other_defaults`."""
     other_defaults: tuple[Defaults, ...] = ()
     """For models that need other values."""
+    inputs: PictureInputs | None = None
+    """Shape and scaling of its pictures, as the models take them; None: the inputs are no pictures."""
 
     def defaults_for(self, model: str | None) -> Defaults:
         """Return the default options for *model*; None is the default model."""
@@ -73,6 +76,7 @@ DIGITS = TaskEntry(
         momentum=0.9,
         weight_decay=0.0,
     ),
+    inputs=PictureInputs((1, 8, 8), (0.0,), (1.0,)),
 )
 
 IMAGE_MODELS = ("2nn", "lenet", "cnn", "resnet18")
@@ -116,6 +120,7 @@ FASHION_MNIST = TaskEntry(
     ),
     defaults=SMALL_DEFAULTS,
     other_defaults=(RESNET_DEFAULTS,),
+    inputs=PictureInputs((1, 28, 28), (0.2860,), (0.3530,)),
 )
 
 MNIST = TaskEntry(
@@ -126,6 +131,7 @@ MNIST = TaskEntry(
     data=DataSet(torchvision="MNIST", folder="MNIST/raw", files=IDX_FILES),
     defaults=SMALL_DEFAULTS,
     other_defaults=(RESNET_DEFAULTS,),
+    inputs=PictureInputs((1, 28, 28), (0.1307,), (0.3081,)),
 )
 
 CIFAR10 = TaskEntry(
@@ -142,7 +148,9 @@ CIFAR10 = TaskEntry(
     # Two fully connected layers learn little from photographs.
     defaults=msgspec.structs.replace(SMALL_DEFAULTS, model="cnn"),
     other_defaults=(RESNET_DEFAULTS,),
+    inputs=PictureInputs((3, 32, 32), (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
 )
+"""Mean and deviation are those of the training pixels of each data set."""
 
 COMMON_DEFAULTS: Mapping[str, Any] = {
     "partitions": 1,
@@ -180,13 +188,22 @@ def check(spec: RunSpec) -> TaskEntry:
         TaskError: the task, its model or the partition is unknown.
     """
     assert isinstance(spec.task, BuiltinTask)
-    entry = find(spec.task.name)
-    if spec.task.model not in entry.models:
-        raise TaskError(
-            f"The task {entry.name!r} has no model {spec.task.model!r}; its models are: "
-            f"{', '.join(entry.models)}."
-        )
+    entry = check_model(spec.task)
     partition.parse(spec.task.partition)
+    return entry
+
+
+def check_model(task: BuiltinTask) -> TaskEntry:
+    """Return the entry of *task*, after checking its model.
+
+    Raises:
+        TaskError: the task or its model is unknown.
+    """
+    entry = find(task.name)
+    if task.model not in entry.models:
+        raise TaskError(
+            f"The task {entry.name!r} has no model {task.model!r}; its models are: {', '.join(entry.models)}."
+        )
     return entry
 
 

@@ -186,18 +186,27 @@ class FileLocalTask:
 
     def _build(self, agreement: Agreement) -> nn.Module:
         """Return a freshly initialised model on the CPU; torch's default generator is seeded."""
-        hook = self._code.task.model
-        with self._code.calling("model"):
-            module = hook(Agreed.of(agreement)) if takes(hook, "agreed") else hook()
-        if not isinstance(module, nn.Module):
-            raise self._code.wrong("model", f"returned {a(module)}; return a torch.nn.Module")
-        if any(isinstance(one, nn.parameter.UninitializedParameter) for one in module.parameters()):
-            raise self._code.wrong(
-                "model", "returned a model with lazy layers, whose sizes are not known yet; give the sizes"
-            )
-        if not any(one.requires_grad for one in module.parameters()):
-            raise self._code.wrong("model", "returned a model without parameters that train")
-        return module
+        return build_user_model(self._code, agreement)
+
+
+def build_user_model(code: UserCode, agreement: Agreement) -> nn.Module:
+    """Return the model of the user's task *code* for the data of *agreement*, freshly initialised on the CPU.
+
+    Raises:
+        TaskError: the user's function fails, or returns no model that can be trained.
+    """
+    hook = code.task.model
+    with code.calling("model"):
+        module = hook(Agreed.of(agreement)) if takes(hook, "agreed") else hook()
+    if not isinstance(module, nn.Module):
+        raise code.wrong("model", f"returned {a(module)}; return a torch.nn.Module")
+    if any(isinstance(one, nn.parameter.UninitializedParameter) for one in module.parameters()):
+        raise code.wrong(
+            "model", "returned a model with lazy layers, whose sizes are not known yet; give the sizes"
+        )
+    if not any(one.requires_grad for one in module.parameters()):
+        raise code.wrong("model", "returned a model without parameters that train")
+    return module
 
 
 def _length(dataset: Dataset[Any]) -> int:

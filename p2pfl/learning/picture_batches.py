@@ -20,13 +20,10 @@ from p2pfl.learning.loader import LoaderBatches
 from p2pfl.learning.models import ImageShape
 from p2pfl.learning.picture_files import PictureError, read_picture
 from p2pfl.learning.picture_folders import in_blocks
+from p2pfl.learning.picture_inputs import own_pictures
 from p2pfl.learning.progress import ProgressLines
 from p2pfl.learning.task import Scaling
 from p2pfl.paths import shown
-
-MEAN, DEVIATION = 0.5, 0.25
-"""Pictures are scaled with these, and not with statistics of the data: so there is nothing to agree on. They
-are close to the statistics of photos (ImageNet: 0.45 and 0.23)."""
 
 SHIFT = 8
 """Random crops are shifted by at most 1/SHIFT of each side: 4 pixels of 32, as is usual for CIFAR-10."""
@@ -106,9 +103,8 @@ class PictureStore:
         self._train = train
         self._device = device
         self._workers = workers
-        self._scaling = Scaling.normalising(
-            [MEAN] * dataset.shape.channels, [DEVIATION] * dataset.shape.channels
-        ).to(device)
+        inputs = own_pictures(dataset.shape)
+        self._scaling = Scaling.normalising(inputs.mean, inputs.deviation).to(device)
         self._parts: dict[range, Batches] = {}
         """Pictures that do not fit: loader processes stay from one epoch to the next."""
 

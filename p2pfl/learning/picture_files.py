@@ -91,9 +91,14 @@ def read_picture(path: Path, shape: ImageShape) -> NDArray[np.uint8]:
     with _opened(path) as image:
         side = 2 * max(shape.height, shape.width)  # of the scales that JPEG offers, one that loses no detail
         image.draft(None, (side, side))
-        upright = _upright(_eight_bits(image), _orientation(image))
-        fitted = _fitted(_on_white(upright).convert("L" if shape.channels == 1 else "RGB"), shape)
-        pixels = np.asarray(fitted, dtype=np.uint8)  # [height, width], with colour [height, width, 3]
+        return fit_picture(image, shape)
+
+
+def fit_picture(image: Image.Image, shape: ImageShape) -> NDArray[np.uint8]:
+    """Return *image* as uint8 [channels, height, width] of *shape*."""
+    upright = _upright(_eight_bits(image), _orientation(image))
+    fitted = _fitted(_on_white(upright).convert("L" if shape.channels == 1 else "RGB"), shape)
+    pixels = np.asarray(fitted, dtype=np.uint8)  # [height, width], with colour [height, width, 3]
     return pixels[np.newaxis] if shape.channels == 1 else pixels.transpose(2, 0, 1)
 
 
@@ -111,6 +116,8 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError as error:
         raise PictureError("it is in no format that can be read") from error
+    except OSError as error:
+        raise PictureError(error.strerror or str(error)) from error
     except Exception as error:  # Pillow raises errors of many kinds for damaged files
         raise PictureError(next(iter(str(error).splitlines()), type(error).__name__)) from error
 

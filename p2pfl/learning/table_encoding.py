@@ -11,7 +11,7 @@ A missing category is unknown in a column of which the run knows no missing valu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from torch import Tensor
 from p2pfl.cards import AgreedColumn, Agreement
 from p2pfl.errors import TaskError
 from p2pfl.learning.table_kinds import Feature, TargetColumn, TargetKind
-from p2pfl.learning.table_rows import Wanted, read_table
+from p2pfl.learning.table_rows import Table, Wanted, read_table, table_of
+from p2pfl.learning.table_text import Piece, TableText
 from p2pfl.text import one_line
 
 
@@ -145,10 +146,37 @@ def encode_file(path: Path, agreement: Agreement, *, with_target: bool) -> Encod
     Raises:
         TaskError: the file is no table, or does not fit the run.
     """
+    table = read_table(path, _wanted(agreement, with_target=with_target))
+    targets = None if table.target is None else targets_of(agreement, table.target)
+    return EncodedRows(_inputs(agreement, table), targets)
+
+
+def encode_rows(rows: Sequence[Mapping[str, object]], agreement: Agreement) -> Tensor:
+    """Encode *rows*, each a mapping of column to value, as `encode_file` does with a file: [rows, inputs].
+
+    None, NaN and a column that a row lacks are missing values.
+
+    Raises:
+        TaskError: there is no row, no row has a column of the run, or a value does not fit its column.
+    """
+    names = tuple(dict.fromkeys(str(name) for row in rows for name in row))
+    cells = [[_text(row.get(name)) for row in rows] for name in names]
+    text = TableText(names, "", iter((Piece(cells, range(1, len(rows) + 1)),) if rows else ()))
+    return _inputs(agreement, table_of(text, "The table", _wanted(agreement, with_target=False)))
+
+
+def _wanted(agreement: Agreement, *, with_target: bool) -> Wanted:
     assert agreement.target is not None
     kind: TargetKind = "class" if agreement.target.kind == "category" else "number"
     kinds = {column.name: column.kind for column in agreement.columns}
-    table = read_table(path, Wanted(agreement.target.name if with_target else None, kind, kinds))
+    return Wanted(agreement.target.name if with_target else None, kind, kinds)
+
+
+def _inputs(agreement: Agreement, table: Table) -> Tensor:
     encoder = Encoder(agreement, table.features, torch.device("cpu"))
-    inputs = encoder(torch.from_numpy(table.cells))
-    return EncodedRows(inputs, None if table.target is None else targets_of(agreement, table.target))
+    return encoder(torch.from_numpy(table.cells))
+
+
+def _text(value: object) -> str:
+    """Return *value* as it would stand in a file."""
+    return "" if value is None or value != value else str(value)  # only NaN differs from itself

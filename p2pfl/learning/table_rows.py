@@ -60,33 +60,38 @@ def read_table(path: Path, wanted: Wanted) -> Table:
         TaskError: the file is no table, lacks a column that is wanted, or has one that cannot be used.
     """
     with open_text(path) as text:
-        features, target = _readers(text, path.name, wanted)
-        matrix, targets = _Matrix(len(features)), []
-        places = {name: place for place, name in enumerate(text.names)}
-        for piece in text.pieces:
-            lines: Sequence[int] = piece.lines
-            columns = [piece.cells[places[column.name]] for column in features]
-            if target is not None:
-                found, keep = _with_target(target, piece, places[target.name])
-                targets.append(found)
-                if not all(keep):
-                    lines = list(compress(lines, keep))
-                    columns = [list(compress(column, keep)) for column in columns]
-            read = zip(features, columns, strict=True)
-            matrix.append([reader.take(cells, lines) for reader, cells in read], len(lines))
-            for place, reader in enumerate(features):
-                if reader.is_due:
-                    matrix.replace(place, reader.begin_measuring())
-            if target is not None and target.is_due:
-                lookup = target.begin_measuring()
-                targets = [lookup[found.astype(np.int64)] for found in targets]
+        return table_of(text, path.name, wanted)
+
+
+def table_of(text: TableText, name: str, wanted: Wanted) -> Table:
+    """Read the table *text*, which is called *name* in messages; raises as `read_table`."""
+    features, target = _readers(text, name, wanted)
+    matrix, targets = _Matrix(len(features)), []
+    places = {column: place for place, column in enumerate(text.names)}
+    for piece in text.pieces:
+        lines: Sequence[int] = piece.lines
+        columns = [piece.cells[places[column.name]] for column in features]
+        if target is not None:
+            found, keep = _with_target(target, piece, places[target.name])
+            targets.append(found)
+            if not all(keep):
+                lines = list(compress(lines, keep))
+                columns = [list(compress(column, keep)) for column in columns]
+        read = zip(features, columns, strict=True)
+        matrix.append([reader.take(cells, lines) for reader, cells in read], len(lines))
+        for place, reader in enumerate(features):
+            if reader.is_due:
+                matrix.replace(place, reader.begin_measuring())
+        if target is not None and target.is_due:
+            lookup = target.begin_measuring()
+            targets = [lookup[found.astype(np.int64)] for found in targets]
     if not matrix.rows:
         what = (
             "row"
             if target is None or not target.missing
             else f"row with a value of the target {target.label}"
         )
-        raise TaskError(f"{path.name} has no {what}.")
+        raise TaskError(f"{name} has no {what}.")
     return _finish(matrix, features, target, targets, wanted)
 
 

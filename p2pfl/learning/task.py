@@ -107,5 +107,9 @@ def load_task(spec: RunSpec) -> CatalogueTask:
     Raises:
         TaskError: the task, its model or the partition is unknown.
     """
-    entry = catalogue.check(spec)
+    return task_of(catalogue.check(spec))
+
+
+def task_of(entry: catalogue.TaskEntry) -> CatalogueTask:
+    """Return the task of *entry*."""
     return cast(CatalogueTask, importlib.import_module(entry.module).TASK)

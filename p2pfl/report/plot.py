@@ -67,10 +67,10 @@ def svg(rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
     trained = [row for row in rows if row.kind == "train"]
     primary, *loss = shown_metrics(trained)
     height = PANEL if loss else 2 * PANEL + GAP
-    values, band = _values(trained, primary), _band(trained, primary)
+    values, band = values_of(trained, primary), band_of(trained, primary)
     panels = [_Panel(_title(primary), BLUE, BLUE_BAND, TOP, values, band, alone, height)]
     for name in loss:
-        values, band = _values(trained, name), _band(trained, name)
+        values, band = values_of(trained, name), band_of(trained, name)
         panels.append(_Panel(_title(name), ORANGE, ORANGE_BAND, TOP + PANEL + GAP, values, band))
     rounds = [row.training_round for row in trained] or [0, 1]
     x = _Scale(min(rounds), max(max(rounds), min(rounds) + 1), LEFT, WIDTH - RIGHT)
@@ -78,7 +78,7 @@ def svg(rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'height="{HEIGHT}" font-family="Helvetica, Arial, sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        _text(LEFT, 22, _heading(trained), size=15, weight="bold"),
+        _text(LEFT, 22, heading_of(trained), size=15, weight="bold"),
     ]
     for panel in panels:
         parts += _draw(panel, x)
@@ -91,7 +91,8 @@ def _title(metric: str) -> str:
     return one_line(metric.replace("_", " ")).capitalize()
 
 
-def _heading(rows: Sequence[RoundRow]) -> str:
+def heading_of(rows: Sequence[RoundRow]) -> str:
+    """Return the title of a plot of *rows*: run, rounds, members, and the last primary metric."""
     if not rows:
         return "No round is committed yet"
     last = next((row for row in reversed(rows) if row.primary_value is not None), None)
@@ -103,7 +104,8 @@ def _heading(rows: Sequence[RoundRow]) -> str:
     return f"Run {one_line(rows[-1].run[:7])}: {rounds}, {len(rows[-1].members)} members{result}"
 
 
-def _values(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:
+def values_of(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:
+    """Return round and mean of the metric *what*, where it is known and can be drawn."""
     pairs = ((row.training_round, row.metrics.get(what)) for row in rows)
     return [(round_, value) for round_, value in pairs if value is not None and _is_sound(value)]
 
@@ -112,7 +114,8 @@ def _is_sound(value: float) -> bool:
     return math.isfinite(value) and abs(value) <= MAX_VALUE
 
 
-def _band(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]:
+def band_of(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]:
+    """Return round, lowest and highest member of the metric *what*, where several members measured it."""
     band = []
     for row in rows:
         values = [value for score in row.scores if (value := score.mean(what)) is not None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -17,8 +19,12 @@ CHUNK_BYTES = 1024 * 1024
 """Bytes copied at a time."""
 
 
-def export_blob(blob: Path, layout: Layout, target: Path, *, force: bool) -> None:
+def export_blob(
+    blob: Path, layout: Layout, target: Path, *, force: bool, metadata: Mapping[str, str] | None = None
+) -> None:
     """Copy the file *blob*, named by its digest and of *layout*, to *target*, durably.
+
+    With *metadata*, the copy has another header, which holds these too. The tensors are the same bytes.
 
     Raises:
         UserError: *target* exists and *force* is not set, or its folder cannot be written to.
@@ -38,7 +44,7 @@ def export_blob(blob: Path, layout: Layout, target: Path, *, force: bool) -> Non
     try:
         with _open(blob) as source, disk_errors("write", target):
             with half.open("xb") as copy:
-                _copy(source, copy, blob, layout)
+                _copy(source, copy, blob, layout, metadata or {})
                 flush(copy.fileno())
             half.replace(target)
             flush_folder(target.absolute().parent)
@@ -58,7 +64,7 @@ def _gone(blob: Path) -> DataDirectoryError:
     return DataDirectoryError(f"the model {blob.name} is not here any more; export a later one")
 
 
-def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout) -> None:
+def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
     """Copy and verify: the digest proves the bytes, and the header proves that safetensors can read them."""
     hasher = blake3()
     size = 0
@@ -66,8 +72,13 @@ def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout) -> None:
     while piece := source.read(max(CHUNK_BYTES, layout.header_bytes)):
         begins = begins and (size > 0 or _has_header(piece, layout))
         hasher.update(piece)
+        if not size and begins and metadata:
+            start = memoryview(piece)[: layout.header_bytes]
+            copy.write(with_metadata(bytes(start), metadata))
+            copy.write(memoryview(piece)[layout.header_bytes :])
+        else:
+            copy.write(piece)
         size += len(piece)
-        copy.write(piece)
     if not begins or size != layout.file_bytes or hasher.hexdigest() != blob.name:
         if not blob.exists():
             raise _gone(blob)  # its node has deleted it meanwhile
@@ -80,3 +91,12 @@ def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout) -> None:
 def _has_header(piece: bytes, layout: Layout) -> bool:
     """Whether a file that begins with *piece* has the header of *layout*."""
     return blake3(piece[: layout.header_bytes]).hexdigest() == layout.header
+
+
+def with_metadata(start: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Return the header *start* (`p2pfl.schema.header`) of a model file, with *metadata* at its beginning."""
+    tensors = start[8:].rstrip(b" ").removeprefix(b"{")
+    inner = json.dumps({"__metadata__": metadata}, separators=(",", ":"), ensure_ascii=False)[:-1].encode()
+    text = inner + (b"" if tensors == b"}" else b",") + tensors
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

@@ -21,12 +21,6 @@ from p2pfl.learning.task import CatalogueTask, Data, Scaling
 
 SHAPE = ImageShape(3, 32, 32)
 
-MEAN = (0.4914, 0.4822, 0.4465)
-"""Mean of the training pixels by channel (red, green, blue), where 1 is the brightest."""
-
-DEVIATION = (0.2470, 0.2435, 0.2616)
-"""Standard deviation of the same."""
-
 CLASSES = ("aeroplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "lorry")
 
 
@@ -40,11 +34,13 @@ class Cifar10:
             TaskError: a file is missing, or is not the published one.
         """
         assert isinstance(CIFAR10.data, DataSet)
+        assert CIFAR10.inputs is not None
         first = obtain(CIFAR10.name, CIFAR10.data, places)[0]
         root = first.parent.parent
         train_x, train_y = _read(root, train=True)
         test_x, test_y = _read(root, train=False)
-        return Data(train_x, train_y, test_x, test_y, CLASSES, Scaling.normalising(MEAN, DEVIATION))
+        scaling = Scaling.normalising(CIFAR10.inputs.mean, CIFAR10.inputs.deviation)
+        return Data(train_x, train_y, test_x, test_y, CLASSES, scaling)
 
     def build(self, model: str) -> nn.Module:
         """Return a freshly initialised *model* for these images and classes."""

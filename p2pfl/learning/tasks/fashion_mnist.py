@@ -24,7 +24,5 @@ TASK: CatalogueTask = IdxImages(
         "bag",
         "ankle boot",
     ),
-    mean=0.2860,
-    deviation=0.3530,
     first_labels=(9, 0, 0, 3, 0, 2, 7, 2, 5, 5),
 )

@@ -29,10 +29,6 @@ class IdxImages:
     """Its entry in the catalogue."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the labels."""
-    mean: float
-    """Mean of the training pixels, where 1 is the brightest."""
-    deviation: float
-    """Standard deviation of the same."""
     first_labels: tuple[int, ...]
     """First labels of the training split: they tell apart data sets with the same file names and sizes."""
     train_examples: int = 60_000
@@ -47,6 +43,7 @@ class IdxImages:
             TaskError: a file is missing, damaged, or of another data set.
         """
         assert isinstance(self.entry.data, DataSet)
+        assert self.entry.inputs is not None
         train_x, train_y, test_x, test_y = obtain(self.entry.name, self.entry.data, places)
         labels = self._labels(train_y, self.train_examples)
         if tuple(labels[: len(self.first_labels)].tolist()) != self.first_labels:
@@ -60,7 +57,7 @@ class IdxImages:
             self._images(test_x, self.test_examples),
             self._labels(test_y, self.test_examples),
             self.classes,
-            Scaling.normalising((self.mean,), (self.deviation,)),
+            Scaling.normalising(self.entry.inputs.mean, self.entry.inputs.deviation),
         )
 
     def build(self, model: str) -> nn.Module:
@@ -83,7 +80,5 @@ class IdxImages:
 TASK: CatalogueTask = IdxImages(
     MNIST,
     classes=tuple("0123456789"),
-    mean=0.1307,
-    deviation=0.3081,
     first_labels=(5, 0, 4, 1, 9, 2, 1, 3, 1, 4),
 )

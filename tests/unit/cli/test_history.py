@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,9 @@ from typer.testing import CliRunner, Result
 from p2pfl.cli.history import export, history, state_of
 from p2pfl.core.effects import SaveClosed, SaveCommit, SaveGenesis, SaveReport
 from p2pfl.errors import DataDirectoryError, UserError
+from p2pfl.events import RoundRow
+from p2pfl.learning.judging import Converted, ConvertModel
+from p2pfl.learning.model_info import read_info
 from p2pfl.messages import LeftOut
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
@@ -139,6 +143,22 @@ def test_reports_are_files_of_the_same_rounds(data_dir: Path, chain: Chain, tmp_
     assert "accuracy 0.8000" in svg.read_text()
 
 
+def test_a_png_file_has_the_training_rounds(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[RoundRow]] = []
+
+    def draw(rows: list[RoundRow]) -> bytes:
+        drawn.append(rows)
+        return b"PNG"
+
+    monkeypatch.setattr("p2pfl.report.figures.history_png", draw)
+    result = run("history", "--data-dir", str(data_dir), "--png", str(tmp_path / "a.png"))
+    assert result.stdout.startswith(f"Wrote {tmp_path / 'a.png'}: 3 rounds")
+    assert (tmp_path / "a.png").read_bytes() == b"PNG"
+    assert [(row.training_round, row.primary) for row in drawn[0]] == [(n, "accuracy") for n in (1, 2, 3)]
+
+
 def test_a_report_is_of_the_run_that_is_asked_for(data_dir: Path, tmp_path: Path) -> None:
     result = run("history", "--data-dir", str(data_dir), "--csv", str(tmp_path / "a.csv"), "--run", "x")
     assert isinstance(result.exception, UserError)
@@ -246,8 +266,8 @@ def test_export_writes_the_model_asked_for_and_says_which(
     target = tmp_path / "model.safetensors"
     result = run("export", "--data-dir", str(data_dir), str(target), *options)
     told = told.format(run=chain.run[:7])
-    assert result.stdout == f"Wrote {target}: {told}, BLAKE3 {model_digest(number)}\n"
-    assert target.read_bytes() == model(number)
+    assert result.stdout == f"Wrote {target}: {told}, model {model_digest(number)}\n"
+    assert target.read_bytes().endswith(model(number)[len(header(SCHEMA)) :])
 
 
 @pytest.mark.parametrize(
@@ -295,7 +315,67 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path, data_dir: Pa
     assert isinstance(refused.exception, UserError)
     assert target.read_text() == "precious"
     assert run("export", "--data-dir", str(data_dir), str(target), "--force").exit_code == 0
-    assert target.read_bytes() == model(3)
+    assert target.read_bytes().endswith(model(3)[len(header(SCHEMA)) :])
+
+
+def test_an_exported_model_says_what_it_is(tmp_path: Path, data_dir: Path, chain: Chain) -> None:
+    target = tmp_path / "model.safetensors"
+    run("export", "--data-dir", str(data_dir), str(target), "--best")
+    info = read_info(target)
+    assert (info.spec, info.agreement()) == (SPEC, msgspec.structs.replace(AGREEMENT, input_shape=(1, 8, 8)))
+    assert (info.run, info.round, info.digest) == (chain.run, 2, model_digest(2))
+    rows = run("history", "--data-dir", str(data_dir), "--json").stdout.splitlines()
+    assert info.record == json.loads(rows[1])["record"]
+    assert info.metrics["accuracy"] == 0.9
+    assert info.examples == 20
+
+
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[ConvertModel]:
+    """Answer conversions as if they were done; return the requests."""
+    requests: list[ConvertModel] = []
+
+    def ask(request: ConvertModel) -> Iterator[Converted]:
+        assert read_info(Path(request.model)).round == 3, "the model is there"
+        requests.append(request)
+        yield from (Converted(path) for path in (request.onnx, request.torchscript) if path)
+
+    monkeypatch.setattr("p2pfl.learning.judging.ask", ask)
+    return requests
+
+
+def test_other_formats_are_written_beside_the_file(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, target, pt = asked(monkeypatch), tmp_path / "m.safetensors", tmp_path / "m.pt"
+    words = (
+        "--data-dir",
+        str(data_dir),
+        str(target),
+        "--torchscript",
+        str(pt),
+        "--task",
+        "mine.py",
+        "--force",
+    )
+    lines = run("export", *words).stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"Wrote {target}", f"Wrote {pt}"]
+    assert requests == [ConvertModel(str(target), str(Path("mine.py").absolute()), "", str(pt), True)]
+
+
+def test_other_formats_need_no_other_file(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, onnx = asked(monkeypatch), tmp_path / "out.onnx"
+    result = run("export", "--data-dir", str(data_dir), "--onnx", str(onnx))
+    assert result.stdout.startswith(f"Wrote {onnx}: round 3 of run ")
+    assert (requests[0].onnx, requests[0].torchscript, requests[0].force) == (str(onnx), "", False)
+    assert not Path(requests[0].model).exists(), "it was temporary"
+
+
+def test_an_export_to_nowhere_is_told(data_dir: Path) -> None:
+    error = run("export", "--data-dir", str(data_dir)).exception
+    assert isinstance(error, UserError)
+    assert "Name a file, for example `p2pfl export model.safetensors`" in str(error)
 
 
 def test_a_damaged_journal_is_told(data_dir: Path) -> None:
@@ -449,7 +529,7 @@ def test_options_of_the_other_report_are_refused(
 ) -> None:
     result = run("history", "--verify", "--data-dir", directory(tmp_path, "ada", empty, 1), *words)
     assert isinstance(result.exception, UserError)
-    assert "leave --json, --csv, --jsonl, --svg and --run out" in str(result.exception)
+    assert "leave --json, --csv, --jsonl, --svg, --png and --run out" in str(result.exception)
 
 
 def test_several_directories_are_for_verify_only(tmp_path: Path, empty: Chain) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from p2pfl.cards import CLASSIFICATION, REGRESSION, AgreedColumn, Agreement
 from p2pfl.errors import TaskError
-from p2pfl.learning.table_encoding import Encoder, encode_file, inputs_of, targets_of
+from p2pfl.learning.table_encoding import Encoder, encode_file, encode_rows, inputs_of, targets_of
 from tests.support.tables import read_columns, write_table
 
 AGREEMENT = Agreement(
@@ -114,3 +114,24 @@ def test_numbers_of_another_file_are_standardised_as_agreed(tmp_path: Path) -> N
     encoded = encode_file(path, agreement, with_target=True)
     assert encoded.targets is not None
     assert (encoded.inputs.tolist(), encoded.targets.tolist()) == ([[2], [0]], [[1], [0]])
+
+
+def test_rows_of_a_program_are_encoded_as_those_of_a_file(tmp_path: Path) -> None:
+    age = AgreedColumn("age", "number", is_gappy=True, mean=40.0, deviation=10.0)
+    member = AgreedColumn("member", "category", categories=("False", "True"))
+    agreement = Agreement((), 9, REGRESSION, columns=(age, member), target=AgreedColumn("price", "number"))
+    rows: list[dict[str, object]] = [
+        {"age": 50, "member": True},
+        {"member": False, "age": float("nan")},
+        {"age": "30.5"},
+    ]
+    table = write_table(tmp_path / "rows.csv", ["age", "member"], [[50, "True"], ["", "False"], [30.5, ""]])
+    encoded = encode_rows(rows, agreement)
+    assert torch.allclose(encoded, torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 1, 0, 0], [-0.95, 0, 0, 0, 1]]))
+    assert torch.equal(encoded, encode_file(table, agreement, with_target=False).inputs)
+
+
+def test_no_rows_are_refused() -> None:
+    agreement = Agreement((), 9, REGRESSION, columns=(), target=AgreedColumn("price", "number"))
+    with pytest.raises(TaskError, match="The table"):
+        encode_rows([], agreement)

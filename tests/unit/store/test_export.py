@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import safetensors
 import safetensors.numpy
 from blake3 import blake3
 
 from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.schema import file_bytes, header
-from p2pfl.store.export import export_blob
+from p2pfl.store.export import export_blob, with_metadata
 from tests.support.records import LAYOUT, SCHEMA
 
 CONTENT = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
@@ -87,3 +89,36 @@ def test_a_folder_as_target_is_told(tmp_path: Path) -> None:
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist; make it first"):
         export_blob(put(tmp_path, CONTENT), LAYOUT, tmp_path / "none" / "model.safetensors", force=False)
+
+
+def test_metadata_are_added_and_the_tensors_stay_the_same_bytes(tmp_path: Path) -> None:
+    content = header(SCHEMA) + bytes(range(file_bytes(SCHEMA) - len(header(SCHEMA))))
+    target = tmp_path / "model.safetensors"
+    metadata = {"p2pfl": '{"classes":["ñ \\" ☃"]}', "format": "pt"}
+    export_blob(put(tmp_path, content), LAYOUT, target, force=False, metadata=metadata)
+    with safetensors.safe_open(target, "np") as file:
+        assert file.metadata() == metadata
+        assert set(file.keys()) == {"weight", "steps"}
+    start = target.read_bytes()
+    length = int.from_bytes(start[:8], "little")
+    assert length % 8 == 0, "tensors stay aligned"
+    assert start[8 + length :] == content[len(header(SCHEMA)) :]
+    before = safetensors.numpy.load(content)
+    after = safetensors.numpy.load_file(target)
+    assert {name: tensor.tobytes() for name, tensor in after.items()} == {
+        name: tensor.tobytes() for name, tensor in before.items()
+    }
+
+
+def test_a_damaged_blob_is_not_exported_with_metadata_either(tmp_path: Path) -> None:
+    blob = put(tmp_path, CONTENT)
+    blob.write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(DataDirectoryError, match="is damaged"):
+        export_blob(blob, LAYOUT, tmp_path / "a.safetensors", force=True, metadata={"a": "b"})
+    assert [path.name for path in tmp_path.iterdir()] == [blob.name]
+
+
+def test_a_model_without_tensors_takes_metadata_too() -> None:
+    start = with_metadata(header(()), {"a": "b"})
+    assert json.loads(start[8:]) == {"__metadata__": {"a": "b"}}
+    assert int.from_bytes(start[:8], "little") == len(start) - 8

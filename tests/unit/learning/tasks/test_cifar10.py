@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from p2pfl.errors import TaskError
+from p2pfl.learning.catalogue import CIFAR10
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.tasks import cifar10
 
@@ -71,7 +72,9 @@ def test_each_channel_is_scaled_by_its_own_mean_and_deviation(published: DataPla
     scaling = cifar10.TASK.load(published).scaling
     assert scaling is not None
     scaled = scaling(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).flatten()
-    expected = [(1 - m) / s for m, s in zip(cifar10.MEAN, cifar10.DEVIATION, strict=True)]
+    inputs = CIFAR10.inputs
+    assert inputs is not None
+    expected = [(1 - m) / s for m, s in zip(inputs.mean, inputs.deviation, strict=True)]
     assert scaled.tolist() == pytest.approx(expected, rel=1e-5)
 
 

@@ -2,20 +2,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from p2pfl.errors import TaskError
 from p2pfl.learning.catalogue import FASHION_MNIST, IDX_FILES
 from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.picture_inputs import PictureInputs
 from p2pfl.learning.tasks import mnist
 from tests.support.images import FASHION_FIRST_LABELS, idx, images_of, labels_of, write_images
 
 TASK = mnist.IdxImages(
-    FASHION_MNIST,
+    msgspec.structs.replace(FASHION_MNIST, inputs=PictureInputs((1, 4, 4), (0.5,), (0.25,))),
     tuple("0123456789"),
-    mean=0.5,
-    deviation=0.25,
     first_labels=FASHION_FIRST_LABELS,
     train_examples=30,
     test_examples=20,
