@@ -105,6 +105,11 @@ class FileTask(SpecPart, frozen=True, tag="file"):
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     holdout: Holdout = 0.1
     share: Share = "labels"
+    partition: Annotated[str, Meta(max_length=64)] = ""
+    """How the data are divided, where they are the same on all devices, as in a demo; empty: each device has
+    data of its own."""
+    partitions: Annotated[int, Meta(ge=1, le=2**16)] = 1
+    """Number of partitions of data that are the same on all devices."""
 
 
 class ScriptTask(SpecPart, frozen=True, tag="script"):
@@ -167,12 +172,25 @@ def share_of(task: TaskSpec) -> Share:
 
 def partitions_of(task: TaskSpec) -> int:
     """Return the number of partitions of the training data; 1 where each device has data of its own."""
-    return task.partitions if isinstance(task, BuiltinTask) else 1
+    match task:
+        case BuiltinTask():
+            return task.partitions
+        case FileTask():
+            return task.partitions if task.partition else 1
+        case PicturesTask() | TableTask() | ScriptTask():
+            return 1
+        case _:
+            assert_never(task)
+
+
+def is_divided(task: TaskSpec) -> bool:
+    """Return whether all devices have the same data, of which each takes a part."""
+    return isinstance(task, BuiltinTask) or (isinstance(task, FileTask) and bool(task.partition))
 
 
 def evaluation_parts(task: TaskSpec, members: int) -> int:
     """Return into how many parts the held-out data are divided in a roster of *members*."""
-    return members if isinstance(task, BuiltinTask) else 1
+    return members if is_divided(task) else 1
 
 
 # --- strategy, encoding, privacy ----------------------------------------------------------------------------

@@ -107,6 +107,8 @@ def demo(
     named = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
     given = {key: value for key, value in named.items() if is_given(context, key)}
     choice = choose(task, None, DataPlaces(data_root and full(data_root), download))
+    if choice.kind == "file":
+        given["partition"] = partition  # all nodes have the same data
     spec = make_spec(choice, given)  # says now, once, what every node would say
     places = choice.places
     if data_root is not None and choice.name not in catalogue.tasks_with_files():

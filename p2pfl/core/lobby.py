@@ -34,7 +34,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import Schema, first_difference, layout_of
-from p2pfl.spec import BuiltinTask, RunSpec, with_options
+from p2pfl.spec import RunSpec, is_divided, with_options
 
 OFFER_PATIENCE = 10.0
 """Seconds for which an offered run that this node has not entered yet blocks other offers."""
@@ -259,7 +259,7 @@ class Lobby:
     def _founded_spec(self, members: int) -> RunSpec:
         """Return the spec with which this node founds a run of *members*."""
         options = self.ctx.options
-        if not isinstance(options.spec.task, BuiltinTask):
+        if not is_divided(options.spec.task):
             return options.spec
         return with_options(options.spec, partitions=options.partitions or members)
 

@@ -14,7 +14,7 @@ from p2pfl.core.pausing import PAUSES
 from p2pfl.core.roster import entry_of
 from p2pfl.core.stopping import STOPPED, unknown_target
 from p2pfl.messages import Accept, Ballot, Collect, Commit
-from p2pfl.spec import BuiltinTask, to_options
+from p2pfl.spec import is_divided, partitions_of, to_options
 
 MISSING_SECONDS = 15.0
 """A member that takes part this long without a link to this node is reported. It is three times the longest
@@ -131,17 +131,18 @@ class Notices:
     def _shared_part(self) -> None:
         """Tell, once, that this member trains on a part of a public data set that another one has too."""
         task = self.ledger.spec.task
-        if self._is_part_told or not isinstance(task, BuiltinTask) or not self.ledger.is_member:
+        if self._is_part_told or not is_divided(task) or not self.ledger.is_member:
             return
         self._is_part_told = True
         entry = entry_of(self.ledger.roster, self.ctx.me.node)
         assert entry is not None
-        if entry.slot >= task.partitions:
+        parts = partitions_of(task)
+        if entry.slot >= parts:
             self.ctx.tell(
                 events.Notice(
                     "info",
-                    f"all {task.partitions} parts of the data are taken: this device trains on part "
-                    f"{entry.slot % task.partitions + 1}, as another one does (a run founded with "
+                    f"all {parts} parts of the data are taken: this device trains on part "
+                    f"{entry.slot % parts + 1}, as another one does (a run founded with "
                     "--partitions has spare parts)",
                 )
             )

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from p2pfl.errors import UserError
-from p2pfl.learning import catalogue
+from p2pfl.learning import catalogue, partition
 from p2pfl.learning.data import DataPlaces
 from p2pfl.paths import full, holds_file, holds_folder, is_there, obstacle, shown
 from p2pfl.spec import RunSpec, from_options
@@ -117,7 +117,12 @@ def make_spec(choice: Choice, given: Mapping[str, Any]) -> RunSpec:
         raise UserError(f"--{option} has no effect with --script: the script's own loop decides about it.")
     name = {"task": choice.name} if choice.name else {}
     options = {**catalogue.COMMON_DEFAULTS, **TRAINING, **DEFAULTS[choice.kind], **given, **name}
-    for unused in ("partitions", *(() if choice.kind in ("file", "script") else ("task",))):
+    if options.get("partition"):
+        partition.parse(options["partition"])
+    for unused in (
+        *(() if options.get("partition") else ("partitions",)),
+        *(() if choice.kind in ("file", "script") else ("task",)),
+    ):
         options.pop(unused, None)
     if choice.kind == "table" and "target" not in given:
         raise UserError(

@@ -20,8 +20,17 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.local_task import PreparedTask
+from p2pfl.learning.training import AfterBatch
 from p2pfl.learning.user_code import UserCode, a, load_user_code, takes
-from p2pfl.learning.user_data import UserData, input_shape, make_batches, make_loader, read_data, renamed
+from p2pfl.learning.user_data import (
+    UserData,
+    divide_data,
+    input_shape,
+    make_batches,
+    make_loader,
+    read_data,
+    renamed,
+)
 from p2pfl.learning.user_loops import UserLoops
 from p2pfl.learning.user_objective import (
     Kind,
@@ -32,7 +41,7 @@ from p2pfl.learning.user_objective import (
     with_primary,
 )
 from p2pfl.learning.user_task import Agreed
-from p2pfl.spec import FileTask, RunSpec
+from p2pfl.spec import FileTask, LocalTraining, RunSpec
 
 PROBED = 32
 """Number of examples that pass through the model before a run; some metrics need several classes."""
@@ -83,21 +92,35 @@ class FileLocalTask:
             objective.check_weighted()
         workers = self._places.loader_workers
         made: dict[str, Batches] = {}
+        task = spec.task
+        assert isinstance(task, FileTask)
+        divided = divide_data(self._data, task, spec.seed)
 
         def part(name: str, dataset: Dataset[Any], labels: Tensor | None) -> Batches:
             if name not in made:
                 made[name] = make_batches(self._code, dataset, mapping, device, workers, labels)
             return made[name]
 
+        def test_part(index: int, parts: int) -> Batches:
+            rows = range(index, _length(self._data.test), parts)
+            test: Dataset[Any] = self._data.test if parts == 1 else Subset(self._data.test, list(rows))
+            return part(f"test {index} of {parts}", test, None)
+
+        def train(
+            module: nn.Module, index: int, options: LocalTraining, round_: int, seed: int, after: AfterBatch
+        ) -> tuple[int, float]:
+            loops = UserLoops(self._code, divided(index), mapping, device, workers)
+            return loops.train(module, options, round_, seed, after)
+
         loops = UserLoops(self._code, self._data, mapping, device, workers)
         own = self._code.task
         return PreparedTask(
             objective=objective,
             build=lambda: self._build(agreement),
-            train_part=lambda _: part("train", self._data.train, self._data.targets),
-            test_part=lambda _, __: part("test", self._data.test, None),
-            part_card=lambda _: self.card,
-            train=loops.train if own.train is not None else None,
+            train_part=lambda index: part(f"train {index}", divided(index).train, divided(index).targets),
+            test_part=test_part,
+            part_card=lambda index: self._part_card(divided(index)),
+            train=train if own.train is not None else None,
             evaluate=loops.evaluate if own.evaluate is not None else None,
             optimizer=loops.optimizer if own.optimizer is not None else None,
         )
@@ -150,9 +173,15 @@ class FileLocalTask:
         kind, _ = probe(code, module, make_batches(code, some, None, CPU), agreement)
         return kind, with_primary(code, loss_name(code, kind), names, counts_classes=False)
 
-    def _labels(self) -> tuple[LabelCount, ...]:
+    def _part_card(self, part: UserData) -> DataCard:
+        """Return the card of a partition of the training examples."""
+        if part is self._data or self._task.share == "none":
+            return self.card
+        return msgspec.structs.replace(self.card, examples=_length(part.train), labels=self._labels(part))
+
+    def _labels(self, part: UserData | None = None) -> tuple[LabelCount, ...]:
         """Return the classes that this device tells, with the numbers of examples that it tells."""
-        data = self._data
+        data = part or self._data
         counts = dict.fromkeys(data.declared or data.classes, 0)
         if self._task.share == "none" and not data.declared:
             return ()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
+import msgspec
 import torch
 from torch import nn
 
@@ -27,7 +28,17 @@ from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.user_code import explain
 from p2pfl.learning.user_objective import UserObjective
-from p2pfl.spec import BuiltinTask, RunSpec, model_name, share_of, task_name
+from p2pfl.spec import (
+    BuiltinTask,
+    FileTask,
+    PicturesTask,
+    RunSpec,
+    ScriptTask,
+    TableTask,
+    model_name,
+    share_of,
+    task_name,
+)
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
@@ -142,7 +153,7 @@ class Jobs:
         self._holds = None  # training changes the parameters
         seed = training.derive_seed("train", spec.seed, job.round, job.partition)
         if prepared.train is not None:
-            steps, loss = prepared.train(module, options, job.round, seed, pacer)
+            steps, loss = prepared.train(module, job.partition, options, job.round, seed, pacer)
         else:
             part = prepared.train_part(job.partition)
             try:
@@ -279,7 +290,15 @@ def _model_key(spec: RunSpec, agreement: Agreement) -> tuple[object, ...]:
 def _data_key(spec: RunSpec) -> tuple[object, ...]:
     """Return what determines which data of this device a task reads, and how it holds some out."""
     task = spec.task
-    return (task.name,) if isinstance(task, BuiltinTask) else (task, spec.seed)
+    match task:
+        case BuiltinTask():
+            return (task.name,)
+        case FileTask():
+            return (msgspec.structs.replace(task, partition="", partitions=1), spec.seed)
+        case PicturesTask() | TableTask() | ScriptTask():
+            return (task, spec.seed)
+        case _:
+            assert_never(task)
 
 
 class _Pacer:

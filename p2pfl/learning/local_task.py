@@ -32,8 +32,8 @@ from p2pfl.spec import (
 )
 from p2pfl.work import TrainingJob
 
-TrainLoop = Callable[[nn.Module, LocalTraining, int, int, Callable[[int, int], None]], tuple[int, float]]
-"""Trains a model with options, for the round of a number, with a seed; calls the last argument after each
+TrainLoop = Callable[[nn.Module, int, LocalTraining, int, int, Callable[[int, int], None]], tuple[int, float]]
+"""Trains a model on a partition with options, for the round of a number, with a seed; calls the last argument after each
 batch with (batches done, total). Returns the optimizer steps and the mean loss."""
 
 EvaluateLoop = Callable[[nn.Module], Evaluation]

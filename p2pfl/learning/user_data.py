@@ -7,10 +7,10 @@ the examples are read once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 from p2pfl.cards import MAX_CLASSES
 from p2pfl.errors import TaskError
+from p2pfl.learning import partition
 from p2pfl.learning.batches import Batches, TensorBatches
 from p2pfl.learning.loader import LoaderBatches
 from p2pfl.learning.training import derive_seed
 from p2pfl.learning.user_code import UserCode, a, takes
+from p2pfl.spec import FileTask
 
 MAX_READ = 20_000
 """Maximum number of examples that are read only to learn their classes: pictures of this number take about
@@ -129,6 +131,30 @@ def renamed(data: UserData, agreed: Sequence[str], code: UserCode) -> list[int] 
         )
     mapping = [agreed.index(name) for name in data.classes]
     return None if mapping == list(range(len(mapping))) else mapping
+
+
+def divide_data(data: UserData, task: FileTask, seed: int) -> Callable[[int], UserData]:
+    """Return a function from the number of a partition to its part of *data*; all of it if undivided.
+
+    It raises:
+        TaskError: there is no such partition, or there are too few examples.
+    """
+    parts: list[list[int]] = []
+
+    def part(index: int) -> UserData:
+        if not task.partition:
+            return data
+        if not parts:
+            labels = data.targets.tolist() if data.targets is not None else [0] * len(cast(Sized, data.train))
+            scheme = partition.parse(task.partition)
+            parts.extend(partition.divide(labels, scheme, task.partitions, seed))
+        if not 0 <= index < len(parts):
+            raise TaskError(f"There is no partition {index}: the run has {len(parts)}, numbered from 0.")
+        rows = parts[index]
+        targets = data.targets[torch.tensor(rows)] if data.targets is not None else None
+        return replace(data, train=Subset(data.train, rows), targets=targets)
+
+    return part
 
 
 def make_batches(
