@@ -1,6 +1,7 @@
 """Federated learning with no server: see README.md beside this file for the architecture.
 
-`import p2pfl` is light. The names of the library are imported when they are first used.
+`import p2pfl` is light. The names of the library are imported when they are first used. `examples/README.md`
+shows how they are used.
 """
 
 from __future__ import annotations
@@ -12,16 +13,34 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Agreed": "p2pfl.learning.user_task",
+    "Certificates": "p2pfl.library.certificates",
     "ChildNode": "p2pfl.child_node",
+    "CredentialsError": "p2pfl.errors",
+    "DataDirectoryError": "p2pfl.errors",
+    "ExitCode": "p2pfl.exit_codes",
     "LoadedModel": "p2pfl.learning.exported",
+    "NetworkError": "p2pfl.errors",
+    "Node": "p2pfl.library.node",
+    "P2pflError": "p2pfl.errors",
     "Prediction": "p2pfl.learning.exported",
+    "RoundHistory": "p2pfl.library.history",
+    "RoundRow": "p2pfl.events",
     "Task": "p2pfl.learning.user_task",
+    "TaskError": "p2pfl.errors",
     "TrainingRound": "p2pfl.learning.rounds",
+    "UserError": "p2pfl.errors",
+    "WorkerError": "p2pfl.errors",
+    "events": "p2pfl",
+    "frame": "p2pfl.library.history",
+    "history": "p2pfl.library.history",
+    "issue": "p2pfl.library.certificates",
     "load": "p2pfl.learning.exported",
     "node": "p2pfl.child_node",
     "rounds": "p2pfl.learning.rounds",
 }
-"""The module of each name of the library. `__init__.pyi` shows the names to type checkers."""
+"""The module of each name of the library; a name of this package itself is a module.
+
+`__init__.pyi` shows the names to type checkers."""
 
 __all__ = ["__version__", *_HOMES]
 
@@ -30,6 +49,8 @@ def __getattr__(name: str) -> Any:
     """Import the module of the library's *name*."""
     if name not in _HOMES:
         raise AttributeError(f"module 'p2pfl' has no attribute {name!r}")
+    if _HOMES[name] == __name__:
+        return import_module(f"{__name__}.{name}")
     return getattr(import_module(_HOMES[name]), name)
 
 

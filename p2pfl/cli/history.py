@@ -15,6 +15,7 @@ import typer
 
 from p2pfl import __version__
 from p2pfl.exit_codes import ExitCode
+from p2pfl.report.runs import SHORT, choose_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from p2pfl.events import RoundRow
     from p2pfl.store.blobs import BlobReader
     from p2pfl.store.reader import JournalReader, RunRow
-
-SHORT = 7
-"""Number of characters of a digest or run id that are shown: enough to tell a few apart."""
 
 MAX_FAULT = 600
 """Most characters of a fault's line: names in a damaged journal may be anything."""
@@ -151,7 +149,7 @@ def show(data_dir: Path, *, json: bool = False, run: str | None = None) -> None:
     """
     with _journal(data_dir) as journal:
         rows = journal.runs()
-        chosen = _choose(rows, run, data_dir)
+        chosen = choose_run(rows, run, data_dir)
         every = journal.rounds(chosen.run, counts_classes=json)
         rounds = [row for row in every if row.kind == "train"]
         if json:
@@ -175,7 +173,7 @@ def _write(data_dir: Path, run: str | None, files: Mapping[str, Path | None]) ->
     from p2pfl.report.table import csv_text, jsonl_text
 
     with _journal(data_dir) as journal:
-        chosen = _choose(journal.runs(), run, data_dir)
+        chosen = choose_run(journal.runs(), run, data_dir)
         every = journal.rounds(chosen.run, counts_classes=files["jsonl"] is not None)
         rounds = [row for row in every if row.kind == "train"]
     forms: dict[str, Callable[[list[RoundRow]], str | bytes]] = {
@@ -235,7 +233,7 @@ def export(
     if best and round_ is not None:
         raise UserError("--best and --round each name a model; give one of them")
     with _journal(data_dir) as journal:
-        chosen = _choose(journal.runs(), run, data_dir)
+        chosen = choose_run(journal.runs(), run, data_dir)
         blobs = DataDirectory(data_dir).read_blobs()
         row = _pick(journal, blobs, chosen, round_, best)
         genesis = journal.genesis(chosen.run)
@@ -274,24 +272,6 @@ def _journal(data_dir: Path) -> JournalReader:
     from p2pfl.store.directory import DataDirectory
 
     return DataDirectory(data_dir).read_journal()
-
-
-def _choose(rows: list[RunRow], wanted: str | None, data_dir: Path) -> RunRow:
-    """Return the newest run, or the one whose id begins with *wanted*."""
-    from p2pfl.errors import UserError
-
-    if not rows:
-        raise UserError(
-            f"the node with data directory {data_dir} has not been in a run yet; start it with its peers"
-        )
-    if wanted is None:
-        return rows[-1]
-    found = [row for row in rows if row.run.startswith(wanted.lower())]
-    if len(found) != 1:
-        known = ", ".join(row.run[: max(SHORT, len(wanted) + 1)] for row in rows)
-        count = "no run" if not found else f"{len(found)} runs"
-        raise UserError(f"{count} here has an id that begins with {wanted!r}; the runs are {known}")
-    return found[0]
 
 
 def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | None, best: bool) -> RoundRow:

@@ -6,9 +6,9 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,8 +19,6 @@ from p2pfl.cli.tui import has_screen
 if TYPE_CHECKING:
     from p2pfl.exit_codes import ExitCode
     from p2pfl.runtime.node import NodeConfig
-    from p2pfl.runtime.script_training import ScriptSettings
-    from p2pfl.spec import Share
 
 DEVICE = "This device"
 RUN = "The run (all members use the founder's values)"
@@ -183,6 +181,15 @@ def node(  # the command line is the list of its options
             help="Let the loop of this script train, with p2pfl.rounds; its arguments come after --.",
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        _device(
+            "--track",
+            metavar="KIND:WHERE",
+            help="Write each round's values to csv:FILE, tensorboard:DIR, mlflow:URI or wandb:PROJECT; "
+            "may be repeated.",
+        ),
+    ] = None,
     target: Annotated[
         str | None, _run("--target", metavar="COLUMN", help="The column of the table to predict.")
     ] = None,
@@ -248,7 +255,7 @@ def node(  # the command line is the list of its options
         bool, _run("--class-weights", help="Weigh rare classes more in the loss.")
     ] = False,
     batch_size: Annotated[int | None, _run("--batch-size", metavar="B", help="Local batch size.")] = None,
-    learning_rate: Annotated[
+    lr: Annotated[
         float | None, _run("--lr", metavar="X", help="Learning rate of the local optimizer.")
     ] = None,
     momentum: Annotated[float | None, _run("--momentum", metavar="X", help="Momentum of local SGD.")] = None,
@@ -293,165 +300,25 @@ def node(  # the command line is the list of its options
     ] = None,
 ) -> None:
     """Train with the federation: find peers, agree on a run, train, elect, aggregate, commit."""
-    from p2pfl.identity.credentials import check_is_node, load_credentials
-    from p2pfl.learning import catalogue
-    from p2pfl.learning.choice import choose, make_spec
-    from p2pfl.learning.data import DataPlaces
-    from p2pfl.learning.process import WorkerSettings
-    from p2pfl.net.transport.addresses import parse_listen
-    from p2pfl.paths import full
-    from p2pfl.runtime.leaving import LEAVE_WITHIN
-    from p2pfl.runtime.node import NodeConfig
-    from p2pfl.runtime.observing.system_info import process_start
-    from p2pfl.store.directory import default_data_dir
+    values = locals()
+    import msgspec
 
-    partitions = partitions or None  # 0 is the default, too
-    options = {
-        "task": task,
-        "target": target,
-        "target_kind": target_kind,
-        "share": share,
-        "holdout": holdout,
-        "image_size": image_size,
-        "augment": augment or None,
-        "model": model,
-        "rounds": rounds,
-        "epochs": epochs,
-        "steps": steps,
-        "until": until and parse_until(until),
-        "patience": patience,
-        "optimizer": optimizer,
-        "schedule": schedule,
-        "clip": clip,
-        "precision": precision,
-        "class_weights": class_weights or None,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "momentum": momentum,
-        "weight_decay": weight_decay,
-        "partition": partition,
-        "partitions": partitions,
-        "sample": sample,
-        "min_updates": min_updates,
-        "round_cap": round_cap,
-        "drop_after": drop_after,
-        "seed": seed,
-    }
-    given = {key: value for key, value in options.items() if value is not None and is_given(context, key)}
-    places = DataPlaces(
-        root=data_root and full(data_root),
-        download=download,
-        own=data and full(data),
-        classes=_listed(classes),
-        share=parse_share(share),
-        loader_workers=workers,
-    )
-    choice = choose(task, script, places)
-    spec = make_spec(choice, given)
-    check_min_nodes(min_nodes)
-    if choice.kind == "builtin" and not download:
-        catalogue.find_data(
-            choice.name, places
-        )  # says now what the worker would say when it has loaded torch
-    credentials = load_credentials(certs, name)
-    check_is_node(credentials)
-    data_dir = data_dir or default_data_dir(credentials.name)
+    from p2pfl.learning.choice import LISTENING
+    from p2pfl.learning.trainer_frames import TOKEN_VARIABLE
+    from p2pfl.runtime.configure import NodeOptions, configure
+    from p2pfl.runtime.observing.system_info import process_start
+
+    options = {name: values[name] for name in NodeOptions.__annotations__ if is_given(context, name)}
+    token = os.environ.pop(TOKEN_VARIABLE, "") if script == LISTENING else ""
+    config = configure(cast("NodeOptions", options), token=token)
     if tui and has_screen():
         from p2pfl.cli.background import run_in_background
 
-        raise typer.Exit(run_in_background(context.meta[WORDS], data_dir))
-    config = NodeConfig(
-        credentials=credentials,
-        data_dir=data_dir,
-        spec=spec,
-        given=frozenset(given),
-        peers=_listed(peers),
-        listen=parse_listen(listen),
-        advertise=_listed(advertise),
-        partitions=partitions or 0,
-        min_nodes=min_nodes,
-        wait=wait,
-        new_run=new_run,
-        new_journal=new_journal,
-        stay=stay,
-        leave_within=LEAVE_WITHIN if leave_within is None else leave_within,
-        save_dir=save_dir and full(save_dir),
-        until_eof=until_eof,
-        continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
-        recorded=events is not None,
-        worker=WorkerSettings(device=device, threads=threads, places=choice.places, pace=pace),
-        script=_script_settings(script, arguments or [], choice.places.share),
+        raise typer.Exit(run_in_background(context.meta[WORDS], config.data_dir))
+    config = msgspec.structs.replace(
+        config, owns_process=True, until_eof=until_eof, recorded=events is not None
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=process_start()))
-
-
-def parse_share(text: str | None) -> Share:
-    """Return the value of `--share`.
-
-    Raises:
-        UserError: it is none of those that there are.
-    """
-    from p2pfl.errors import UserError
-    from p2pfl.spec import SHARES
-
-    found = next((one for one in SHARES if one == (text or "labels")), None)
-    if found is None:
-        raise UserError(f"--share is {text!r}, and one of {', '.join(SHARES)} is expected.")
-    return found
-
-
-def _script_settings(script: Path | None, arguments: Sequence[str], share: Share) -> ScriptSettings | None:
-    """Return how the script of `--script` trains; None without one.
-
-    Raises:
-        UserError: there are arguments, and no script.
-    """
-    from p2pfl.errors import UserError
-    from p2pfl.learning.choice import LISTENING
-    from p2pfl.learning.trainer_frames import TOKEN_VARIABLE
-    from p2pfl.paths import full
-    from p2pfl.runtime.script_training import ScriptSettings
-
-    if script is None or script == LISTENING:
-        if arguments:
-            raise UserError(
-                f"{arguments[0]!r} is no option of `p2pfl node`; only a script (--script FILE) has arguments."
-            )
-        return None if script is None else ScriptSettings((), os.environ.pop(TOKEN_VARIABLE, ""), share)
-    return ScriptSettings((str(full(script)), *arguments), share=share)
-
-
-def parse_until(text: str) -> dict[str, Any]:
-    """Return the target of `--until`, such as accuracy=0.95.
-
-    Raises:
-        UserError: *text* is no metric with a number.
-    """
-    from p2pfl.errors import UserError
-
-    metric, _, value = text.partition("=")
-    try:
-        return {"metric": metric.strip(), "value": float(value)}
-    except ValueError:
-        raise UserError(
-            f"--until is {text!r}, and a metric with a number is expected, such as accuracy=0.95."
-        ) from None
-
-
-def check_min_nodes(min_nodes: int | None) -> None:
-    """Refuse a number of nodes that no run can have.
-
-    Raises:
-        UserError: it is none.
-    """
-    from p2pfl.errors import UserError
-    from p2pfl.spec import MAX_ROSTER
-
-    if min_nodes is not None and not 1 <= min_nodes <= MAX_ROSTER:
-        raise UserError(
-            f"--min-nodes is {min_nodes}, and a run has 1 to {MAX_ROSTER} nodes: give how many must be there "
-            "before it starts, this device included."
-        )
 
 
 def _run_on_console(
@@ -506,7 +373,3 @@ def _print_rounds(data_dir: Path) -> None:
 
     with contextlib.suppress(UserError):
         show(data_dir)
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())

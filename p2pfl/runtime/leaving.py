@@ -1,4 +1,4 @@
-"""Ends a node on Ctrl-C, a signal, a command, or the end of the program that started it.
+"""Ends a node on Ctrl-C, a signal, a command, or at the wish of the program that started or contains it.
 
 A node leaves politely: it waits until a commit removes it from the run. After Ctrl-C or `p2pfl leave` it
 waits without limit, since the user can press Ctrl-C again. After SIGTERM or SIGHUP it waits for a limited
@@ -43,18 +43,18 @@ class Leaving:
 
     def terminate(self) -> None:
         """Handle SIGTERM: leave politely within the time limit, or stop at once if already leaving."""
-        if not self._ask_within("SIGTERM"):
+        if not self.ask_within("SIGTERM"):
             self._driver.end(ExitCode.INTERRUPTED, "stopped at once")
 
     def hang_up(self) -> None:
         """Handle SIGHUP: leave politely within the time limit. A closed terminal sends several."""
-        self._ask_within("the terminal was closed (SIGHUP)")
+        self.ask_within("the terminal was closed (SIGHUP)")
 
     def ask(self) -> bool:
         """Leave politely; return False if the node is leaving already."""
         return self._ask("leaving politely; once more (Ctrl-C) stops at once")
 
-    def _ask_within(self, why: str) -> bool:
+    def ask_within(self, why: str) -> bool:
         """Leave politely within the time limit; return False if the node is leaving already."""
         if not self._ask(f"{why}: leaving politely, within {self._within:g} s"):
             return False

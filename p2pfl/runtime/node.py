@@ -50,6 +50,8 @@ from p2pfl.spec import MAX_ROSTER, RunSpec, task_name
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
+from p2pfl.tracking.sink import tracked
+from p2pfl.tracking.targets import TrackTarget
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +94,14 @@ class NodeConfig(msgspec.Struct, frozen=True):
     """Time limit in seconds of a polite leave after SIGTERM or SIGHUP."""
     save_dir: Path | None = None
     """The folder of saved models; None: in the data directory."""
+    owns_process: bool = False
+    """Whether this process runs nothing but the node. Then its signals end the node, the Enter key starts a
+    run that `wait` holds back, and its limit of open files is raised. A node in a program leaves all of that
+    to the program."""
     until_eof: bool = False
     """Whether the node ends with its standard input, which its parent process holds open."""
+    track: tuple[TrackTarget, ...] = ()
+    """Where the measured values of each round are written, besides the journal."""
     worker: WorkerSettings = WorkerSettings()
     script: ScriptSettings | None = None
     """The script or program that trains; None: the worker trains."""
@@ -101,17 +109,25 @@ class NodeConfig(msgspec.Struct, frozen=True):
     protocol: ProtocolSettings = ProtocolSettings()
 
 
-async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> ExitCode:
+async def run_node(
+    config: NodeConfig,
+    sinks: tuple[Sink, ...],
+    started: float,
+    on_start: Callable[[Leaving], None] = lambda _leave: None,
+) -> ExitCode:
     """Run a node until its run is complete or its operator ends it; return the exit code.
 
-    *started* is the start of the process, by `time.time()`. Ctrl-C leaves politely, a second one stops at
-    once; SIGTERM and SIGHUP leave politely within `leave_within`.
+    *started* is the start of the process or the node, by `time.time()`; *on_start* gets what ends the node,
+    once it can be ended. If the node owns the process (`NodeConfig.owns_process`), Ctrl-C leaves politely, a
+    second one stops at once; SIGTERM and SIGHUP leave politely within `leave_within`.
 
     Raises:
-        UserError: the data directory, the port, an address or the certificates do not allow it.
+        UserError: the data directory, the port, an address or the certificates do not allow it, or a tracker
+        is not installed.
     """
     check_is_node(config.credentials)
-    sockets.raise_files_limit()
+    if config.owns_process:
+        sockets.raise_files_limit()
     _check_files(config)
     publisher = Publisher(time.time)
     for sink in sinks:
@@ -127,8 +143,11 @@ async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) 
                 config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason))
             )
             task = task_name(config.spec.task)
-            async with script_training(config.script, task, worker, directory, publisher) as trainer:
-                exit_ = await _run(config, directory, journal, publisher, started, trainer)
+            async with (
+                tracked(config.track, config.credentials.name, publisher.add),
+                script_training(config.script, task, worker, directory, publisher) as trainer,
+            ):
+                exit_ = await _run(config, directory, journal, publisher, started, trainer, on_start)
     return exit_.code
 
 
@@ -139,6 +158,7 @@ async def _run(
     publisher: Publisher,
     started: float,
     worker: JobExecutor,
+    on_start: Callable[[Leaving], None],
 ) -> Exit:
     store = BlobStore(directory.blobs_path)
     saved = _recover(journal.load(), store)
@@ -188,17 +208,19 @@ async def _run(
         config.credentials.name,
         mesh,
         publisher.publish,
-        lambda: observers.count > 0 or config.recorded,
+        lambda: observers.count > 0 or config.recorded or bool(config.track),
         lambda: worker.pid,
     )
+    if config.track:
+        publisher.add(_measure_commits(measures))
     reason = "the node was interrupted"
     measuring = BackgroundTasks()
     measuring.start_restarting("measuring", measures.run)
     try:
         with (
             endpoint_file(directory.observe_path, _endpoint(config, mesh, token)),
-            signals(leave),
-            _enter_key(config.wait, driver),
+            signals(leave) if config.owns_process else contextlib.nullcontext(),
+            _enter_key(config.wait and config.owns_process, driver),
         ):
             # Only now: a program that reads this event may connect to the node or end it at once.
             publisher.publish(_started(config, mesh, time.time() - started))
@@ -207,6 +229,7 @@ async def _run(
             if config.until_eof:
                 end_with_input(driver)
             driver.start(mesh, work, _expectation(config, mesh, driver))
+            on_start(leave)
             exit_ = await driver.run()
         reason = exit_.reason
         logger.info("ended with exit code %d: %s", exit_.code, exit_.reason)
@@ -218,6 +241,17 @@ async def _run(
         await mesh.close(reason)
         await worker.close()
     return exit_
+
+
+def _measure_commits(measures: MetricsSampler) -> Sink:
+    """Return a sink that measures the traffic of each round at its end, for the trackers."""
+    loop = asyncio.get_running_loop()
+
+    def write(published: events.Published) -> None:
+        if isinstance(published.event, events.Committed):
+            measures.measure(loop.time())
+
+    return write
 
 
 def _endpoint(config: NodeConfig, mesh: Mesh, token: str) -> Endpoint:

@@ -6,10 +6,13 @@ node writes the file and otherwise behaves as one without it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime import node as runtime
+from p2pfl.runtime.leaving import Leaving
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.observing.publish import Sink
 from tests.bench import synthetic_node
@@ -21,8 +24,13 @@ PROGRAM = ("-m", "tests.bench.watched_node")
 def main() -> None:
     run_node = runtime.run_node
 
-    async def unrecorded(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> ExitCode:
-        return await run_node(msgspec.structs.replace(config, recorded=False), sinks, started)
+    async def unrecorded(
+        config: NodeConfig,
+        sinks: tuple[Sink, ...],
+        started: float,
+        on_start: Callable[[Leaving], None] = lambda _leave: None,
+    ) -> ExitCode:
+        return await run_node(msgspec.structs.replace(config, recorded=False), sinks, started, on_start)
 
     runtime.run_node = unrecorded
     synthetic_node.main()

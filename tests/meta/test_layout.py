@@ -25,6 +25,7 @@ TESTED_AS_A_WHOLE = {
     "p2pfl.errors": "unit/wire/test_codec.py",
     "p2pfl.core.inputs": "unit/core/test_speculation.py",
     "p2pfl.demo.run": "unit/cli/test_demo.py",
+    "p2pfl.examples": "net/test_example_processes.py",
     "p2pfl.exit_codes": "meta/test_exit_codes.py",
     "p2pfl.learning.templates": "unit/learning/test_file_task.py",
     "p2pfl.net.bulk.dial_back": "net/test_dial_back.py",

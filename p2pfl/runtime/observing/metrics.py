@@ -61,7 +61,7 @@ class MetricsSampler:
         self._publish_statuses()
         self._samples += 1
         if self._samples % SAMPLES_PER_MEASUREMENT == 0:
-            self._measure(now)
+            self.measure(now)
 
     # --- peers ----------------------------------------------------------------------------------------------
 
@@ -93,7 +93,8 @@ class MetricsSampler:
 
     # --- this device ----------------------------------------------------------------------------------------
 
-    def _measure(self, now: float) -> None:
+    def measure(self, now: float) -> None:
+        """Publish processor use, memory and traffic at *now* by the event loop's clock."""
         busy, memory = self._usage()
         cpu = (busy - self._busy) / (now - self._busy_at) if self._busy_at else 0.0
         self._busy, self._busy_at = busy, now

@@ -16,9 +16,11 @@ from p2pfl.identity.names import Role
 from p2pfl.learning import catalogue
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.trainer_frames import TOKEN_VARIABLE
+from p2pfl.runtime.configure import NodeOptions
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.script_training import ScriptSettings
 from p2pfl.spec import ScriptTask, task_name
+from p2pfl.tracking.targets import TrackTarget
 from tests.support.images import write_images
 
 
@@ -198,3 +200,29 @@ def test_arguments_without_a_script_are_refused(
     with pytest.raises(UserError, match=r"only a script .* has arguments"):
         invoke(f"--certs={certs}", *words)
     assert started == []
+
+
+def test_the_process_of_the_command_belongs_to_the_node(
+    certs: Path, started: list[NodeConfig], tmp_path: Path
+) -> None:
+    invoke(f"--certs={certs}", "--until-eof", f"--events={tmp_path / 'events'}")
+    invoke(f"--certs={certs}")
+    assert [one.owns_process for one in started] == [True, True]
+    assert [one.until_eof for one in started] == [True, False]
+    assert [one.recorded for one in started] == [True, False]
+
+
+def test_values_may_be_tracked_in_several_places(
+    certs: Path, started: list[NodeConfig], tmp_path: Path
+) -> None:
+    invoke(f"--certs={certs}", f"--track=csv:{tmp_path / 'a.csv'}", f"--track=csv:{tmp_path / 'b,c.csv'}")
+    places = [str(tmp_path / name) for name in ("a.csv", "b,c.csv")]
+    assert started[0].track == tuple(TrackTarget("csv", place) for place in places)
+
+
+def test_every_option_of_the_command_is_one_of_a_node_in_python_or_of_the_terminal() -> None:
+    of_terminal = {"tui", "until_eof", "events", "verbose", "quiet", "help"}
+    names = {one.name for one in load("node").params}
+    assert names - of_terminal == set(NodeOptions.__annotations__)
+    spelled = {name.removeprefix("--").replace("-", "_") for one in load("node").params for name in one.opts}
+    assert set(NodeOptions.__annotations__) <= spelled | {"arguments"}

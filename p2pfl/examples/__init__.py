@@ -1,0 +1,1 @@
+"""Programs to copy and change; README.md beside this file says what each shows."""
