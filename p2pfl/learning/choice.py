@@ -117,13 +117,12 @@ def make_spec(choice: Choice, given: Mapping[str, Any]) -> RunSpec:
         raise UserError(f"--{option} has no effect with --script: the script's own loop decides about it.")
     name = {"task": choice.name} if choice.name else {}
     options = {**catalogue.COMMON_DEFAULTS, **TRAINING, **DEFAULTS[choice.kind], **given, **name}
-    if options.get("partition"):
+    if choice.kind == "file" and options.get("partition"):
         partition.parse(options["partition"])
-    for unused in (
-        *(() if options.get("partition") else ("partitions",)),
-        *(() if choice.kind in ("file", "script") else ("task",)),
-    ):
-        options.pop(unused, None)
+    else:
+        options.pop("partitions", None)
+    if choice.kind not in ("file", "script"):
+        options.pop("task", None)
     if choice.kind == "table" and "target" not in given:
         raise UserError(
             f"Which column of {shown(choice.places.own or Path())} is to be predicted? Name it with --target."

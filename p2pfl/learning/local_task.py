@@ -33,8 +33,8 @@ from p2pfl.spec import (
 from p2pfl.work import TrainingJob
 
 TrainLoop = Callable[[nn.Module, int, LocalTraining, int, int, Callable[[int, int], None]], tuple[int, float]]
-"""Trains a model on a partition with options, for the round of a number, with a seed; calls the last argument after each
-batch with (batches done, total). Returns the optimizer steps and the mean loss."""
+"""Trains a model on a partition with options, for the round of a number, with a seed; calls the last argument
+after each batch with (batches done, total). Returns the optimizer steps and the mean loss."""
 
 EvaluateLoop = Callable[[nn.Module], Evaluation]
 """Evaluates a model on all held-out examples of this device."""

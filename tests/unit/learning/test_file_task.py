@@ -17,6 +17,7 @@ from p2pfl.learning import commands, templates
 from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.worker import MAX_REASON
 from p2pfl.messages import ClassCount
+from p2pfl.spec import evaluation_parts, partitions_of
 from p2pfl.work import TrainingJob
 from tests.support.user_tasks import Device, agree, file_spec, write_task
 
@@ -436,3 +437,37 @@ def test_different_files_are_told_apart(folder: Path) -> None:
     wide = TABLE.replace("40, 2", "40, 3").replace("nn.Linear(2", "nn.Linear(3")
     four = Device(write_task(folder, wide, "four.py"), folder).card
     assert misfit(spec.task, agreement, four) == "its inputs have the shape 3, and those of the run 2"
+
+
+# --- data that are the same on all devices ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_loop", [False, True])
+def test_data_that_all_devices_have_are_divided_among_them(folder: Path, has_loop: bool) -> None:
+    source = (TEMPLATES / "classification.py").read_text(encoding="utf-8")
+    if has_loop:
+        source += (
+            "\n\ndef train(model, loader, settings):\n    return float(sum(len(y) for _, y in loader))\n"
+        )
+    one = device(folder, source, partition="shards:2", partitions=3)
+    agreement, flaw = merge_cards(one.spec.task, {"ada": one.card})
+    assert agreement is not None, flaw
+    model = one.create(agreement)
+    results = [one.train(agreement, model, part=part) for part in range(3)]
+    sizes = [result.part.examples for result in results]
+    assert sum(sizes) == 1617
+    for result in results:
+        counts = [label.examples for label in result.part.labels]
+        assert sum(counts) == result.part.examples > 500
+        assert 0 in counts, "two shards do not hold all ten digits"
+    if has_loop:
+        assert [result.loss for result in results] == sizes
+    parts = [one.evaluate(agreement, model, part, 3) for part in range(3)]
+    assert sum(part.examples for part in parts) == one.evaluate(agreement, model).examples == 180
+    with pytest.raises(TaskError, match="There is no partition 3: the run has 3"):
+        one.train(agreement, model, part=3)
+
+
+def test_a_device_with_data_of_its_own_trains_on_all_of_them(folder: Path) -> None:
+    one = Device(TEMPLATES / "classification.py", folder)
+    assert (partitions_of(one.spec.task), evaluation_parts(one.spec.task, 3)) == (1, 1)
