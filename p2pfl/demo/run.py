@@ -30,7 +30,7 @@ from p2pfl.identity.credentials import issued_folders
 from p2pfl.learning.data import DataPlaces
 from p2pfl.paths import quoted
 from p2pfl.report.terminal import round_table
-from p2pfl.spec import RunSpec, task_name
+from p2pfl.spec import RunSpec, ScriptTask, task_name
 
 SHOWN_LINES = 8
 """Lines shown of a failed node's output, the last ones."""
@@ -149,7 +149,11 @@ async def _judge(
 ) -> ExitCode:
     def begin_comparing() -> None:
         """Begin the comparison while the terminal UI is open: it shows the results, too."""
-        if setting.is_shown and (found := _complete(_read(nodes))):
+        if (
+            setting.is_shown
+            and not isinstance(setting.spec.task, ScriptTask)
+            and (found := _complete(_read(nodes)))
+        ):
             comparing.begin(next(iter(found.values())))
 
     watch = DemoWatcher(
@@ -196,6 +200,9 @@ async def _show_result(
         digest = journal.rounds[-1].digest[: results.SHORT]
         whom = f"all {setting.nodes} nodes" if len(complete) == setting.nodes else ", ".join(complete)
         screen.say(("✓", f"{whom} hold the same model, BLAKE3 {digest}"))
+    if isinstance(journal.run.spec.task, ScriptTask):
+        screen.say(("·", "no models are trained alone to compare: the training loop is the script's own"))
+        return not wrong
     epochs = journal.run.trained * journal.run.spec.training.epochs
     screen.say(("·", f"to compare, each node's data alone are trained on for {epochs} epochs"))
     with screen.live():

@@ -40,7 +40,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 16,
         "weight_decay": 0.01,
     },  # measured: `p2pfl/learning/README.md`
-    "file": {},
+    "file": {"rounds": 20, "epochs": 2},
     "script": {},
 }
 """Defaults by kind of task."""

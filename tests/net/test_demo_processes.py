@@ -27,9 +27,9 @@ pytestmark = pytest.mark.processes
 QUICK = ("--no-tui", "--model=2nn")
 
 
-async def start(*options: str) -> asyncio.subprocess.Process:
+async def start(*options: str, quick: tuple[str, ...] = QUICK) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "p2pfl", "demo", *QUICK, *options),
+        *(sys.executable, "-P", "-m", "p2pfl", "demo", *quick, *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -63,6 +63,25 @@ async def line_with(demo: asyncio.subprocess.Process, words: str) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while words.encode() not in (line := await demo.stdout.readline()):
             assert line, f"the demo ended without {words!r}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("classification", "best model trained alone"),
+        ("regression", "mse"),
+        ("segmentation", "best model trained alone"),
+        ("text", "best model trained alone"),
+        ("script", "no models are trained alone to compare"),
+    ],
+)
+async def test_every_template_runs_unchanged_in_a_demo(kind: str, words: str) -> None:
+    template = ROOT / "p2pfl" / "learning" / "templates" / f"{kind}.py"
+    demo = await start(f"--task={template}", "--nodes=2", "--rounds=2", quick=("--no-tui",))
+    code, output = await finish(demo)
+    assert code == 0, output
+    assert "all 2 nodes hold the same model" in output
+    assert words in output
 
 
 async def test_a_demo_ends_with_one_model_and_a_comparison_and_can_be_repeated(tmp_path: Path) -> None:
