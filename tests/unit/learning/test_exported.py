@@ -197,7 +197,9 @@ def test_an_error_in_the_users_code_is_placed(tmp_path: Path) -> None:
 
 def test_a_model_of_a_script_is_given(tmp_path: Path) -> None:
     options = {
-        name: value for name, value in to_options(file_spec()).items() if name not in ("kind", "holdout")
+        name: value
+        for name, value in to_options(file_spec()).items()
+        if name not in ("kind", "holdout", "partition", "partitions")
     }
     path = export_module(tmp_path, nn.Linear(2, 1), from_options(kind="script", **options), Agreement((), 9))
     with pytest.raises(TaskError, match=r"defined by the script 'mine'.*module=model"):

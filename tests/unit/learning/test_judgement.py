@@ -163,7 +163,9 @@ def test_an_evaluation_of_ones_own_is_used(tmp_path: Path) -> None:
 
 def test_a_script_judges_its_model_itself(tmp_path: Path) -> None:
     options = {
-        name: value for name, value in to_options(file_spec()).items() if name not in ("kind", "holdout")
+        name: value
+        for name, value in to_options(file_spec()).items()
+        if name not in ("kind", "holdout", "partition", "partitions")
     }
     path = export_module(tmp_path, nn.Linear(2, 1), from_options(kind="script", **options), Agreement((), 9))
     with pytest.raises(TaskError, match="evaluated by the script 'mine' only"):
