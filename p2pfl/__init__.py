@@ -12,31 +12,31 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Agreed": "p2pfl.learning.user_task",
+    "Agreed": "p2pfl.learning.own.interface",
     "Certificates": "p2pfl.library.certificates",
     "ChildNode": "p2pfl.child_node",
     "CredentialsError": "p2pfl.errors",
     "DataDirectoryError": "p2pfl.errors",
     "ExitCode": "p2pfl.exit_codes",
-    "LoadedModel": "p2pfl.learning.exported",
+    "LoadedModel": "p2pfl.learning.exports.exported",
     "NetworkError": "p2pfl.errors",
     "Node": "p2pfl.library.node",
     "P2pflError": "p2pfl.errors",
-    "Prediction": "p2pfl.learning.exported",
+    "Prediction": "p2pfl.learning.exports.exported",
     "RoundHistory": "p2pfl.library.history",
     "RoundRow": "p2pfl.events",
-    "Task": "p2pfl.learning.user_task",
+    "Task": "p2pfl.learning.own.interface",
     "TaskError": "p2pfl.errors",
-    "TrainingRound": "p2pfl.learning.rounds",
+    "TrainingRound": "p2pfl.learning.scripts.rounds",
     "UserError": "p2pfl.errors",
     "WorkerError": "p2pfl.errors",
     "events": "p2pfl",
     "frame": "p2pfl.library.history",
     "history": "p2pfl.library.history",
     "issue": "p2pfl.library.certificates",
-    "load": "p2pfl.learning.exported",
+    "load": "p2pfl.learning.exports.exported",
     "node": "p2pfl.child_node",
-    "rounds": "p2pfl.learning.rounds",
+    "rounds": "p2pfl.learning.scripts.rounds",
 }
 """The module of each name of the library; a name of this package itself is a module.
 

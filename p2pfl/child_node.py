@@ -18,7 +18,7 @@ from typing import IO, Self
 
 from p2pfl.errors import UserError
 from p2pfl.identity.credentials import check_is_node, load_credentials
-from p2pfl.learning.trainer_frames import TOKEN_VARIABLE, TrainerEndpoint, read_endpoint
+from p2pfl.learning.scripts.frames import TOKEN_VARIABLE, TrainerEndpoint, read_endpoint
 from p2pfl.paths import full
 from p2pfl.programs import detached, start
 from p2pfl.runtime.observing import endpoint as observing

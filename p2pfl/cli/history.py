@@ -221,8 +221,8 @@ def export(
 ) -> None:
     """Copy a committed model from a data directory to a safetensors file."""
     from p2pfl.errors import UserError
-    from p2pfl.learning.judging import Converted, ConvertModel, ask, code_of, path_of
-    from p2pfl.learning.model_info import describe_model
+    from p2pfl.learning.exports.judging import Converted, ConvertModel, ask, code_of, path_of
+    from p2pfl.learning.exports.model_info import describe_model
     from p2pfl.observe.target import find_data_dir
     from p2pfl.store.directory import DataDirectory
     from p2pfl.store.export import export_blob

@@ -1,6 +1,6 @@
 """`p2pfl evaluate` and `p2pfl predict`: use an exported model.
 
-The model runs in a process of its own (`p2pfl.learning.judging`): this one does not import torch.
+The model runs in a process of its own (`p2pfl.learning.exports.judging`): this one does not import torch.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def evaluate(
 ) -> None:
     """Judge an exported model on data of yours: metrics, each class, confusion matrix."""
     from p2pfl.errors import UserError
-    from p2pfl.learning.judging import EvaluateModel, Judged, ask, code_of, path_of
-    from p2pfl.learning.model_info import read_info, task_label
+    from p2pfl.learning.exports.judging import EvaluateModel, Judged, ask, code_of, path_of
+    from p2pfl.learning.exports.model_info import read_info, task_label
     from p2pfl.report.judgement import judgement_fields, judgement_lines
 
     info = read_info(model)
@@ -87,8 +87,8 @@ def predict(
 ) -> None:
     """Classify pictures, or predict the rows of tables, with an exported model."""
     from p2pfl.errors import UserError
-    from p2pfl.learning.judging import Predicted, PredictInputs, Unreadable, ask
-    from p2pfl.learning.model_info import read_info
+    from p2pfl.learning.exports.judging import Predicted, PredictInputs, Unreadable, ask
+    from p2pfl.learning.exports.model_info import read_info
 
     if not read_info(model).reads_files:
         raise UserError(

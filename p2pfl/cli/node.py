@@ -304,7 +304,7 @@ def node(  # the command line is the list of its options
     import msgspec
 
     from p2pfl.learning.choice import LISTENING
-    from p2pfl.learning.trainer_frames import TOKEN_VARIABLE
+    from p2pfl.learning.scripts.frames import TOKEN_VARIABLE
     from p2pfl.runtime.configure import NodeOptions, configure
     from p2pfl.runtime.observing.system_info import process_start
 
@@ -326,7 +326,7 @@ def _run_on_console(
 ) -> ExitCode:
     """Run the node, its events on the terminal and in *events*; print the table of rounds at the end."""
     from p2pfl.cli.console import Console
-    from p2pfl.learning.script import script_logger
+    from p2pfl.learning.scripts.child import script_logger
     from p2pfl.net.transport import tasks
     from p2pfl.runtime.logs import set_up_logging
     from p2pfl.runtime.node import run_node

@@ -36,7 +36,7 @@ SAMPLE_SECONDS = 0.1
 
 
 class Kind(StrEnum):
-    """The templates; each is a file in `p2pfl.learning.templates`."""
+    """The templates; each is a file in `p2pfl.learning.own.templates`."""
 
     CLASSIFICATION = "classification"
     REGRESSION = "regression"
@@ -63,7 +63,7 @@ def new(
     """Write a short task file that runs as it is, to be changed."""
     from p2pfl.errors import UserError
 
-    template = Path(p2pfl.__file__).parent / "learning" / "templates" / f"{kind.value}.py"
+    template = Path(p2pfl.__file__).parent / "learning" / "own" / "templates" / f"{kind.value}.py"
     if file.suffix != ".py":
         raise UserError(f"a task is a Python file, and {file} does not end in .py: choose another name")
     text = template.read_text(encoding="utf-8").replace("FILE", file.name)

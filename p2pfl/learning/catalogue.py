@@ -17,7 +17,7 @@ import msgspec
 from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
 from p2pfl.learning.data import Bundled, DataPlaces, DataSet, DataSource, locate
-from p2pfl.learning.picture_inputs import PictureInputs
+from p2pfl.learning.pictures.inputs import PictureInputs
 from p2pfl.spec import BuiltinTask, RunSpec, from_options
 
 

@@ -26,8 +26,8 @@ from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
 from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import build_optimizer, scheduled
-from p2pfl.learning.user_code import explain
-from p2pfl.learning.user_objective import UserObjective
+from p2pfl.learning.own.code import explain
+from p2pfl.learning.own.objective import UserObjective
 from p2pfl.spec import (
     BuiltinTask,
     FileTask,

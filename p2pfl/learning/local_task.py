@@ -93,15 +93,15 @@ def open_task(spec: RunSpec, places: DataPlaces) -> LocalTask:
 
             return open_builtin(spec, places)
         case PicturesTask():
-            from p2pfl.learning.pictures import open_pictures
+            from p2pfl.learning.pictures.task import open_pictures
 
             return open_pictures(spec.task, spec.seed, places)
         case TableTask():
-            from p2pfl.learning.table import open_table
+            from p2pfl.learning.tables.task import open_table
 
             return open_table(spec.task, spec.seed, places)
         case FileTask():
-            from p2pfl.learning.file_task import open_file
+            from p2pfl.learning.own.task import open_file
 
             return open_file(spec.task, spec.seed, places)
         case ScriptTask():

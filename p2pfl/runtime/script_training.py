@@ -11,9 +11,9 @@ import msgspec
 from p2pfl import events
 from p2pfl.events import Published
 from p2pfl.learning.process import Worker
-from p2pfl.learning.script import ScriptRunner
-from p2pfl.learning.trainer import TrainerServer, TrainerWorker
-from p2pfl.learning.trainer_frames import ENDPOINT_FILE
+from p2pfl.learning.scripts.child import ScriptRunner
+from p2pfl.learning.scripts.frames import ENDPOINT_FILE
+from p2pfl.learning.scripts.trainer import TrainerServer, TrainerWorker
 from p2pfl.runtime.observing.endpoint import private_file
 from p2pfl.runtime.observing.publish import Publisher
 from p2pfl.spec import Share

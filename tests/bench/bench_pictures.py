@@ -20,8 +20,8 @@ import torch
 from p2pfl.agreement import merge_cards
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.picture_batches import PictureBatches
-from p2pfl.learning.pictures import open_pictures
+from p2pfl.learning.pictures.batches import PictureBatches
+from p2pfl.learning.pictures.task import open_pictures
 from p2pfl.spec import PicturesTask
 from tests.bench.command_line import Settings, run
 from tests.bench.report import Figure

@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from p2pfl.learning import models, weights
 from p2pfl.learning.process import Worker
-from p2pfl.learning.rounds import rounds
-from p2pfl.learning.trainer import TrainerWorker
-from p2pfl.learning.trainer_frames import TrainerEndpoint
+from p2pfl.learning.scripts.frames import TrainerEndpoint
+from p2pfl.learning.scripts.rounds import rounds
+from p2pfl.learning.scripts.trainer import TrainerWorker
 from tests.bench.command_line import Settings, run
 from tests.bench.report import Figure
 from tests.support.trainers import ThreadedNode, threaded_node, training

@@ -22,7 +22,7 @@ from p2pfl.agreement import merge_cards
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.choice import Choice, make_spec
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.table import open_table
+from p2pfl.learning.tables.task import open_table
 from p2pfl.spec import TableTask
 from tests.bench.command_line import Settings, parser, report_on
 from tests.bench.report import Figure

@@ -27,7 +27,7 @@ TESTED_AS_A_WHOLE = {
     "p2pfl.demo.run": "unit/cli/test_demo.py",
     "p2pfl.examples": "net/test_example_processes.py",
     "p2pfl.exit_codes": "meta/test_exit_codes.py",
-    "p2pfl.learning.templates": "unit/learning/test_file_task.py",
+    "p2pfl.learning.own.templates": "unit/learning/own/test_task.py",
     "p2pfl.net.bulk.dial_back": "net/test_dial_back.py",
     "p2pfl.net.bulk.transfer": "net/test_pull.py",
     "p2pfl.net.links.handshake": "net/test_identity.py",

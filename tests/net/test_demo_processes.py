@@ -76,7 +76,7 @@ async def line_with(demo: asyncio.subprocess.Process, words: str) -> None:
     ],
 )
 async def test_every_template_runs_unchanged_in_a_demo(kind: str, words: str) -> None:
-    template = ROOT / "p2pfl" / "learning" / "templates" / f"{kind}.py"
+    template = ROOT / "p2pfl" / "learning" / "own" / "templates" / f"{kind}.py"
     demo = await start(f"--task={template}", "--nodes=2", "--rounds=2", quick=("--no-tui",))
     code, output = await finish(demo)
     assert code == 0, output

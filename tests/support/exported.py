@@ -11,7 +11,7 @@ import p2pfl
 from p2pfl.cards import Agreement
 from p2pfl.events import RoundRow
 from p2pfl.learning import weights
-from p2pfl.learning.model_info import ModelInfo, describe_model
+from p2pfl.learning.exports.model_info import ModelInfo, describe_model
 from p2pfl.messages import Genesis
 from p2pfl.schema import layout_of
 from p2pfl.spec import RunSpec

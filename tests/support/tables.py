@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2pfl.learning.table_rows import Table, Wanted, read_table
+from p2pfl.learning.tables.rows import Table, Wanted, read_table
 from p2pfl.spec import RunSpec, from_options
 
 

@@ -14,7 +14,7 @@ from p2pfl.cards import MAX_EXAMPLES, Agreement, Measures
 from p2pfl.learning.choice import Choice, make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import WorkerSettings
-from p2pfl.learning.trainer import TrainerServer
+from p2pfl.learning.scripts.trainer import TrainerServer
 from p2pfl.spec import RunSpec
 from p2pfl.work import EvaluationJob, TrainingJob
 

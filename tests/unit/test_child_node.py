@@ -12,7 +12,7 @@ import pytest
 from p2pfl.child_node import ChildNode, node
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.authority import create_authority, issue
-from p2pfl.learning.node_link import NodeLink
+from p2pfl.learning.scripts.node_link import NodeLink
 
 pytestmark = pytest.mark.processes
 

@@ -11,7 +11,7 @@ import pytest
 
 import p2pfl
 from p2pfl import errors, programs
-from p2pfl.learning import user_task
+from p2pfl.learning.own import interface
 from p2pfl.library.node import EmbeddedNode
 
 
@@ -42,7 +42,7 @@ def test_what_needs_no_torch_imports_none() -> None:
 
 
 def test_the_names_of_the_library_are_found_when_they_are_used() -> None:
-    assert p2pfl.Task is user_task.Task
+    assert p2pfl.Task is interface.Task
     assert p2pfl.Node is EmbeddedNode
     assert p2pfl.UserError is errors.UserError
     assert p2pfl.events.__name__ == "p2pfl.events"

@@ -31,7 +31,7 @@ from p2pfl.core.effects import (
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
-from p2pfl.learning.trainer import TrainerWorker
+from p2pfl.learning.scripts.trainer import TrainerWorker
 from p2pfl.runtime.jobs.blobs import Blobs, Listener, Puller
 from p2pfl.spec import partitions_of, task_name
 from p2pfl.store.blobs import BlobStore

@@ -14,8 +14,8 @@ from p2pfl.cli.history import export, history, state_of
 from p2pfl.core.effects import SaveClosed, SaveCommit, SaveGenesis, SaveReport
 from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.events import RoundRow
-from p2pfl.learning.judging import Converted, ConvertModel
-from p2pfl.learning.model_info import read_info
+from p2pfl.learning.exports.judging import Converted, ConvertModel
+from p2pfl.learning.exports.model_info import read_info
 from p2pfl.messages import LeftOut
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
@@ -339,7 +339,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ConvertModel]:
         requests.append(request)
         yield from (Converted(path) for path in (request.onnx, request.torchscript) if path)
 
-    monkeypatch.setattr("p2pfl.learning.judging.ask", ask)
+    monkeypatch.setattr("p2pfl.learning.exports.judging.ask", ask)
     return requests
 
 

@@ -13,7 +13,7 @@ from p2pfl.cards import Agreement
 from p2pfl.cli.models import evaluate, predict
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
-from p2pfl.learning.judging import (
+from p2pfl.learning.exports.judging import (
     Answer,
     EvaluateModel,
     Judged,
@@ -58,7 +58,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> list[Request
         requests.append(request)
         yield from answers
 
-    monkeypatch.setattr("p2pfl.learning.judging.ask", ask)
+    monkeypatch.setattr("p2pfl.learning.exports.judging.ask", ask)
     return requests
 
 

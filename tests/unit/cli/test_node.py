@@ -15,7 +15,7 @@ from p2pfl.identity.authority import create_authority, issue
 from p2pfl.identity.names import Role
 from p2pfl.learning import catalogue
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.trainer_frames import TOKEN_VARIABLE
+from p2pfl.learning.scripts.frames import TOKEN_VARIABLE
 from p2pfl.runtime.configure import NodeOptions
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.script_training import ScriptSettings

@@ -6,10 +6,10 @@ import stat
 from pathlib import Path
 
 from p2pfl import events
-from p2pfl.learning.node_link import NodeLink
 from p2pfl.learning.process import Worker
-from p2pfl.learning.trainer import TrainerWorker
-from p2pfl.learning.trainer_frames import ENDPOINT_FILE, TrainerRunOver, read_endpoint
+from p2pfl.learning.scripts.frames import ENDPOINT_FILE, TrainerRunOver, read_endpoint
+from p2pfl.learning.scripts.node_link import NodeLink
+from p2pfl.learning.scripts.trainer import TrainerWorker
 from p2pfl.runtime.observing.publish import Publisher
 from p2pfl.runtime.script_training import ScriptSettings, script_training
 from p2pfl.store.directory import DataDirectory

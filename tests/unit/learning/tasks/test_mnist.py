@@ -9,7 +9,7 @@ import torch
 from p2pfl.errors import TaskError
 from p2pfl.learning.catalogue import FASHION_MNIST, IDX_FILES
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.picture_inputs import PictureInputs
+from p2pfl.learning.pictures.inputs import PictureInputs
 from p2pfl.learning.tasks import mnist
 from tests.support.images import FASHION_FIRST_LABELS, idx, images_of, labels_of, write_images
 

@@ -1,0 +1,1 @@
+"""Exported models: their description, loading, judging and conversion."""

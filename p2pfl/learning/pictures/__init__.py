@@ -1,0 +1,1 @@
+"""Private pictures as a task: folders, files, batches."""

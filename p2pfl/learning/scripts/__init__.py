@@ -1,0 +1,1 @@
+"""Training loops of the user's own: both sides of the connection between a node and a trainer."""

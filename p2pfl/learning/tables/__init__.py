@@ -1,0 +1,1 @@
+"""Private tables as a task: reading, kinds of columns, encoding, models."""
