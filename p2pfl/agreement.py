@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
+from p2pfl.card_checks import agreement_flaw, card_flaw
 from p2pfl.cards import (
     CLASSIFICATION,
     MAX_CATEGORIES,
@@ -64,19 +65,25 @@ def merge_cards(task: TaskSpec, cards: Cards) -> tuple[Agreement | None, str]:
     *cards* holds at least one card by member name; their order does not matter.
     """
     try:
-        match task:
-            case BuiltinTask():
-                return _merge_builtin(task, cards), ""
-            case PicturesTask():
-                return _merge_pictures(task, _checked(task, cards)), ""
-            case TableTask():
-                return _merge_tables(task, _checked(task, cards)), ""
-            case FileTask() | ScriptTask():
-                return _merge_own(task, _checked(task, cards)), ""
-            case _:
-                assert_never(task)
+        agreement = _merge(task, cards)
     except _Mismatch as reason:
         return None, str(reason)
+    flaw = agreement_flaw(task, agreement)
+    return (None, flaw) if flaw else (agreement, "")
+
+
+def _merge(task: TaskSpec, cards: Cards) -> Agreement:
+    match task:
+        case BuiltinTask():
+            return _merge_builtin(task, cards)
+        case PicturesTask():
+            return _merge_pictures(task, _checked(task, cards))
+        case TableTask():
+            return _merge_tables(task, _checked(task, cards))
+        case FileTask() | ScriptTask():
+            return _merge_own(task, _checked(task, cards))
+        case _:
+            assert_never(task)
 
 
 def stated_examples(task: TaskSpec, card: DataCard | None, own: DataCard) -> int:
@@ -101,6 +108,8 @@ def misfit(task: TaskSpec, agreement: Agreement, card: DataCard) -> str:
             f"it tells {card.share!r} about its data, and the run {agreement.share!r}: use the same "
             "--share on all devices"
         )
+    if flaw := card_flaw(task, card) or agreement_flaw(task, agreement):
+        return flaw
     if agreement.target is not None:
         return _table_misfit(agreement, card)
     if card.measures != agreement.measures:
@@ -144,8 +153,6 @@ def _order_misfit(agreement: Agreement, card: DataCard) -> str:
     theirs, mine = agreement.classes, card.classes
     if mine == theirs:
         return ""
-    if len(set(mine)) < len(mine):
-        return "its data name a class twice"
     if missing := [label for label in theirs if label not in mine]:
         return f"its data lack {_classes(missing)} of the run"
     if unknown := [label for label in mine if label not in theirs]:
@@ -174,6 +181,8 @@ def _checked(task: TaskSpec, cards: Cards) -> Cards:
                 f"{name} tells {card.share!r} about its data, and this run {share_of(task)!r}: use the same "
                 "--share on all devices"
             )
+        if flaw := card_flaw(task, card):
+            raise _Mismatch(f"the data of {name} cannot be used: {flaw}")
     return cards
 
 
@@ -257,14 +266,13 @@ def _class_notes(cards: Cards, classes: Sequence[str]) -> list[str]:
     """Name the classes that one device alone has, and those that single devices lack."""
     notes = []
     if len(cards) > 1:
-        holders = {
-            label: [name for name in sorted(cards) if label in cards[name].classes] for label in classes
-        }
+        known = {name: frozenset(card.classes) for name, card in cards.items()}
+        holders = {label: [name for name in sorted(cards) if label in known[name]] for label in classes}
         for name in sorted(cards):
             alone = [label for label in classes if holders[label] == [name]]
             if alone:
                 notes.append(f"only {name} has {_classes(alone)}")
-            lacks = [label for label in classes if name not in holders[label] and len(holders[label]) > 1]
+            lacks = [label for label in classes if label not in known[name] and len(holders[label]) > 1]
             if lacks:
                 notes.append(f"{name} has no examples of {_classes(lacks)}")
     return notes
@@ -321,14 +329,10 @@ def _merge_tables(task: TableTask, cards: Cards) -> Agreement:
 
 
 def _check_columns(name: str, card: DataCard, first: str, names: Sequence[str]) -> None:
-    own = [column.name for column in card.columns]
-    if card.target is None:
-        raise _Mismatch(f"{name} has described no target column")
-    if len(set(own)) < len(own):
-        raise _Mismatch(f"the table of {name} has two columns of the same name")
+    own, agreed = {column.name for column in card.columns}, frozenset(names)
     if missing := [column for column in names if column not in own]:
         raise _Mismatch(f"the table of {name} lacks {_columns(missing)}, which {first} has")
-    if extra := [column for column in own if column not in names]:
+    if extra := sorted(own - agreed):
         raise _Mismatch(f"the table of {name} has {_columns(extra)}, which {first} lacks")
 
 
@@ -435,8 +439,7 @@ def _size(part: ColumnCard) -> float:
 def _table_misfit(agreement: Agreement, card: DataCard) -> str:
     assert agreement.target is not None
     own, theirs = _columns_by_name(card), {column.name: column for column in agreement.columns}
-    if card.target is None or card.target.name != agreement.target.name:
-        return f"it has no target column {_short(agreement.target.name)}"
+    assert card.target is not None, "the card was checked"
     if missing := [name for name in theirs if name not in own]:
         return f"its table lacks {_columns(missing)} of the run"
     if extra := [name for name in own if name not in theirs]:

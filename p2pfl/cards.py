@@ -27,7 +27,7 @@ MAX_COUNTED_CLASSES = 100
 """Evaluations count per class in tasks with at most this number of classes."""
 
 MAX_COLUMNS = 2000
-"""Maximum number of columns of a table: a card of as many takes about 200 KB, a control frame holds 1 MiB."""
+"""Maximum number of columns of a table: a card of as many numbers takes about 200 KB."""
 
 MAX_CATEGORIES = 100
 """Maximum number of categories of a column; rarer ones count as unknown."""
@@ -219,5 +219,5 @@ class Agreement(SpecPart, frozen=True):
 def counted_classes(agreement: Agreement) -> int:
     """Return the number of classes that every evaluation of a run counts; 0 if it counts none."""
     classes = len(agreement.classes)
-    told = agreement.measures.counts_classes and agreement.share != "none"
+    told = agreement.measures.counts_classes and agreement.share == "labels"
     return classes if told and classes <= MAX_COUNTED_CLASSES else 0

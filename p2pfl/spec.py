@@ -73,12 +73,16 @@ MAX_COLUMN_NAME = 128
 """Maximum number of characters of the name of a column."""
 
 
+MAX_IMAGE_SIZE = 1024
+"""Maximum edge in pixels of the pictures of a model: a built-in model takes 1 GB of memory then."""
+
+
 class PicturesTask(SpecPart, frozen=True, tag="pictures"):
     """Classification of private pictures: each device has a folder with one folder for each class."""
 
     model: Annotated[str, Meta(min_length=1, max_length=64)]
     """The name of a built-in model for pictures."""
-    image_size: Annotated[int, Meta(ge=0, le=4096)] = 0
+    image_size: Annotated[int, Meta(ge=0, le=MAX_IMAGE_SIZE)] = 0
     """Edge in pixels to which pictures are scaled; 0: the agreement determines it."""
     augment: bool = False
     """Whether training pictures are cropped and flipped at random."""

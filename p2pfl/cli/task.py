@@ -72,8 +72,8 @@ def new(
             out.write(text)
     except FileExistsError:
         raise UserError(f"{file} exists and is not overwritten: choose another name") from None
-    script = " --script" if kind is Kind.SCRIPT else ""
-    typer.echo(f"Wrote {file} ({kind.value}). Next: `p2pfl task check {file}{script}`, and then change it.")
+    step = "demo --task" if kind is Kind.SCRIPT else "task check"
+    typer.echo(f"Wrote {file} ({kind.value}). Next: `p2pfl {step} {file}`, and then change it.")
 
 
 @app.command()
@@ -107,6 +107,11 @@ def check(
 
     names = tuple(name.strip() for name in classes.split(",") if name.strip())
     choice = choose(file, None, DataPlaces(own=data and full(data), classes=names, loader_workers=workers))
+    if choice.kind == "script":
+        raise UserError(
+            f"{file} trains in a loop of its own, which can only be checked by running it: "
+            f"`p2pfl demo --task {file}` does so on this machine"
+        )
     if choice.kind != "file":
         raise UserError(f"{file} is no task file: its name must end in .py, or be package.module:object")
     given = {"steps": CHECK_STEPS, "batch_size": batch_size, "learning_rate": lr, "seed": 0}

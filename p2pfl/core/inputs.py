@@ -74,7 +74,7 @@ class Described(Input, frozen=True):
     agreement: Agreement | None
     """As in `Describe`."""
     schema: Schema | None
-    """None exactly if there is no agreement."""
+    """None exactly if there is no agreement; empty if the data do not fit it."""
     card: DataCard
 
 

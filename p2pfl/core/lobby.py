@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from p2pfl.agreement import merge_cards, stated_examples
-from p2pfl.cards import DataCard
+from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
@@ -34,7 +34,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import Schema, first_difference, layout_of
-from p2pfl.spec import RunSpec, is_divided, with_options
+from p2pfl.spec import BuiltinTask, RunSpec, is_divided, with_options
 
 OFFER_PATIENCE = 10.0
 """Seconds for which an offered run that this node has not entered yet blocks other offers."""
@@ -49,6 +49,10 @@ costs a job of the worker."""
 READY_PATIENCE = 10
 """Multiple of `steady` for which the others wait for a present node whose worker is still loading; after
 that, they found a run without it."""
+
+
+PRIVATE_REASON = "its own data or task do not allow it; that device says why"
+"""What peers are told of a failure with private data: the reason itself may quote them."""
 
 
 class FoundingSituation(msgspec.Struct, frozen=True):
@@ -177,6 +181,8 @@ class Lobby:
     told: str = ""
     """The last published reason for waiting."""
     wake: float | None = None
+    _merged: tuple[Mapping[str, DataCard], tuple[Agreement | None, str]] | None = None
+    """The last cards that were merged, and the result."""
     abandoned_runs: AbandonedRuns = field(init=False)
     """Earlier runs that could not begin, and failed foundings."""
 
@@ -234,7 +240,7 @@ class Lobby:
         assert self.described is not None
         peers = [peer for peer in free if peer.member.node in present.here]
         spec, own = self._founded_spec(len(peers) + 1), self.described.card
-        agreement, _ = merge_cards(spec.task, self._cards(free, present.here))
+        agreement, _ = self._merge(self._cards(free, present.here))
         assert agreement is not None, "decide_founding checks this"
         create = Create(spec, agreement)
         if self.created is None or (self.created.spec, self.created.agreement) != (spec, agreement):
@@ -305,9 +311,15 @@ class Lobby:
 
     def _apart(self, cards: Mapping[str, DataCard]) -> str:
         """Return why the devices with *cards* cannot train together; empty if they can."""
-        spec = self.ctx.options.spec
-        agreement, flaw = merge_cards(spec.task, cards)
-        return unknown_target(spec.stopping, agreement) if agreement is not None else flaw
+        agreement, flaw = self._merge(cards)
+        stopping = self.ctx.options.spec.stopping
+        return unknown_target(stopping, agreement) if agreement is not None else flaw
+
+    def _merge(self, cards: Mapping[str, DataCard]) -> tuple[Agreement | None, str]:
+        """Merge *cards*; the same ones are merged once, since large cards take a while."""
+        if self._merged is None or self._merged[0] != cards:
+            self._merged = (cards, merge_cards(self.ctx.options.spec.task, cards))
+        return self._merged[1]
 
     def _unfit(self, elsewhere: Sequence[PeerView]) -> str:
         for peer in elsewhere:
@@ -357,16 +369,15 @@ class Lobby:
             return None
         assert described.schema is not None, "the agreement is known"
         offered.described, genesis = described, offered.genesis
-        sources = self._sources(offered)
-        if layout_of(described.schema) != genesis.layout:
-            self.ctx.do(ReadSchema(genesis.model, genesis.layout, sources))
-            return None
-        policy = self.ctx.policy
+        sources, policy = self._sources(offered), self.ctx.policy
         flaw = policy.data(genesis.spec.task, genesis.agreement, described.card) or policy.roles(
             genesis, genesis.spec
         )
         if flaw:
             self._decline(offered, flaw)
+            return None
+        if layout_of(described.schema) != genesis.layout:
+            self.ctx.do(ReadSchema(genesis.model, genesis.layout, sources))
             return None
         offered.is_fit = True
         if offered.commits or not contains(offered.genesis.roster, self.ctx.me):
@@ -417,25 +428,31 @@ class Lobby:
         genesis = self.offered.genesis if self.offered is not None else None
         if genesis is not None and describe == Describe(genesis.spec, genesis.agreement):
             assert self.offered is not None
-            self._decline(self.offered, reason)
+            is_own = not isinstance(genesis.spec.task, BuiltinTask)
+            self._decline(self.offered, reason, PRIVATE_REASON if is_own else reason)
         elif describe is None or describe == Describe(self.ctx.options.spec):
             self.ctx.tell(Notice("error", reason))
             self.ctx.do(Exit(ExitCode.UNFIT, reason))
 
-    def _decline(self, offered: OfferedRun, reason: str) -> None:
-        """Decline a run as unfit, and report it here and to the peers, whose operators may know a remedy."""
+    def _decline(self, offered: OfferedRun, reason: str, told: str = "") -> None:
+        """Decline a run as unfit, and report it here and to the peers, whose operators may know a remedy.
+
+        *told* is what the peers are told in place of *reason*.
+        """
         self._note(offered, reason, is_unfit=True)
-        self._say_declined(offered, reason, "error")
+        self._say_declined(offered, reason, "error", told)
 
     def _note(self, offered: OfferedRun, reason: str, *, is_unfit: bool) -> None:
         self.declined.pop(offered.run, None)
         self.declined[offered.run] = DeclinedRun(reason, offered.source, self.ctx.now, is_unfit)
         _shorten(self.declined)
 
-    def _say_declined(self, offered: OfferedRun, reason: str, level: Literal["warning", "error"]) -> None:
+    def _say_declined(
+        self, offered: OfferedRun, reason: str, level: Literal["warning", "error"], told: str = ""
+    ) -> None:
         """Drop the offer and report the reason, here and to the peers."""
         self.offered, self.asking = None, ""
-        self.ctx.broadcast(Decline(offered.run, reason[:300]))
+        self.ctx.broadcast(Decline(offered.run, (told or reason)[:300]))
         self.ctx.tell(Notice(level, _unfit_for(offered.run, self.ctx.name_of(offered.source), reason)))
 
 

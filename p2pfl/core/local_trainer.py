@@ -136,7 +136,11 @@ class LocalTrainer:
     def trained(self, result: TrainingResult) -> None:
         """Store this member's only update of the round, and announce it."""
         round_, me = self.ledger.round + 1, self.ctx.me
-        digest, examples, steps = result.digest, result.part.examples, result.steps
+        entry = entry_of(self.ledger.roster, me.node)
+        assert entry is not None, "only members train"
+        # A device that has more data since it joined weighs as much as it stated then.
+        examples = min(result.part.examples, entry.examples)
+        digest, steps = result.digest, result.steps
         self.training, self.progress = False, 1.0
         self.update = UpdateEntry(
             me.node, me.journal, UpdateBlobs(digest), examples, steps, result.loss, result.seconds

@@ -270,13 +270,13 @@ class Node:
         ):
             ledger = running.ledger
             assert event.schema is not None, "the agreement is known"
+            if flaw := self._ctx.policy.data(ledger.spec.task, ledger.agreement, event.card):
+                self._fail(f"this device cannot go on with run {ledger.run[:12]}: {flaw}")
+                return
             if layout_of(event.schema) != ledger.genesis.layout:
                 self._other = event.schema
                 nodes = (entry.node for entry in ledger.roster if entry.node != self._ctx.me.node)
                 self._ctx.do(ReadSchema(ledger.model, ledger.genesis.layout, tuple(nodes)))
-                return
-            if flaw := self._ctx.policy.data(ledger.spec.task, ledger.agreement, event.card):
-                self._fail(f"this device cannot go on with run {ledger.run[:12]}: {flaw}")
                 return
             ledger.schema = event.schema
             self._ctx.card = event.card

@@ -104,7 +104,7 @@ class DescribeDone(_Struct, frozen=True, tag="described"):
     """The task is loaded; the description of its model and data."""
 
     schema: Schema | None
-    """None without an agreement."""
+    """None without an agreement; empty if the data do not fit it, so that there is no model."""
     card: DataCard
     """Describes the whole training split, before it is partitioned."""
     test_examples: int

@@ -16,7 +16,8 @@ import msgspec
 import torch
 from torch import nn
 
-from p2pfl.agreement import merge_cards
+from p2pfl.agreement import merge_cards, misfit
+from p2pfl.card_checks import card_flaw
 from p2pfl.cards import Agreement
 from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import commands, training, weights
@@ -28,6 +29,7 @@ from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
 from p2pfl.learning.own.objective import UserObjective
+from p2pfl.schema import Schema
 from p2pfl.spec import (
     BuiltinTask,
     FileTask,
@@ -112,6 +114,12 @@ class Jobs:
 
     def _describe(self, command: commands.DescribeJob) -> commands.DescribeDone:
         local = self._open(command.spec)
+        task, agreed = command.spec.task, command.agreement
+        if flaw := card_flaw(task, local.card):
+            raise TaskError(f"The data of this device cannot be used: {flaw}.")
+        if agreed is not None and misfit(task, agreed, local.card):
+            # The node names the misfit; a model for these data cannot be built.
+            return self._described(command, local, (), 0)
         # Before the devices agree, the model that this device's data alone would make is built. Most runs
         # have the same one, and a mistake in a user's model is found before the device waits for others.
         agreement = command.agreement or merge_cards(command.spec.task, {"": local.card})[0]
@@ -121,6 +129,11 @@ class Jobs:
                 module = self._reused(command.spec, agreement)
             schema = weights.schema_of(module) if command.agreement is not None else None
             parameters = sum(one.numel() for one in module.parameters() if one.requires_grad)
+        return self._described(command, local, schema, parameters)
+
+    def _described(
+        self, command: commands.DescribeJob, local: LocalTask, schema: Schema | None, parameters: int
+    ) -> commands.DescribeDone:
         return commands.DescribeDone(
             command.id,
             schema=schema,
@@ -170,6 +183,8 @@ class Jobs:
                 raise TaskError(f"{task_name(spec.task)}: {error}") from error
         digest = weights.save(Path(command.path), module, durable=False)
         weights.release(module)  # it is unused until the next model arrives
+        if share_of(spec.task) == "none":
+            steps = 1  # with the batch size they would tell the number of examples
         result = TrainingResult(
             digest=digest, part=card, steps=steps, loss=loss, seconds=time.monotonic() - started
         )

@@ -29,6 +29,8 @@ from p2pfl.spec import (
     RunSpec,
     ScriptTask,
     TableTask,
+    TaskSpec,
+    task_name,
 )
 from p2pfl.work import TrainingJob
 
@@ -87,6 +89,7 @@ def open_task(spec: RunSpec, places: DataPlaces) -> LocalTask:
         TaskError: the data are missing, damaged or of another kind, or the user's file is wrong.
     """
     check_share(spec.task, places.share)
+    _check_kind(spec.task, places)
     match spec.task:
         case BuiltinTask():
             from p2pfl.learning.builtin import open_builtin
@@ -110,3 +113,31 @@ def open_task(spec: RunSpec, places: DataPlaces) -> LocalTask:
             )
         case _:
             assert_never(spec.task)
+
+
+def _check_kind(task: TaskSpec, places: DataPlaces) -> None:
+    """Refuse a run whose task would use this device's data in another way than its user has started it for.
+
+    Raises:
+        TaskError: it would.
+    """
+    if isinstance(task, BuiltinTask) or places.task is None:
+        return
+    kind, name = str(task.__struct_config__.tag), task_name(task)
+    if places.task != (kind, name):
+        own = describe_choice(*places.task)
+        raise TaskError(
+            f"The run is for {describe_choice(kind, name)}, and this device was started for {own}: start all "
+            "devices for the same task."
+        )
+
+
+def describe_choice(kind: str, name: str) -> str:
+    """Return the task of *kind* and *name* for a sentence."""
+    return {
+        "builtin": f"the task {name!r}",
+        "pictures": "own pictures (--data FOLDER)",
+        "table": "an own table (--data FILE --target COLUMN)",
+        "file": f"the task file {name!r}",
+        "script": f"the script {name!r}",
+    }[kind]

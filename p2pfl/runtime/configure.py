@@ -23,7 +23,7 @@ from p2pfl.paths import full
 from p2pfl.runtime.leaving import LEAVE_WITHIN
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.script_training import ScriptSettings
-from p2pfl.spec import MAX_ROSTER, SHARES, Share
+from p2pfl.spec import MAX_ROSTER, SHARES, Share, task_name
 from p2pfl.store.directory import default_data_dir
 from p2pfl.text import one_line
 from p2pfl.tracking.targets import parse_target
@@ -159,7 +159,7 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
         worker=WorkerSettings(
             device=checked.get("device", "auto"),
             threads=checked.get("threads", 0),
-            places=choice.places,
+            places=msgspec.structs.replace(choice.places, task=(choice.kind, task_name(spec.task))),
             pace=checked.get("pace", 0.0),
         ),
         script=_script_settings(choice, checked.get("arguments", ()), token),

@@ -396,9 +396,13 @@ def test_table_target_of_one_class_only_is_refused() -> None:
         (table(number("x", 1.0), number("y", 2.0)), "the column 'y' holds numbers on ben and text on ada"),
         (
             table(number("x", 1.0), number("x", 2.0), text("y", "a")),
-            "the table of ben has two columns of the same name",
+            "the data of ben cannot be used: its table has two columns of the same name",
         ),
-        (DataCard("table", 9, ()), "ben has described no target column"),
+        (
+            DataCard("table", 9, ()),
+            "the data of ben cannot be used: it predicts no column, and the run 'target': use the same --target "
+            "on all devices",
+        ),
         (
             table(number("x", 1.0), text("y", "a"), share="counts"),
             "ben tells 'counts' about its data, and this run 'labels': use the same --share on all devices",
@@ -455,7 +459,10 @@ def test_table_of_a_late_joiner_has_to_fit() -> None:
             table(number("x", 1.0), text("y", "a"), target=whole(*range(40), labels=False)),
             "its target has too many different values, which the run does not have",
         ),
-        (DataCard("table", 9, ()), "it has no target column 'target'"),
+        (
+            DataCard("table", 9, ()),
+            "it predicts no column, and the run 'target': use the same --target on all devices",
+        ),
     ]:
         assert misfit(TABLE, agreement, other) == flaw
     regression = merged(ada=table(target=number("target", 0.5, 1.5)))

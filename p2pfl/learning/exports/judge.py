@@ -1,7 +1,7 @@
 """The process that uses an exported model: `python -m p2pfl.learning.exports.judge`.
 
-`p2pfl.learning.exports.judging` starts it. torch is imported after the request was read. What the user's code or a library prints goes to standard error,
-because standard output carries the answers.
+`p2pfl.learning.exports.judging` starts it. torch is imported after the request was read. What the user's code
+or a library prints goes to standard error, because standard output carries the answers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Uses an exported model in a process of its own, since the command line must not import torch.
 
 `ask` starts `python -m p2pfl.learning.exports.judge`, writes a request as JSON to its standard input, and
-yields its answers, one JSON object a line, as they come. Its standard error is that of this process: warnings and
-progress lines appear at once.
+yields its answers, one JSON object a line, as they come. Its standard error is that of this process: warnings
+and progress lines appear at once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Runs the user's script beside the node: starts it, relays its output, says how it failed, starts it again.
 
 The script is a trainer (`p2pfl.learning.scripts.trainer`). When it fails, the job that it did fails with the
-line of the script, so that this member is left out of the round with that reason. Then the script is started again
-for the next round. A script that fails `MAX_FAILURES` times without an update in between is given up: the
-node goes on as a member that votes and does not train.
+line of the script, so that this member is left out of the round with that reason. Then the script is started
+again for the next round. A script that fails `MAX_FAILURES` times without an update in between is given up:
+the node goes on as a member that votes and does not train.
 """
 
 from __future__ import annotations

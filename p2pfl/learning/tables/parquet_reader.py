@@ -1,7 +1,7 @@
 """Reads a Parquet file as columns of text, where pyarrow is installed.
 
-It is separate from `p2pfl.learning.tables.csv_reader` because pyarrow is an extra. The cells become text, so a
-table is the same run whether a device keeps it as CSV or as Parquet.
+It is separate from `p2pfl.learning.tables.csv_reader` because pyarrow is an extra. The cells become text, so
+a table is the same run whether a device keeps it as CSV or as Parquet.
 """
 
 from __future__ import annotations

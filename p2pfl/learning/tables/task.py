@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -147,6 +148,10 @@ def _card(task: TableTask, table: Table, target: TargetColumn, held_out: NDArray
         labels = tuple(
             LabelCount(name, count if is_told else 0) for name, count in zip(names, counts, strict=True)
         )
+    told = target.card
+    if labels and task.share == "counts":
+        # The mean of a class that is written as 0 or 1 is the share of its examples.
+        told = msgspec.structs.replace(told, mean=0.0, spread=0.0, values=0)
     return DataCard(
         task_name(task),
         int((~held_out).sum()),
@@ -154,7 +159,7 @@ def _card(task: TableTask, table: Table, target: TargetColumn, held_out: NDArray
         CLASSIFICATION if labels else REGRESSION,
         task.share,
         columns=tuple(feature.card for feature in table.features),
-        target=target.card,
+        target=told,
         notes=_limited(table.notes),
     )
 

@@ -80,7 +80,7 @@ def test_where_data_are_is_told_to_the_worker_and_is_no_part_of_the_run(
     write_images(tmp_path / "mine", 10, 10, side=1)
     invoke("--certs", str(certs), "--task", "fashion-mnist", "--data-root", "mine")
     [config] = started
-    assert config.worker.places == DataPlaces(tmp_path / "mine")
+    assert config.worker.places == DataPlaces(tmp_path / "mine", task=("builtin", "fashion-mnist"))
     assert config.given == {"task"}
 
 
@@ -97,7 +97,7 @@ def test_data_that_may_be_downloaded_may_be_missing(
 ) -> None:
     invoke("--certs", str(certs), "--task", "mnist", "--data-root", str(tmp_path), "--download")
     [config] = started
-    assert config.worker.places == DataPlaces(tmp_path, download=True)
+    assert config.worker.places == DataPlaces(tmp_path, download=True, task=("builtin", "mnist"))
 
 
 def test_options_become_the_configuration_and_its_exit_code_is_the_commands(

@@ -37,8 +37,8 @@ def run(*arguments: str) -> str:
 def test_new_writes_a_file_that_python_can_read(tmp_path: Path, kind: Kind) -> None:
     path = tmp_path / "my_task.py"
     said = run("new", str(path), "--kind", kind.value)
-    script = " --script" if kind is Kind.SCRIPT else ""
-    assert f"Next: `p2pfl task check {path}{script}`" in said
+    step = "demo --task" if kind is Kind.SCRIPT else "task check"
+    assert f"Next: `p2pfl {step} {path}`" in said
     text = path.read_text(encoding="utf-8")
     compile(text, str(path), "exec")
     assert "my_task.py" in text.split('"""')[1]

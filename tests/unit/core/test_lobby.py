@@ -7,6 +7,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.cards import DataCard
+from p2pfl.core import lobby as lobby_module
 from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
 from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema
@@ -15,11 +16,13 @@ from p2pfl.core.lobby import (
     MAX_DECLINED,
     MAX_DECLINED_OF_PEER,
     OFFER_PATIENCE,
+    PRIVATE_REASON,
     FoundingSituation,
     Lobby,
     decide_founding,
     prefers,
 )
+from p2pfl.events import Notice
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical, layout_of
@@ -500,3 +503,26 @@ def test_a_failure_with_a_task_that_is_neither_offered_nor_its_own_is_nobodys_co
     other = with_options(ctx.options.spec, epochs=7)
     Lobby(ctx).fail("no such data", Describe(other))
     assert taken(ctx) == []
+
+
+def test_peers_are_not_told_why_private_data_do_not_allow_a_run(ctx: Context) -> None:
+    own = {"model", "partition", "partitions", "task", "kind"}
+    common = {name: value for name, value in to_options(SPEC).items() if name not in own}
+    record_0 = msgspec.structs.replace(genesis(), spec=from_options(kind="file", task="mine", **common))
+    lobby = Lobby(ctx)
+    lobby.offer(node("ben"), record_0, ())
+    taken(ctx)
+    lobby.fail("the cell 'Jane Doe' is no number", Describe(record_0.spec, record_0.agreement))
+    effects = taken(ctx)
+    assert {decline.reason for decline in sent(effects, Decline)} == {PRIVATE_REASON}
+    assert "Jane Doe" in told(effects, Notice)[0].text
+
+
+def test_cards_are_merged_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    lobby = ready_lobby(ctx)
+    merged: list[int] = []
+    merge = lobby_module.merge_cards
+    monkeypatch.setattr(lobby_module, "merge_cards", lambda *given: merged.append(1) or merge(*given))
+    for _ in range(3):
+        found(lobby)
+    assert len(merged) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from p2pfl import events
@@ -253,3 +254,14 @@ def test_the_update_is_pinned(bench: Bench) -> None:
     bench.train()
     assert bench.it.pinned() == {update("ada", 2).digest}
     assert model("anything else") not in bench.it.pinned()
+
+
+@pytest.mark.parametrize(("has", "counts"), [(900, 900), (5000, 1000)])
+def test_a_device_with_more_data_than_it_stated_weighs_as_much_as_it_stated(
+    bench: Bench, has: int, counts: int
+) -> None:
+    result = result_of("ada", 2)
+    part = msgspec.structs.replace(result.part, examples=has)
+    bench.it.trained(msgspec.structs.replace(result, part=part))
+    assert bench.it.update is not None
+    assert bench.it.update.examples == counts

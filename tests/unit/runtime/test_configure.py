@@ -32,7 +32,7 @@ def test_without_options_it_is_the_node_of_the_command_without_the_process(certs
     assert config.given == frozenset()
     assert config.listen == (None, 9000)
     assert config.data_dir == default_data_dir("ada")
-    assert config.worker.places == DataPlaces()
+    assert config.worker.places == DataPlaces(task=("builtin", "digits"))
     assert not config.owns_process
     assert not config.until_eof
 
@@ -67,7 +67,9 @@ def test_a_table_and_a_task_file_are_private_data(certs: Path, tmp_path: Path) -
     assert config.worker.places.own == table
     config = make(certs, task=str(code), data=table, classes=["x", "y"], workers=2)
     assert config.spec.task == FileTask("mine")
-    assert config.worker.places == DataPlaces(own=table, code=str(code), classes=("x", "y"), loader_workers=2)
+    assert config.worker.places == DataPlaces(
+        own=table, code=str(code), task=("file", "mine"), classes=("x", "y"), loader_workers=2
+    )
 
 
 def test_a_script_has_arguments(certs: Path, tmp_path: Path) -> None:

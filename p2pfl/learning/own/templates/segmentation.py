@@ -7,7 +7,6 @@ white where the object is. Without --data, discs on a noisy ground are drawn.
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import torch
@@ -38,16 +37,16 @@ class Scans(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Discs(Dataset[tuple[Tensor, Tensor]]):
-    """Discs of random size and place on a noisy ground; other ones on each device."""
+    """Discs of random size and place on a noisy ground; the same ones in every process."""
 
     def __init__(self, examples: int = 200, side: int = 32) -> None:
-        self.seed, self.examples, self.side = random.randrange(2**32), examples, side
+        self.examples, self.side = examples, side
 
     def __len__(self) -> int:
         return self.examples
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(self.seed + index)
+        generator = torch.Generator().manual_seed(index)
         row, column, radius = torch.rand(3, generator=generator) * self.side
         rows, columns = torch.meshgrid(torch.arange(self.side), torch.arange(self.side), indexing="ij")
         mask = ((rows - row) ** 2 + (columns - column) ** 2 < (2 + radius / 4) ** 2).float().unsqueeze(0)

@@ -46,7 +46,8 @@ def model(agreed: p2pfl.Agreed) -> nn.Module:
 def data(place: Path | None) -> list[tuple[str, int]]:
     """Return the examples of this device, (text, number of the class); `place` is the path of --data."""
     if place is None:
-        return [_sentence() for _ in range(400)]
+        chance = random.Random(0)  # the same sentences in every process
+        return [_sentence(chance) for _ in range(400)]
     rows = (line.split("\t", 1) for line in place.read_text(encoding="utf-8").splitlines())
     return [(text, classes.index(label)) for label, text in rows]
 
@@ -66,8 +67,8 @@ def optimizer(parameters: list[nn.Parameter], learning_rate: float) -> torch.opt
     return torch.optim.Adam(parameters, learning_rate / 5)
 
 
-def _sentence() -> tuple[str, int]:
+def _sentence(chance: random.Random) -> tuple[str, int]:
     """Make up an example."""
-    target = random.randrange(2)
-    words = random.sample(SAID[target], 2)
-    return f"the {random.choice(THINGS)} was {' and '.join(words)}", target
+    target = chance.randrange(2)
+    words = chance.sample(SAID[target], 2)
+    return f"the {chance.choice(THINGS)} was {' and '.join(words)}", target
