@@ -74,7 +74,14 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-TENSORS_OF_2NN = 0
+TENSORS_OF_2NN = {
+    "hidden1.weight": ("F32", [200, 192]),
+    "hidden1.bias": ("F32", [200]),
+    "hidden2.weight": ("F32", [200, 200]),
+    "hidden2.bias": ("F32", [200]),
+    "output.weight": ("F32", [10, 200]),
+    "output.bias": ("F32", [10]),
+}
 """Tensors of the model 2nn for pictures of 3 x 8 x 8 and ten classes."""
 
 
@@ -339,7 +346,9 @@ async def test_devices_with_different_classes_train_one_model_of_all_classes(
         [joined] = process.all(events.RunJoined)
         assert joined.classes == ("cat", "dog", "fox")
         [ended] = process.all(events.RunEnded)
-        assert ended.metrics["accuracy"] > 0.8  # less than a quarter of the examples are of one device's class
+        assert (
+            ended.metrics["accuracy"] > 0.8
+        )  # less than a quarter of the examples are of one device's class
         assert "only ada has the class 'cat'" in process.output
         assert "only ben has the class 'fox'" in process.output
 
