@@ -79,8 +79,8 @@ TENSORS_OF_2NN = {
     "hidden1.bias": ("F32", [200]),
     "hidden2.weight": ("F32", [200, 200]),
     "hidden2.bias": ("F32", [200]),
-    "output.weight": ("F32", [10, 200]),
-    "output.bias": ("F32", [10]),
+    "out.weight": ("F32", [10, 200]),
+    "out.bias": ("F32", [10]),
 }
 """Tensors of the model 2nn for pictures of 3 x 8 x 8 and ten classes."""
 
