@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from blake3 import blake3
+
+
+def hash_contents(seed: int, contents: Iterable[bytes]) -> list[bytes]:
+    """Return a key of each example for `hold_out`: a hash of *seed* and its content.
+
+    Copies are counted and have different keys: the rows of a table of few categories are mostly copies, and
+    with equal keys all that are held out could be of one kind.
+    """
+    keys: list[bytes] = []
+    copies = Counter[bytes]()
+    for content in contents:
+        key = blake3(f"holdout {seed} ".encode() + content).digest(16)
+        copies[key] += 1
+        keys.append(key if copies[key] == 1 else blake3(key + str(copies[key]).encode()).digest(16))
+    return keys
 
 
 def hold_out(
@@ -15,7 +33,7 @@ def hold_out(
     example is held out in all, of any class.
 
     The examples of a class with the least *keys* are held out. Where the keys are hashes of the examples, a
-    device with more examples later still holds out most of the same ones, and copies stay together.
+    device with more examples later still holds out most of the same ones.
     """
     classes: dict[int, list[int]] = {}
     for index in sorted(range(len(labels)), key=lambda index: keys[index]):

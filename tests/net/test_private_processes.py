@@ -6,7 +6,9 @@ What the nodes send is recorded and decoded: nothing of the data may be in it bu
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,28 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
+TENSORS_OF_2NN = {
+    "hidden1.weight": ("F32", [200, 192]),
+    "hidden1.bias": ("F32", [200]),
+    "hidden2.weight": ("F32", [200, 200]),
+    "hidden2.bias": ("F32", [200]),
+    "out.weight": ("F32", [10, 200]),
+    "out.bias": ("F32", [10]),
+}
+"""Tensors of the model 2nn for pictures of 3 x 8 x 8 and ten classes."""
+
+
+def tensors_of(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Return types and shapes of the tensors in a blob, in which there must be nothing else."""
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    ends = [0, *(end for part in header.values() for end in part["data_offsets"][1:])]
+    assert [part["data_offsets"] for part in header.values()] == [list(pair) for pair in pairwise(ends)]
+    assert len(raw) == 8 + length + ends[-1]
+    return {name: (part["dtype"], part["shape"]) for name, part in header.items()}
+
+
 async def test_three_devices_with_photos_of_their_own_train_one_model(nodes: Fleet, tmp_path: Path) -> None:
     for part, name in enumerate(NAMES):
         write_digits(tmp_path / "photos" / name, part, 3, without=(3, 8) if name == "cleo" else ())
@@ -100,16 +124,21 @@ async def test_nothing_of_the_data_leaves_a_device_but_what_its_card_says(
     classes = "--classes=" + ",".join(map(str, range(10)))
     options = ("--share=none", classes, "--image-size=8", "--min-nodes=2", "--model=2nn", "--rounds=2")
     first = await nodes.start(
-        "ada", *options, f"--data={tmp_path}/photos/ada", program=(*RIGGED, f"--rig=tap:{tmp_path}/ada.tap")
+        "ada",
+        *options,
+        f"--data={tmp_path}/photos/ada",
+        program=(*RIGGED, f"--rig=tap:{tmp_path}/ada.tap,keep"),
     )
     second = nodes.start_unheard(
         "ben",
         *options,
         f"--data={tmp_path}/photos/ben",
         peers=[first],
-        program=(*RIGGED, f"--rig=tap:{tmp_path}/ben.tap"),
+        program=(*RIGGED, f"--rig=tap:{tmp_path}/ben.tap,keep"),
     )
     assert [await process.exit_code() for process in (first, second)] == [0, 0]
+    sent: list[Any] = []
+    pulled = set[str]()
     for name in NAMES[:2]:
         frames = list(frames_of(tmp_path / f"{name}.tap"))
         cards = [frame["card"] for frame in frames if frame.get("type") == "card"]
@@ -120,13 +149,21 @@ async def test_nothing_of_the_data_leaves_a_device_but_what_its_card_says(
             assert all(examples == 0 for _, examples in card["labels"])
             assert not card.get("notes")
         submits = [frame for frame in frames if frame.get("type") == "submit"]
-        assert {one["update"]["examples"] for one in submits if one["update"]} <= {1}
+        sent += [one["update"] for one in submits if one["update"]]
+        pulled |= {frame["digest"] for frame in frames if frame.get("type") == "pull"}
         evaluations = [one["evaluation"] for one in submits if one["evaluation"]]
         assert {one["examples"] for one in evaluations} <= {1}
         assert not any(one.get("classes") for one in evaluations)
         assert not any(
             "secret-name" in leaf for frame in frames for leaf in leaves(frame) if isinstance(leaf, str)
         )
+    assert {(one["examples"], one["steps"]) for one in sent} == {(1, 1)}
+    assert pulled >= {digest for one in sent for digest in one["blobs"].values() if digest}
+    for digest in pulled:
+        held = [folder.path(digest) for folder in nodes.blobs("ada", "ben") if folder.has(digest)]
+        assert held
+        for path in held:
+            assert tensors_of(path) == TENSORS_OF_2NN
 
 
 async def test_a_card_tells_counts_and_statistics_and_no_value_of_a_row(nodes: Fleet, tmp_path: Path) -> None:
@@ -207,3 +244,124 @@ async def test_different_models_are_named_and_no_round_is_committed(nodes: Fleet
     for process in (first, second):
         await process.until(events.Notice, lambda event: words in event.text)
         assert not process.all(events.Committed)
+
+
+# --- task files that fail on one device ---------------------------------------------------------------------
+
+TASK = """\
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+def model():
+    return nn.Linear(4, 2)
+
+def data():
+    x = torch.randn(40, 4)
+    return TensorDataset(x, (x[:, 0] > 0).long())
+
+def loss(outputs, targets):
+    return functional.cross_entropy(outputs, targets)
+
+def metrics(outputs, targets):
+    return {"accuracy": (outputs.argmax(1) == targets).float().mean()}
+"""
+
+
+def write_tasks(folder: Path, changed: str, old: str, new: str) -> dict[str, str]:
+    """Write the same task file for all devices but *changed*, in which *new* replaces *old*; return options."""
+    assert old in TASK
+    options = {}
+    for name in NAMES:
+        file = folder / "tasks" / name / "task.py"
+        file.parent.mkdir(parents=True)
+        file.write_text(TASK.replace(old, new) if name == changed else TASK, encoding="utf-8")
+        options[name] = f"--task={file}"
+    return options
+
+
+async def test_an_error_in_data_ends_that_device_alone_and_names_its_line(
+    nodes: Fleet, tmp_path: Path
+) -> None:
+    tasks = write_tasks(tmp_path, "ben", "    x = torch.randn(40, 4)", "    raise OSError('no camera')")
+    shared = ("--min-nodes=2", "--rounds=2")
+    ada = await nodes.start("ada", *shared, tasks["ada"])
+    ben, cleo = (nodes.start_unheard(name, *shared, tasks[name], peers=[ada]) for name in NAMES[1:])
+    assert await ben.exit_code() == 2
+    assert "task.py, line 10, in data(): OSError: no camera" in ben.output
+    assert "Traceback" not in ben.output
+    assert [await process.exit_code() for process in (ada, cleo)] == [0, 0]
+    rows = nodes.rounds("ada", "cleo")
+    assert {row.round for row in rows["ada"]} >= {1, 2}
+    assert all(len(found) == 1 for found in digests(rows).values())
+
+
+async def test_a_device_with_a_loss_of_nan_is_left_out_and_the_others_go_on(
+    nodes: Fleet, tmp_path: Path
+) -> None:
+    # Only in training: the loss is tried on a few examples before the run, without gradients.
+    tasks = write_tasks(
+        tmp_path,
+        "ben",
+        "    return functional.cross_entropy(outputs, targets)\n",
+        "    factor = float('nan') if outputs.requires_grad else 1.0\n"
+        "    return factor * functional.cross_entropy(outputs, targets)\n",
+    )
+    shared = ("--min-nodes=3", "--rounds=2")
+    ada = await nodes.start("ada", *shared, tasks["ada"])
+    ben, cleo = (nodes.start_unheard(name, *shared, tasks[name], peers=[ada]) for name in NAMES[1:])
+    assert [await process.exit_code() for process in (ada, cleo)] == [0, 0]
+    assert await ben.exit_code() == 0
+    rows = nodes.rounds()
+    assert all(len(found) == 1 for found in digests(rows).values())
+    trained = [row for row in rows["ada"] if row.kind == "train"]
+    assert [sorted(update.name for update in row.updates) for row in trained] == [["ada", "cleo"]] * 2
+    for row in trained:
+        [(name, reason)] = row.left_out
+        assert name == "ben"
+        assert "the loss became nan" in reason
+
+
+# --- differences between devices ----------------------------------------------------------------------------
+
+
+async def test_devices_with_different_classes_train_one_model_of_all_classes(
+    nodes: Fleet, tmp_path: Path
+) -> None:
+    data = load_digits()
+    kinds = {"ada": {0: "cat", 1: "dog"}, "ben": {1: "dog", 2: "fox"}}
+    for name, classes in kinds.items():
+        for label, kind in classes.items():
+            folder = tmp_path / "photos" / name / kind
+            folder.mkdir(parents=True)
+            for index in np.flatnonzero(data.target == label)[name == "ben" :: 4]:
+                Image.fromarray((data.images[index] * 15).astype(np.uint8)).save(folder / f"{index}.png")
+    shared = ("--min-nodes=2", "--model=2nn", "--rounds=6", "--lr=0.05")
+    ada = await nodes.start("ada", *shared, f"--data={tmp_path}/photos/ada")
+    ben = nodes.start_unheard("ben", *shared, f"--data={tmp_path}/photos/ben", peers=[ada])
+    assert [await process.exit_code() for process in (ada, ben)] == [0, 0]
+    nodes.check()
+    for process in (ada, ben):
+        [joined] = process.all(events.RunJoined)
+        assert joined.classes == ("cat", "dog", "fox")
+        [ended] = process.all(events.RunEnded)
+        assert (
+            ended.metrics["accuracy"] > 0.8
+        )  # less than a quarter of the examples are of one device's class
+        assert "only ada has the class 'cat'" in process.output
+        assert "only ben has the class 'fox'" in process.output
+
+
+async def test_task_files_with_different_metrics_are_refused_before_round_1(
+    nodes: Fleet, tmp_path: Path
+) -> None:
+    tasks = write_tasks(tmp_path, "ben", '"accuracy"', '"hits"')
+    ada = await nodes.start("ada", "--min-nodes=2", tasks["ada"])
+    ben = await nodes.start("ben", "--min-nodes=2", tasks["ben"], peers=[ada])
+    for process in (ada, ben):
+        waiting = await process.until(events.Waiting, lambda event: "metrics" in event.reason)
+        assert "ben and ada differ" in waiting.reason
+        assert "hits" in waiting.reason
+        assert "accuracy" in waiting.reason
+        assert not process.all(events.RunJoined)

@@ -19,6 +19,7 @@ from p2pfl import events
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.runtime.observing.follow import EventFollower
+from p2pfl.store.blobs import BlobReader
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.verify import verify
 from tests.support.source import ROOT
@@ -208,6 +209,10 @@ class Fleet:
             with DataDirectory(self.folder / name).read_journal() as journal:
                 rows[name] = [row for run in journal.runs() for row in journal.rounds(run.run)]
         return rows
+
+    def blobs(self, *names: str) -> list[BlobReader]:
+        """Return the blobs in the data directories of *names*."""
+        return [DataDirectory(self.folder / name).read_blobs() for name in names]
 
     def check(self, *names: str) -> None:
         """Verify the data directories of *names* (default: all nodes), as `p2pfl history --verify` does."""

@@ -18,6 +18,7 @@ as used). The first argument is `--rig=POINT:R,POINT:R,...`, where R is a round:
 * `light`: no fault; the worker is `tests.support.light_worker`, which does not import torch.
 * `asks`: no fault; the node asks for votes even if it is first in rank.
 * `tap:FILE`: no fault; the body of every frame that the node sends is appended to FILE, each after its length.
+* `keep`: no fault; no blob is deleted, so that all that were sent can be read afterwards.
 * `modules:FILE`: no fault; at the end of the run, the names of all loaded modules are written to FILE.
 """
 
@@ -27,7 +28,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,13 @@ def tap(file: str) -> None:
         module.encode_frame = rigged  # type: ignore[attr-defined]
 
 
+def keep_blobs() -> None:
+    def collect(self: blobs.BlobStore, keep: Container[str]) -> list[Path]:
+        return []
+
+    blobs.BlobStore.collect = collect  # type: ignore[method-assign]
+
+
 def use_light_worker() -> None:
     program = (sys.executable, "-P", "-m", "tests.support.light_worker")
 
@@ -272,6 +280,8 @@ def rig(point: str, argument: str) -> None:
             ask_for_votes()
         case ["tap"]:
             tap(argument)
+        case ["keep"]:
+            keep_blobs()
         case ["modules"]:
             write_modules(argument)
         case ["trained"]:

@@ -7,7 +7,7 @@ the examples are read once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,14 +21,18 @@ from p2pfl.cards import MAX_CLASSES
 from p2pfl.errors import TaskError
 from p2pfl.learning import partition
 from p2pfl.learning.batches import Batches, TensorBatches
+from p2pfl.learning.holdout import hash_contents, hold_out
 from p2pfl.learning.loader import LoaderBatches
 from p2pfl.learning.own.code import UserCode, a, takes
-from p2pfl.learning.training import derive_seed
+from p2pfl.learning.weights import bytes_of
 from p2pfl.spec import FileTask
 
 MAX_READ = 20_000
 """Maximum number of examples that are read only to learn their classes: pictures of this number take about
 half a minute. Larger data sets tell their classes by `targets`."""
+
+HASHED = 1024
+"""Number of examples that are copied at once to be hashed."""
 
 EXPECTED = "return a torch Dataset of pairs (input, target), or two of them: (train, test)"
 
@@ -84,37 +88,16 @@ def read_data(
             f"returned the target {int(targets.max())}, and has {len(classes)} classes, numbered from 0",
         )
     if test is None:
-        kept, held = hold_out(len(whole), targets, holdout, derive_seed("holdout", seed))  # type: ignore[arg-type]
+        indices = targets.tolist() if targets is not None else [0] * len(whole)  # type: ignore[arg-type]
+        kept, held = hold_out(indices, hash_contents(seed, _contents(whole)), holdout)
         if not kept or not held:
             raise code.wrong(
                 "data",
                 f"returned {len(whole)} examples; 2 or more are needed, to hold some out for evaluation",  # type: ignore[arg-type]
             )
         whole, test = Subset(whole, kept), Subset(whole, held)
-        targets = targets[kept] if targets is not None else None
+        targets = targets[list(kept)] if targets is not None else None
     return UserData(whole, test, targets, classes, labels)
-
-
-def hold_out(examples: int, targets: Tensor | None, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Divide *examples* at random; return the ascending indices of those kept and those held out.
-
-    Each class of *targets* gives about the same *share*. At least one example is held out.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(examples, generator=generator)
-    if targets is not None:
-        order = order[torch.sort(targets[order], stable=True).indices]  # by class, at random within each
-    # Of every 1 / share consecutive examples one is held out: so classes of any size give their share.
-    count = min(max(1, round(examples * share)), examples - 1)
-    places = ((torch.arange(count) + 0.5) * examples / max(1, count)).long()
-    is_held = torch.zeros(examples, dtype=torch.bool)
-    is_held[order[places]] = True
-    if targets is not None and count > 1:
-        for label in sorted({*targets.tolist()}):
-            own = targets == label
-            if is_held[own].all() and int(is_held.sum()) > 1:  # a class that is evaluated is trained too
-                is_held[own.nonzero()[0]] = False
-    return (~is_held).nonzero().flatten().tolist(), is_held.nonzero().flatten().tolist()
 
 
 def renamed(data: UserData, agreed: Sequence[str], code: UserCode) -> list[int] | None:
@@ -293,6 +276,17 @@ def _plural(example: Any) -> str:
     if isinstance(example, tuple | list):
         return f"{type(example).__name__}s of {len(example)}"
     return f"{type(example).__name__}s"
+
+
+def _contents(dataset: Dataset[Any]) -> Iterator[bytes]:
+    """Yield the bytes of each example's input if they are in memory, else its index."""
+    tensors = in_memory(dataset)
+    if tensors is None or tensors[0].layout != torch.strided:
+        yield from (str(index).encode() for index in range(len(dataset)))  # type: ignore[arg-type]
+        return
+    x, _, rows = tensors
+    for start in range(0, len(rows), HASHED):
+        yield from (bytes(bytes_of(one)) for one in x[rows[start : start + HASHED]].cpu())
 
 
 # --- classes ------------------------------------------------------------------------------------------------

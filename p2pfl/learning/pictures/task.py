@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from blake3 import blake3
 
 from p2pfl.cards import MAX_NOTES, Agreement, DataCard, LabelCount
 from p2pfl.errors import TaskError
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.holdout import hold_out
+from p2pfl.learning.holdout import hash_contents, hold_out
 from p2pfl.learning.local_task import PreparedTask
 from p2pfl.learning.models import MODELS, ImageShape
 from p2pfl.learning.objective import Classification
@@ -76,7 +75,7 @@ def _divided(
             "one to evaluate on."
         )
     names = {label: index for index, label in enumerate(folder.classes)}
-    keys = [blake3(f"holdout {seed} ".encode() + picture.digest).digest(16) for picture in pictures]
+    keys = hash_contents(seed, (picture.digest for picture in pictures))
     rows = hold_out([names[picture.label] for picture in pictures], keys, share)
     train, test = (tuple(pictures[index] for index in part) for part in rows)
     return train, test

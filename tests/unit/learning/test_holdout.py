@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from blake3 import blake3
 
-from p2pfl.learning.holdout import hold_out
+from p2pfl.learning.holdout import hash_contents, hold_out
 
 
 def _keys(count: int, seed: str = "") -> list[bytes]:
@@ -52,3 +52,16 @@ def test_more_examples_keep_most_of_those_held_out() -> None:
     before = {keys[index] for index in hold_out([0] * 200, keys[:200], 0.1)[1]}
     after = {keys[index] for index in hold_out([0] * 220, keys, 0.1)[1]}
     assert len(before & after) >= 17
+
+
+def test_a_key_follows_from_seed_and_content() -> None:
+    keys = hash_contents(1, [b"a", b"b"])
+    assert hash_contents(1, [b"b", b"c", b"a"])[::2] == keys[::-1]
+    assert not set(keys) & set(hash_contents(2, [b"a", b"b"]))
+
+
+def test_copies_are_held_out_as_often_as_others() -> None:
+    contents = [b"f", b"m"] * 200
+    _, test = hold_out([0] * 400, hash_contents(1, contents), 0.2)
+    counts = Counter(contents[index] for index in test)
+    assert min(counts[b"f"], counts[b"m"]) >= 25

@@ -17,7 +17,6 @@ from p2pfl.learning.own.code import UserCode
 from p2pfl.learning.own.data import (
     CountedLoader,
     UserData,
-    hold_out,
     in_memory,
     input_shape,
     make_batches,
@@ -90,23 +89,43 @@ def test_a_share_is_held_out_that_the_seed_determines() -> None:
 
 
 def test_the_held_out_share_has_all_classes() -> None:
-    targets = torch.tensor([0] * 80 + [1] * 16 + [2] * 4)
+    labels = [0] * 80 + [1] * 16 + [2] * 4
     for seed in range(10):
-        kept, held = hold_out(100, targets, 0.25, seed)
-        assert sorted(kept + held) == list(range(100))
-        assert torch.bincount(targets[held]).tolist() == [20, 4, 1]
+        data = read(pairs(labels), seed=seed)
+        assert np.bincount([labels[number] for number in numbers(data.test)]).tolist() == [20, 4, 1]
 
 
 def test_a_class_that_is_held_out_is_trained_too() -> None:
-    targets = torch.tensor([0] * 9 + [1])
-    assert all(9 in hold_out(10, targets, 0.5, seed)[0] for seed in range(20))
+    for seed in range(20):
+        assert 9 in numbers(read(pairs([0] * 9 + [1]), holdout=0.5, seed=seed).train)
 
 
 @pytest.mark.parametrize(
-    ("examples", "share", "held"), [(2, 0.01, 1), (2, 0.99, 1), (10, 0.01, 1), (10, 0.99, 9), (1, 0.5, 0)]
+    ("examples", "share", "held"), [(2, 0.01, 1), (2, 0.99, 1), (10, 0.01, 1), (10, 0.99, 9)]
 )
 def test_something_is_held_out_and_something_is_trained(examples: int, share: float, held: int) -> None:
-    assert len(hold_out(examples, None, share, 0)[1]) == held
+    data = read((torch.rand(examples, 2), torch.rand(examples)), holdout=share)
+    assert len(data.test) == held  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.uint8])
+def test_the_content_of_tensors_determines_which_are_held_out(
+    monkeypatch: pytest.MonkeyPatch, kind: torch.dtype
+) -> None:
+    monkeypatch.setattr("p2pfl.learning.own.data.HASHED", 7)
+    x = torch.arange(100).to(kind)
+
+    def held_out(order: Tensor) -> set[int]:
+        data = read((x[order], torch.zeros(len(order))))
+        return set(numbers(data.test))
+
+    assert held_out(torch.arange(100)) == held_out(torch.arange(100).flip(0))
+    assert len(held_out(torch.arange(100)) - held_out(torch.arange(96))) <= 3  # of 25 the 4 that are missing
+
+
+def test_inputs_that_have_no_bytes_in_a_row_are_held_out_by_their_index() -> None:
+    x = torch.eye(8).to_sparse()
+    assert len(read((x, torch.zeros(8))).test) == 2  # type: ignore[arg-type]
 
 
 def test_a_test_set_of_the_user_is_the_held_out_data() -> None:
