@@ -21,6 +21,7 @@ from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
 from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.roster import Newcomer, contains, genesis_roster
 from p2pfl.core.stopping import unknown_target
+from p2pfl.disclosure import told_to_peers
 from p2pfl.events import Notice, Waiting
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
@@ -34,7 +35,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import Schema, first_difference, layout_of
-from p2pfl.spec import BuiltinTask, RunSpec, is_divided, with_options
+from p2pfl.spec import RunSpec, is_divided, with_options
 
 OFFER_PATIENCE = 10.0
 """Seconds for which an offered run that this node has not entered yet blocks other offers."""
@@ -49,10 +50,6 @@ costs a job of the worker."""
 READY_PATIENCE = 10
 """Multiple of `steady` for which the others wait for a present node whose worker is still loading; after
 that, they found a run without it."""
-
-
-PRIVATE_REASON = "its own data or task do not allow it; that device says why"
-"""What peers are told of a failure with private data: the reason itself may quote them."""
 
 
 class FoundingSituation(msgspec.Struct, frozen=True):
@@ -428,8 +425,7 @@ class Lobby:
         genesis = self.offered.genesis if self.offered is not None else None
         if genesis is not None and describe == Describe(genesis.spec, genesis.agreement):
             assert self.offered is not None
-            is_own = not isinstance(genesis.spec.task, BuiltinTask)
-            self._decline(self.offered, reason, PRIVATE_REASON if is_own else reason)
+            self._decline(self.offered, reason, told_to_peers(genesis.spec.task, reason))
         elif describe is None or describe == Describe(self.ctx.options.spec):
             self.ctx.tell(Notice("error", reason))
             self.ctx.do(Exit(ExitCode.UNFIT, reason))

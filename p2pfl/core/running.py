@@ -28,6 +28,7 @@ from p2pfl.core.saved import Vote
 from p2pfl.core.screening import is_of_member, may_run_for_election, takes_vote
 from p2pfl.core.speculation import Speculation
 from p2pfl.core.turn import Turn
+from p2pfl.disclosure import told_to_peers
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
     Accept,
@@ -453,7 +454,8 @@ class Running:
         self.ctx.warn(f"the worker could not {failed.what}: {failed.reason}")
         match effect:
             case Train() if effect.job.round == self.ledger.round + 1:
-                self.local_trainer.decline(f"its training failed: {failed.reason}"[:300])
+                told = told_to_peers(self.ledger.spec.task, failed.reason)
+                self.local_trainer.decline(f"its training failed: {told}"[:300])
             case Evaluate() if effect.job.round == self.ledger.round:
                 self.local_trainer.fail_evaluation()
             case Aggregate():

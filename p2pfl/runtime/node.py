@@ -24,6 +24,7 @@ from p2pfl.core.effects import Exit
 from p2pfl.core.node import Node
 from p2pfl.core.options import Options
 from p2pfl.core.saved import Saved
+from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
 from p2pfl.identity.credentials import Credentials, check_is_node
@@ -231,7 +232,7 @@ async def _run(
             driver.start(mesh, work, _expectation(config, mesh, driver))
             on_start(leave)
             exit_ = await driver.run()
-        reason = exit_.reason
+        reason = exit_.reason if exit_.code != ExitCode.UNFIT else PRIVATE_REASON
         logger.info("ended with exit code %d: %s", exit_.code, exit_.reason)
         publisher.publish(events.Ended(exit_.code, exit_.reason))
     finally:

@@ -14,13 +14,13 @@ from p2pfl.cards import CLASSIFICATION, MAX_NOTES, REGRESSION, Agreement, DataCa
 from p2pfl.errors import TaskError
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.holdout import hash_contents, hold_out
 from p2pfl.learning.local_task import PreparedTask
 from p2pfl.learning.objective import Classification, Objective, Regression
 from p2pfl.learning.tables.encoding import Encoder, inputs_of, targets_of
 from p2pfl.learning.tables.kinds import TargetColumn
 from p2pfl.learning.tables.models import build_table_model
 from p2pfl.learning.tables.rows import Table, Wanted, read_table
+from p2pfl.learning.training import derive_seed
 from p2pfl.spec import RunSpec, TableTask, task_name
 from p2pfl.text import one_line
 
@@ -60,7 +60,7 @@ class TableLocalTask:
 
     def __init__(self, task: TableTask, seed: int, table: Table) -> None:
         assert table.target is not None
-        held_out = _divided(table, table.target, task.holdout, seed)
+        held_out = choose_held_out(table.target, len(table.cells), task.holdout, seed)
         self._features, self._target = table.features, table.target
         self._cells = torch.from_numpy(table.cells)  # the same memory
         self._train_rows = torch.from_numpy(np.flatnonzero(~held_out))
@@ -108,22 +108,34 @@ def _objective(agreement: Agreement) -> Objective:
     return Classification(agreement)
 
 
-def _divided(table: Table, target: TargetColumn, share: float, seed: int) -> NDArray[np.bool_]:
-    """Return which rows of *table* are held out: a *share* of each class, by hashes of *seed* and the row.
+def choose_held_out(target: TargetColumn, rows: int, share: float, seed: int) -> NDArray[np.bool_]:
+    """Return which of *rows* are held out: at least one, at most all but one, about *share* of them.
+
+    Each class gives its share, and the classes with the largest remainders one row more. Numbers are chosen
+    at random. The *seed* determines the choice for a given table.
 
     Raises:
         TaskError: there is one row only.
     """
-    rows = len(table.cells)
     if rows < 2:
         raise TaskError(
             f"The table has {rows} row with a target, and at least 2 are needed: one to train on and one "
             "to hold out."
         )
-    labels = target.classes.tolist() if target.classes is not None else [0] * rows
-    _, chosen = hold_out(labels, hash_contents(seed, (row.tobytes() for row in table.cells)), share)
+    count = min(max(1, round(share * rows)), rows - 1)
+    generator = np.random.Generator(np.random.PCG64(derive_seed("holdout", seed)))
     held_out = np.zeros(rows, bool)
-    held_out[list(chosen)] = True
+    if target.classes is None:
+        held_out[generator.choice(rows, count, replace=False)] = True
+        return held_out
+    sizes = np.bincount(target.classes)
+    shares = sizes * (count / rows)
+    counts = np.floor(shares).astype(np.int64)
+    largest = np.argsort(counts - shares, kind="stable")  # remainders, the largest first
+    counts[largest[: count - counts.sum()]] += 1
+    for index in range(len(sizes)):
+        members = np.flatnonzero(target.classes == index)
+        held_out[generator.choice(members, counts[index], replace=False)] = True
     return held_out
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.cards import DataCard
-from p2pfl.core import lobby as lobby_module
+from p2pfl.agreement import merge_cards
+from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
 from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema
@@ -16,17 +17,17 @@ from p2pfl.core.lobby import (
     MAX_DECLINED,
     MAX_DECLINED_OF_PEER,
     OFFER_PATIENCE,
-    PRIVATE_REASON,
     FoundingSituation,
     Lobby,
     decide_founding,
     prefers,
 )
+from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.events import Notice
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical, layout_of
-from p2pfl.spec import RunSpec, from_options, partitions_of, to_options, with_options
+from p2pfl.spec import RunSpec, TaskSpec, from_options, partitions_of, to_options, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.known import known
 from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, SPEC, digest, genesis, node
@@ -521,8 +522,12 @@ def test_peers_are_not_told_why_private_data_do_not_allow_a_run(ctx: Context) ->
 def test_cards_are_merged_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     lobby = ready_lobby(ctx)
     merged: list[int] = []
-    merge = lobby_module.merge_cards
-    monkeypatch.setattr(lobby_module, "merge_cards", lambda *given: merged.append(1) or merge(*given))
+
+    def merge(task: TaskSpec, cards: Mapping[str, DataCard]) -> tuple[Agreement | None, str]:
+        merged.append(1)
+        return merge_cards(task, cards)
+
+    monkeypatch.setattr("p2pfl.core.lobby.merge_cards", merge)
     for _ in range(3):
         found(lobby)
     assert len(merged) == 1

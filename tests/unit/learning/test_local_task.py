@@ -50,7 +50,9 @@ def test_a_run_does_not_use_a_devices_data_in_another_way_than_its_user_wants(
 
 
 def test_another_task_file_is_another_task() -> None:
-    with pytest.raises(TaskError, match=r"for the task file 'other', and this device .* the task file 'mine'"):
+    with pytest.raises(
+        TaskError, match=r"for the task file 'other', and this device .* the task file 'mine'"
+    ):
         open_task(spec_of("file", task="other"), DataPlaces(task=("file", "mine")))
 
 

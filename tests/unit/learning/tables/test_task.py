@@ -13,7 +13,7 @@ import torch
 from sklearn import datasets
 
 from p2pfl.agreement import merge_cards
-from p2pfl.cards import CLASSIFICATION, REGRESSION, Agreement, DataCard
+from p2pfl.cards import CLASSIFICATION, REGRESSION, Agreement, ColumnCard, DataCard
 from p2pfl.errors import TaskError
 from p2pfl.learning import commands, training, weights
 from p2pfl.learning.batches import TensorBatches
@@ -22,8 +22,9 @@ from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.objective import Classification, Objective, Regression
 from p2pfl.learning.tables import task
 from p2pfl.learning.tables.encoding import encode_file
+from p2pfl.learning.tables.kinds import TargetColumn
 from p2pfl.learning.tables.models import build_table_model
-from p2pfl.learning.tables.task import TableLocalTask, open_table
+from p2pfl.learning.tables.task import TableLocalTask, choose_held_out, open_table
 from p2pfl.messages import Evaluation, add_evaluations
 from p2pfl.spec import RunSpec, TableTask, model_name
 from p2pfl.work import AggregatedModel, AggregationJob, EvaluationJob, TrainingJob, WeightedUpdate
@@ -100,16 +101,13 @@ def test_a_card_has_at_most_its_number_of_notes(tmp_path: Path) -> None:
 # --- held-out rows ----------------------------------------------------------------------------------------------
 
 
-def held_out(path: Path, rows: Rows, share: float, seed: int = 5) -> Rows:
-    """Return which *rows* of a table are held out; the last cell of each is the target."""
-    names = [*(f"x{index}" for index in range(len(rows[0]) - 1)), "target"]
-    task = msgspec.structs.replace(TASK, holdout=share)
-    chosen = opened(write_table(path / "held.csv", names, rows), task, seed)._test_rows
-    return [rows[index] for index in chosen.tolist()]
+def of_classes(*counts: int) -> TargetColumn:
+    classes = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
+    return TargetColumn(ColumnCard("target", "category"), classes, None, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("counts", "share", "held"),
+    ("counts", "share", "held_out"),
     [
         ((100, 20), 0.1, [10, 2]),
         ((95, 5, 1), 0.1, [9, 1, 0]),
@@ -118,26 +116,27 @@ def held_out(path: Path, rows: Rows, share: float, seed: int = 5) -> Rows:
         ((1, 1), 0.99, [1, 0]),
     ],
 )
-def test_each_class_gives_its_share(
-    tmp_path: Path, counts: tuple[int, ...], share: float, held: list[int]
-) -> None:
-    labels = [label for label, count in zip("abc", counts, strict=False) for _ in range(count)]
-    chosen = held_out(tmp_path, [(index, label) for index, label in enumerate(labels)], share)
-    assert [sum(label == kind for _, label in chosen) for kind in "abc"[: len(counts)]] == held
+def test_each_class_gives_its_share(counts: tuple[int, ...], share: float, held_out: list[int]) -> None:
+    target = of_classes(*counts)
+    assert target.classes is not None
+    chosen = choose_held_out(target, sum(counts), share, 5)
+    assert np.bincount(target.classes[chosen], minlength=len(counts)).tolist() == held_out
 
 
-@pytest.mark.parametrize("kind", ["class", "number"])
-def test_seed_and_content_determine_which_rows_are_held_out(tmp_path: Path, kind: str) -> None:
-    rows = [(index, "ab"[index % 2] if kind == "class" else index / 7) for index in range(100)]
-    one, again, other = (held_out(tmp_path, rows, 0.2, seed) for seed in (1, 1, 2))
-    assert len(one) == len(other) == 20
-    assert one == again != other
-    assert {*map(tuple, held_out(tmp_path, rows[::-1], 0.2, 1))} == {*map(tuple, one)}
+def test_the_seed_determines_which_rows_are_held_out() -> None:
+    for target in (
+        of_classes(60, 40),
+        TargetColumn(of_classes(1).card, None, np.zeros(100, np.float32), 0.0),
+    ):
+        one, again, other = (choose_held_out(target, 100, 0.2, seed) for seed in (1, 1, 2))
+        assert one.sum() == other.sum() == 20
+        assert (one == again).all()
+        assert (one != other).any()
 
 
-def test_one_row_is_too_few(tmp_path: Path) -> None:
+def test_one_row_is_too_few() -> None:
     with pytest.raises(TaskError, match="The table has 1 row with a target, and at least 2 are needed"):
-        held_out(tmp_path, [(1, "a")], 0.1)
+        choose_held_out(of_classes(1), 1, 0.1, 1)
 
 
 # --- prepared ---------------------------------------------------------------------------------------------------
