@@ -579,3 +579,14 @@ def test_behind_a_second_decision_of_a_round_no_record_is_taken_any_more() -> No
     assert bench.ledger.halted
     assert [effect.code for effect in of_kind(effects, Exit)] == [ExitCode.CONFLICT]
     assert [effect.commit.record.round for effect in of_kind(effects, SaveCommit)] == [2], "as evidence"
+
+
+@pytest.mark.parametrize(("trained", "declined"), [(1, "it is leaving"), (10, "")])
+def test_who_leaves_declines_to_train_and_still_evaluates_in_the_closing_round(
+    trained: int, declined: str
+) -> None:
+    bench = Bench(trained)
+    assert bench.it.local_trainer.is_training_round == bool(declined)
+    bench.it.leave()
+    assert bench.it.leaving
+    assert bench.it.local_trainer.declined == declined
