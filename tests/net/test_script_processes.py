@@ -129,9 +129,7 @@ async def test_a_script_that_fails_in_one_round_is_left_out_with_its_line_and_co
     trained = [row for row in rows["ben"] if row.kind == "train"]
     line = 1 + SCRIPT.splitlines().index('        raise ValueError("bad batch")')
     assert [len(row.updates) for row in trained[:3]] == [2, 2, 1]
-    assert trained[2].left_out == (
-        ("ada", f"its training failed: train.py, line {line}: ValueError: bad batch"),
-    )
+    assert trained[2].left_out == (("ada", f"its training failed: train.py, line {line}: ValueError"),)
     assert len(trained[-1].updates) == 2, "the script was started again"
     assert {tuple(sorted(row.metrics)) for row in trained} == {("accuracy", "loss")}
     assert {row.examples for row in trained} == {128}

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from p2pfl import events
-from p2pfl.cards import DataCard, LabelCount
+from p2pfl.cards import CLASSIFICATION, REGRESSION, DataCard, LabelCount, Measures
 from p2pfl.events import Published, RoundRow
 from p2pfl.spec import RunSpec, from_options
 from tests.support.recordings import HOSTILE, NAMES
@@ -36,6 +36,8 @@ def _of(hint: Any) -> st.SearchStrategy[Any]:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is RunSpec:
         return st.just(SPEC)
+    if hint is Measures:
+        return st.sampled_from((CLASSIFICATION, REGRESSION))
     if hint is DataCard:
         return st.builds(DataCard, st.just("digits"), st.integers(1, 2**40), LABELS)
     if origin is Literal:
