@@ -65,7 +65,7 @@ certs, data_dir, peer = sys.argv[1:]
 
 def cell():
     node = p2pfl.node(
-        certs=certs, data_dir=data_dir, listen="127.0.0.1:0", peers=peer, min_nodes=2, rounds=3, task="train",
+        certs=certs, data_dir=data_dir, listen="127.0.0.1:0", peers=peer, min_nodes=3, rounds=3, task="train",
         options=["--device=cpu", "--threads=1"],
     )
     for round in p2pfl.rounds(model, metrics=evaluate, node=node):
@@ -138,7 +138,9 @@ async def test_a_script_that_fails_in_one_round_is_left_out_with_its_line_and_co
 
 
 async def test_a_notebook_is_interrupted_and_its_cell_runs_again(nodes: Fleet, tmp_path: Path) -> None:
-    ada = await nodes.start("ada", "--rounds=3", "--min-nodes=2", write_script(tmp_path / "one", fails_in=0))
+    options = ("--rounds=3", "--min-nodes=3")
+    ada = await nodes.start("ada", *options, write_script(tmp_path / "one", fails_in=0))
+    cleo = await nodes.start("cleo", *options, write_script(tmp_path / "two", fails_in=0), peers=[ada])
     issue(tmp_path / "certs", "ben")
     (tmp_path / "notebook.py").write_text(NOTEBOOK)
     output = tmp_path / "notebook.out"
@@ -160,7 +162,7 @@ async def test_a_notebook_is_interrupted_and_its_cell_runs_again(nodes: Fleet, t
         "round 3",
         "the same node True ''",
     ], said
-    assert await ada.exit_code() == 0
-    nodes.check("ada", "ben")
+    assert [await process.exit_code() for process in (ada, cleo)] == [0, 0]
+    nodes.check("ada", "ben", "cleo")
     trained = [row for row in nodes.rounds("ada")["ada"] if row.kind == "train"]
-    assert [len(row.updates) for row in trained] == [2, 2, 2]
+    assert [len(row.updates) for row in trained] == [3, 3, 3]
