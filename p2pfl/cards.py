@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from p2pfl.spec import MAX_COLUMN_NAME, MetricName, Share, SpecPart
+from p2pfl.spec import MAX_COLUMN_NAME, MetricName, Share
+from p2pfl.spec_part import SpecPart
 
 MAX_EXAMPLES = 2**40
 """Maximum number of examples that a device may state: more than any device holds, and small enough that the

@@ -9,7 +9,8 @@ import torch.
 
 Canonical layout: an 8-byte little-endian header length; a JSON header without spaces, tensors in file order,
 padded with spaces to a multiple of 8; then the tensors, contiguous, little-endian, without gaps, ordered by
-falling element size, then by name, so that every tensor is aligned.
+falling element size, then by name, so that every tensor is aligned. If there are buffers, the header begins
+with `__metadata__`, whose "buffers" is the JSON list of their names: strategies treat them differently.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ DTYPE_BYTES = {
 }
 """Bytes of one element of each safetensors dtype."""
 
+FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
+"""The dtypes of floating-point elements."""
+
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 """A longer header is refused unread; that of ResNet-152 has 90 KB."""
 
@@ -58,6 +62,8 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     name: str
     dtype: str
     shape: tuple[int, ...]
+    is_buffer: bool = False
+    """Whether it is no parameter, but a buffer such as a running mean, which no gradient changes."""
 
     @property
     def elements(self) -> int:
@@ -70,7 +76,8 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
         return self.elements * DTYPE_BYTES[self.dtype]
 
     def __str__(self) -> str:
-        return f"{self.name} {self.dtype}[{','.join(map(str, self.shape))}]"
+        kind = " (buffer)" if self.is_buffer else ""
+        return f"{self.name} {self.dtype}[{','.join(map(str, self.shape))}]{kind}"
 
 
 Schema = tuple[TensorSpec, ...]
@@ -114,7 +121,9 @@ def canonical(tensors: Iterable[TensorSpec]) -> Schema:
 @lru_cache(maxsize=SCHEMAS_REMEMBERED)
 def header(schema: Schema) -> bytes:
     """Return the first bytes of every file of *schema*: length, JSON, padding."""
-    fields = {}
+    fields: dict[str, object] = {}
+    if buffers := [spec.name for spec in schema if spec.is_buffer]:
+        fields["__metadata__"] = {"buffers": json.dumps(buffers, separators=(",", ":"), ensure_ascii=False)}
     offset = 0
     for spec in schema:
         fields[spec.name] = {
@@ -169,7 +178,11 @@ def parse_header(start: bytes) -> Schema:
         )
     try:
         fields = json.loads(start[8 : 8 + length])
-        specs = [TensorSpec(name, field["dtype"], tuple(field["shape"])) for name, field in fields.items()]
+        buffers = set(json.loads(fields.pop("__metadata__", {}).get("buffers", "[]")))
+        specs = [
+            TensorSpec(name, field["dtype"], tuple(field["shape"]), name in buffers)
+            for name, field in fields.items()
+        ]
         schema = canonical(msgspec.convert(msgspec.to_builtins(spec), TensorSpec) for spec in specs)
     except (
         ValueError,

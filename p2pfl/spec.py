@@ -12,12 +12,15 @@ A tag that this version does not know is a difference of versions (`unknown_tag`
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 from msgspec import Meta
 
-from p2pfl.schema import Schema
+from p2pfl.schema import FLOAT_DTYPES, Schema, TensorSpec, canonical
+from p2pfl.spec_part import SpecPart
+from p2pfl.strategy_specs import StrategySpec, control_slots, state_slots
 
 MAX_ROSTER = 256
 """Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
@@ -28,14 +31,6 @@ MetricName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
 Role = Literal["model", "state", "update", "control"]
 """Role of a blob. A record names a model, and the state of the strategy if it has one. The entry of an update
 names the update, and a control blob if the strategy uses one."""
-
-
-class SpecPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Common settings of all parts of a specification.
-
-    A field with its default value is left out of the encoding, so that a new option leaves old digests as
-    they are. A default can therefore never change.
-    """
 
 
 # --- the task -----------------------------------------------------------------------------------------------
@@ -197,15 +192,7 @@ def evaluation_parts(task: TaskSpec, members: int) -> int:
     return members if is_divided(task) else 1
 
 
-# --- strategy, encoding, privacy ----------------------------------------------------------------------------
-
-
-class FedAvgSpec(SpecPart, frozen=True, tag="fedavg"):
-    """Federated averaging: the mean of the updates, weighted by their examples (McMahan et al. 2017)."""
-
-
-StrategySpec = FedAvgSpec
-"""All aggregation strategies."""
+# --- encoding, privacy ----------------------------------------------------------------------------
 
 
 class FullTensors(SpecPart, frozen=True, tag="full"):
@@ -308,10 +295,13 @@ _KINDS: dict[str, type[SpecPart]] = {
 def to_options(spec: RunSpec) -> dict[str, Any]:
     """Return *spec* as a flat dictionary of options, with the names of the command line.
 
-    "kind" is the tag of the task, and "task" its name if it has one.
+    "kind" is the tag of the task, and "task" its name if it has one. "strategy" is the tag of the strategy,
+    and "strategy_arg" has its options that are not the default.
     """
     options: dict[str, Any] = {"rounds": spec.rounds, "seed": spec.seed}
     options["kind"] = spec.task.__struct_config__.tag
+    strategy = msgspec.to_builtins(spec.strategy)
+    options["strategy"], options["strategy_arg"] = strategy.pop("type"), strategy
     for name, value in msgspec.structs.asdict(spec.task).items():
         options["task" if name == "name" else name] = value
     for group in _GROUPS:
@@ -335,8 +325,9 @@ def from_options(**options: Any) -> RunSpec:
         name: {field: rest.pop(field) for field in group.__struct_fields__ if field in rest}
         for name, group in _GROUPS.items()
     }
-    fixed = {"strategy": {"type": "fedavg"}, "encoding": {"type": "full"}, "privacy": {"type": "none"}}
-    whole = {**fixed, **rest, **groups, "task": {"type": kind, **task}}
+    strategy = {**rest.pop("strategy_arg", {}), "type": rest.pop("strategy", "fedavg")}
+    fixed = {"encoding": {"type": "full"}, "privacy": {"type": "none"}}
+    whole = {**fixed, **rest, **groups, "task": {"type": kind, **task}, "strategy": strategy}
     return msgspec.convert(msgspec.to_builtins(whole), RunSpec)
 
 
@@ -365,20 +356,12 @@ def unknown_tag(error: Exception) -> str:
 
 def record_roles(spec: RunSpec) -> tuple[Role, ...]:
     """Return the roles of the blobs that every record of a run of *spec* names."""
-    match spec.strategy:
-        case FedAvgSpec():
-            return ("model",)
-        case _:
-            assert_never(spec.strategy)
+    return ("model", "state") if state_slots(spec.strategy) else ("model",)
 
 
 def update_roles(spec: RunSpec) -> tuple[Role, ...]:
     """Return the roles of the blobs that every update's entry in a run of *spec* names."""
-    match spec.strategy:
-        case FedAvgSpec():
-            return ("update",)
-        case _:
-            assert_never(spec.strategy)
+    return ("update", "control") if control_slots(spec.strategy) else ("update",)
 
 
 def blob_schema(model: Schema, spec: RunSpec, role: Role) -> Schema:
@@ -396,7 +379,10 @@ def blob_schema(model: Schema, spec: RunSpec, role: Role) -> Schema:
         case "update":
             return _update_schema(model, spec)
         case "state" | "control":
-            raise ValueError(f"no blob has the role {role!r} in a run of the strategy {spec.strategy}")
+            slots = (state_slots if role == "state" else control_slots)(spec.strategy)
+            if not slots:
+                raise ValueError(f"no blob has the role {role!r} in a run of the strategy {spec.strategy}")
+            return slot_schema(model, slots)
         case _:
             assert_never(role)
 
@@ -407,3 +393,19 @@ def _update_schema(model: Schema, spec: RunSpec) -> Schema:
             return model
         case _:
             assert_never(spec.encoding)
+
+
+def slot_schema(model: Schema, slots: Sequence[str]) -> Schema:
+    """Return the schema of a blob with a number in each of *slots* for each float element of *model*.
+
+    The elements of one dtype, in the order of the model file, are one tensor of shape [elements, slots]. Its
+    name is a counter and the dtype, such as "0.F32". The numbers of elements of F64 are F64, all others F32.
+    """
+    counts: dict[str, int] = {}
+    for tensor in model:
+        if tensor.dtype in FLOAT_DTYPES:
+            counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.elements
+    return canonical(
+        TensorSpec(f"{place}.{dtype}", "F64" if dtype == "F64" else "F32", (count, len(slots)))
+        for place, (dtype, count) in enumerate(counts.items())
+    )

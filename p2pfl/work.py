@@ -26,6 +26,13 @@ class TrainingJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Training rounds before this one; with *rounds* it determines the learning rate of a schedule."""
     rounds: int = 1
     """Training rounds that the run is to have."""
+    state: str = ""
+    """Digest of the strategy's state in the parent's record; empty if the strategy has none."""
+    members: int = 1
+    """Size of the roster."""
+    memory: str = ""
+    """Digest of this device's last update that a record of the run counts; empty without one. What the device
+    remembers for itself, such as a control variate, is stored under this digest."""
 
 
 class TrainingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +47,8 @@ class TrainingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Mean training loss over the last local epoch; finite."""
     seconds: float
     """Duration from the reading of the model to the writing of the update."""
+    control: str = ""
+    """Digest of the control of the update, stored like the update; empty if the strategy has none."""
 
 
 class EvaluationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +61,8 @@ class EvaluationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     part: int
     parts: int
+    memory: str = ""
+    """As in `TrainingJob`."""
 
 
 class WeightedUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +71,12 @@ class WeightedUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str
     examples: int
     """Number of examples that it was trained on: its weight."""
+    steps: int = 1
+    """Optimizer steps of its training."""
+    loss: float = 0.0
+    """The loss that its entry in the record states."""
+    control: str = ""
+    """Digest of its control; empty if the strategy has none."""
 
 
 class AggregationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,12 +93,18 @@ class AggregationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parent: str
     """The model that the updates were trained from."""
     updates: tuple[WeightedUpdate, ...]
+    state: str = ""
+    """Digest of the strategy's state in the parent's record; empty if the strategy has none."""
+    members: int = 1
+    """Size of the roster, of which the updates may be a sample."""
 
 
 class AggregatedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="model"):
     """The aggregation succeeded: the new model is stored as blob *digest*, but not flushed yet."""
 
     digest: str
+    state: str = ""
+    """Digest of the new state of the strategy, stored like the model; empty if the strategy has none."""
 
 
 class NotFinite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="not_finite"):

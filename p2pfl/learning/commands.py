@@ -67,6 +67,8 @@ class RunTraining(_Struct, frozen=True, tag="train"):
     folder: str
     """The folder of the blobs; each file is named by its digest."""
     path: str
+    control_path: str = ""
+    """Where the control of the update is written, if the strategy has one."""
 
 
 class RunEvaluation(_Struct, frozen=True, tag="evaluate"):
@@ -84,6 +86,8 @@ class RunAggregation(_Struct, frozen=True, tag="aggregate"):
     folder: str
     """The folder of the blobs, as in `RunTraining`."""
     path: str
+    state_path: str = ""
+    """Where the new state of the strategy is written, if it has one."""
 
 
 class StopJob(_Struct, frozen=True, tag="stop"):

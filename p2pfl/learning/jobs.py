@@ -25,10 +25,13 @@ from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
+from p2pfl.learning.memory import RunMemory, memory_folder
 from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
 from p2pfl.learning.own.objective import UserObjective
+from p2pfl.learning.slots import Slots, read_slots, slot_pieces
+from p2pfl.learning.strategies.local import LocalEnd, LocalStart, local_rule
 from p2pfl.schema import Schema
 from p2pfl.spec import (
     BuiltinTask,
@@ -39,8 +42,10 @@ from p2pfl.spec import (
     TableTask,
     model_name,
     share_of,
+    slot_schema,
     task_name,
 )
+from p2pfl.strategy_specs import memory_slots, state_slots
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
@@ -165,28 +170,53 @@ class Jobs:
         module = self._loaded(job, command.folder)
         self._holds = None  # training changes the parameters
         seed = training.derive_seed("train", spec.seed, job.round, job.partition)
+        memory = RunMemory(memory_folder(Path(command.folder)), job.run)
+        end = LocalEnd()
         if prepared.train is not None:
             steps, loss = prepared.train(module, job.partition, options, job.round, seed, pacer)
         else:
             part = prepared.train_part(job.partition)
+            objective = _weighted(prepared.objective, part) if options.class_weights else prepared.objective
+            rule = local_rule(
+                LocalStart(
+                    spec,
+                    module,
+                    part,
+                    objective,
+                    state=lambda: _read_state(job, module, command.folder),
+                    memory=memory.recall(job.memory) if memory_slots(spec.strategy) else {},
+                )
+            )
             try:
                 steps, loss = training.train(
                     module,
                     part,
-                    _weighted(prepared.objective, part) if options.class_weights else prepared.objective,
+                    objective,
                     options,
                     seed=seed,
                     after_batch=pacer,
                     make_optimizer=prepared.optimizer(job) if prepared.optimizer else build_optimizer,
+                    rule=rule,
                 )
             except training.DivergedError as error:
                 raise TaskError(f"{task_name(spec.task)}: {error}") from error
+            if rule is not None:
+                end = rule.finish(steps, options.learning_rate)
+                loss = end.loss if end.loss is not None else loss
         digest = weights.save(Path(command.path), module, durable=False)
+        control = _write_control(command, module, end.control) if end.control else ""
+        if end.memory:
+            memory.remember(job.round, digest, end.memory, keep=job.memory)
         weights.release(module)  # it is unused until the next model arrives
         if share_of(spec.task) == "none":
             steps = 1  # with the batch size they would tell the number of examples
         result = TrainingResult(
-            digest=digest, part=card, steps=steps, loss=loss, seconds=time.monotonic() - started
+            digest=digest,
+            part=card,
+            steps=steps,
+            loss=loss,
+            seconds=time.monotonic() - started,
+            control=control,
         )
         return commands.TrainingDone(command.id, result)
 
@@ -205,7 +235,8 @@ class Jobs:
 
     @staticmethod
     def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
-        result = aggregate(command.job, Path(command.folder), Path(command.path))
+        state_path = Path(command.state_path) if command.state_path else None
+        result = aggregate(command.job, Path(command.folder), Path(command.path), state_path)
         return commands.AggregationDone(command.id, result)
 
     # --- caches between jobs --------------------------------------------------------------------------------
@@ -271,6 +302,30 @@ class Jobs:
             weights.load_into(path, module, job.model)
             self._holds = file
         return module
+
+
+def _read_state(job: TrainingJob, module: nn.Module, folder: str) -> Slots:
+    """Return the strategy's state in the parent's record of *job*; zeros before the first aggregation.
+
+    Raises:
+        BlobError: it cannot be read.
+    """
+    schema, slots = weights.schema_of(module), state_slots(job.spec.strategy)
+    if not job.state:
+        state = module.state_dict()
+        zeros = {one.name: torch.zeros_like(state[one.name], device="cpu") for one in schema}
+        return dict.fromkeys(slots, zeros)
+    with weights.ModelFile(Path(folder, job.state)) as file:
+        return read_slots(file, schema, slots)
+
+
+def _write_control(command: commands.RunTraining, module: nn.Module, control: Slots) -> str:
+    """Write the *control* of an update; return its digest."""
+    schema = weights.schema_of(module)
+    pieces = slot_pieces(control, schema)
+    return weights.write(
+        Path(command.control_path), slot_schema(schema, tuple(control)), pieces, durable=False
+    )
 
 
 def _classification(objective: Objective) -> Classification | UserObjective:

@@ -16,6 +16,7 @@ from p2pfl.learning.batches import Batch, Batches, call_model
 from p2pfl.learning.objective import Objective
 from p2pfl.learning.optimizers import MakeOptimizer, Optimizer, build_optimizer
 from p2pfl.learning.precision import choose_precision
+from p2pfl.learning.strategies.local import LocalRule
 from p2pfl.messages import ClassCount, Evaluation
 from p2pfl.spec import LocalTraining
 
@@ -78,11 +79,12 @@ def train(
     seed: int,
     after_batch: AfterBatch,
     make_optimizer: MakeOptimizer = build_optimizer,
+    rule: LocalRule | None = None,
 ) -> tuple[int, float]:
     """Train *module* on *batches*; return the optimizer steps and the last epoch's mean loss.
 
     *options* have the learning rate of the round (`p2pfl.learning.optimizers.scheduled`). *seed* determines
-    the order of the examples and the dropout.
+    the order of the examples and the dropout. *rule* is the local part of the strategy.
 
     Raises:
         DivergedError: the loss of the last epoch is not finite.
@@ -102,7 +104,7 @@ def train(
             summed, seen = torch.zeros((), device=device), 0
         with precision.autocast():
             loss = objective.loss(call_model(module, inputs), targets)
-        _descend(loss, optimizer, parameters, options.clip, precision.scaler)
+        _descend(loss, optimizer, parameters, options.clip, precision.scaler, rule)
         summed.add_(loss.detach(), alpha=count)
         seen += count
         after_batch(done, total)
@@ -124,13 +126,16 @@ def _descend(
     parameters: list[nn.Parameter],
     clip: float,
     scaler: torch.amp.GradScaler | None,
+    rule: LocalRule | None,
 ) -> None:
     """Do one optimizer step; with a *scaler* it is left out if a gradient is not finite."""
     scaled = loss if scaler is None else scaler.scale(loss)
     scaled.backward()  # type: ignore[no-untyped-call]
+    if scaler is not None and (clip or rule is not None):
+        scaler.unscale_(cast(torch.optim.Optimizer, optimizer))
+    if rule is not None:
+        rule.correct(parameters)
     if clip:
-        if scaler is not None:
-            scaler.unscale_(cast(torch.optim.Optimizer, optimizer))
         nn.utils.clip_grad_norm_(parameters, clip)
     if scaler is None:
         optimizer.step()

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from blake3 import blake3
@@ -72,11 +73,12 @@ def schema_of(module: nn.Module) -> Schema:
         TaskError: an entry is no tensor, or no file can hold its dtype; or the header is too long.
     """
     specs = []
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     for name, value in module.state_dict().items():
         if not isinstance(value, Tensor) or value.dtype not in _NAMES:
             what = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise TaskError(f"The model's state {name!r} is {what}, which a model file cannot hold.")
-        specs.append(TensorSpec(name, _NAMES[value.dtype], tuple(value.shape)))
+        specs.append(TensorSpec(name, _NAMES[value.dtype], tuple(value.shape), name not in parameters))
     try:
         schema = canonical(specs)
     except BlobError as error:
@@ -118,26 +120,65 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
     Raises:
         WorkerError: the file cannot be written.
     """
-    first = header(schema)
-    digest = blake3(first)
-    try:
-        with path.open("wb") as file:
-            file.write(first)
-            for piece in pieces:
-                raw = bytes_of(piece)
-                for start in range(0, len(raw), WRITE_BYTES):
-                    view = raw[start : start + WRITE_BYTES]
-                    digest.update(view)
-                    file.write(view)
-            assert file.tell() == file_bytes(schema)
-            file.flush()
+    with ModelWriter(path, schema) as writer:
+        for piece in pieces:
+            writer.add(piece)
+        return writer.finish(durable=durable)
+
+
+class ModelWriter:
+    """Writes a model file piece by piece, and hashes it at the same time."""
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        """Create the file *path*; `add` the elements of *schema* in the order of the file, then `finish`.
+
+        Raises:
+            WorkerError: the file cannot be written; also raised by `add` and `finish`.
+        """
+        self._path = path
+        self._length = file_bytes(schema)
+        self._digest = blake3()
+        self._written = 0
+        with self._errors():
+            self._file = path.open("wb")
+        self._add(memoryview(header(schema)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, piece: Tensor) -> None:
+        """Write the elements of *piece* in row-major order."""
+        self._add(bytes_of(piece))
+
+    def _add(self, raw: memoryview) -> None:
+        with self._errors():
+            for start in range(0, len(raw), WRITE_BYTES):
+                view = raw[start : start + WRITE_BYTES]
+                self._digest.update(view)
+                self._file.write(view)
+        self._written += len(raw)
+
+    def finish(self, *, durable: bool) -> str:
+        """Complete the file, flush it to disk if *durable*, and return its BLAKE3 digest in hex."""
+        assert self._written == self._length
+        with self._errors():
+            self._file.flush()
             if durable:
-                os.fsync(file.fileno())
-    except OSError as error:
-        raise WorkerError(
-            f"The model file {path} cannot be written ({error.strerror}); free some space there."
-        ) from error
-    return digest.hexdigest()
+                os.fsync(self._file.fileno())
+            self._file.close()
+        return self._digest.hexdigest()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WorkerError(
+                f"The model file {self._path} cannot be written ({error.strerror}); free some space there."
+            ) from error
 
 
 def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
@@ -268,14 +309,20 @@ class ModelFile:
         return next(spec for spec, end in zip(self.schema, ends, strict=True) if here < end)
 
 
-def runs(schema: Schema) -> list[tuple[torch.dtype, int]]:
-    """Return dtype and number of elements of each run of consecutive tensors with one dtype in a file.
+class Run(NamedTuple):
+    """Consecutive tensors in a file that arithmetic treats as one vector: models have many small tensors."""
 
-    Elementwise arithmetic treats a run as one vector, since models have many small tensors.
-    """
+    dtype: torch.dtype
+    elements: int
+    is_buffer: bool
+
+
+def runs(schema: Schema, *, by_kind: bool = False) -> list[Run]:
+    """Return each run of consecutive tensors with one dtype in a file; *by_kind*, also apart from buffers."""
+    grouped = groupby(schema, key=lambda spec: (spec.dtype, by_kind and spec.is_buffer))
     return [
-        (TORCH_DTYPES[name], sum(spec.elements for spec in specs))
-        for name, specs in groupby(schema, key=lambda spec: spec.dtype)
+        Run(TORCH_DTYPES[name], sum(spec.elements for spec in specs), is_buffer)
+        for (name, is_buffer), specs in grouped
     ]
 
 

@@ -95,8 +95,9 @@ def _has_header(piece: bytes, layout: Layout) -> bool:
 
 def with_metadata(start: bytes, metadata: Mapping[str, str]) -> bytes:
     """Return the header *start* (`p2pfl.schema.header`) of a model file, with *metadata* at its beginning."""
-    tensors = start[8:].rstrip(b" ").removeprefix(b"{")
-    inner = json.dumps({"__metadata__": metadata}, separators=(",", ":"), ensure_ascii=False)[:-1].encode()
-    text = inner + (b"" if tensors == b"}" else b",") + tensors
+    fields = json.loads(start[8:])
+    own = fields.pop("__metadata__", {})
+    whole = {"__metadata__": {**own, **metadata}, **fields}
+    text = json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
+import msgspec
 import numpy as np
 import safetensors.torch
 import torch
@@ -28,7 +29,7 @@ from p2pfl.learning.task import Scaling, task_of
 from p2pfl.learning.training import EVALUATION_BATCH
 from p2pfl.learning.weights import schema_of
 from p2pfl.paths import shown
-from p2pfl.schema import first_difference
+from p2pfl.schema import Schema, first_difference
 from p2pfl.spec import BuiltinTask, FileTask, PicturesTask, ScriptTask, TableTask
 
 
@@ -181,7 +182,7 @@ def load(
     info, schema = read_info(path), read_schema(path)
     with torch.random.fork_rng(devices=[]):  # a caller's random numbers stay as they are
         built = module if module is not None else _build(info, None if task is None else os.fspath(task))
-    difference = first_difference(schema_of(built), schema)
+    difference = first_difference(_without_kinds(schema_of(built)), _without_kinds(schema))
     if difference is not None:
         raise UserError(
             f"The model in {shown(path)} does not fit the code that defines it ({difference}): use the code "
@@ -192,6 +193,11 @@ def load(
     except (SafetensorError, OSError) as error:
         raise UserError(f"The model {shown(path)} is damaged ({error}): export it again.") from error
     return LoadedModel(built, info)
+
+
+def _without_kinds(schema: Schema) -> Schema:
+    """Return *schema* without what is a buffer, which files of earlier versions do not say."""
+    return tuple(msgspec.structs.replace(spec, is_buffer=False) for spec in schema)
 
 
 def _build(info: ModelInfo, code: str | None) -> nn.Module:

@@ -227,10 +227,11 @@ def read_schema(path: Path) -> Schema:
         UserError: it is no model file.
     """
     fields = _header(path)
-    fields.pop("__metadata__", None)
+    metadata = fields.pop("__metadata__", None) or {}
     try:
+        buffers = frozenset(json.loads(metadata.get("buffers", "[]")))
         return canonical(
-            msgspec.convert([name, field["dtype"], field["shape"]], TensorSpec)
+            msgspec.convert([name, field["dtype"], field["shape"], name in buffers], TensorSpec)
             for name, field in fields.items()
         )
     except (KeyError, TypeError, BlobError, msgspec.ValidationError) as error:

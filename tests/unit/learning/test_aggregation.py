@@ -15,7 +15,7 @@ from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.models import MODELS, ImageShape
 from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces
 from p2pfl.learning.strategies.integers import MAX_WEIGHT
-from p2pfl.schema import TensorSpec, layout_of
+from p2pfl.schema import Schema, TensorSpec, layout_of
 from p2pfl.store.check import check_blob
 from p2pfl.work import (
     AggregatedModel,
@@ -126,13 +126,12 @@ def test_every_number_type_is_weighted_by_examples(tmp_path: Path, dtype: str) -
 def test_an_update_that_is_cut_short_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("u0", "u1"):
         _write(tmp_path / name, "F32", [1, 2])
-    write = weights.write
 
-    def cut_and_write(path: Path, *arguments: object, durable: bool) -> str:
+    def cut_and_write(path: Path, schema: Schema) -> weights.ModelWriter:
         os.truncate(tmp_path / "u1", (tmp_path / "u1").stat().st_size - 4)  # after it was opened
-        return write(path, *arguments, durable=durable)  # type: ignore[arg-type]
+        return weights.ModelWriter(path, schema)
 
-    monkeypatch.setattr(aggregation, "write", cut_and_write)
+    monkeypatch.setattr(aggregation, "ModelWriter", cut_and_write)
     result = _aggregate(tmp_path, [("u0", 1), ("u1", 1)])
     assert isinstance(result, UnreadableUpdate)
     assert result.digest == "u1"

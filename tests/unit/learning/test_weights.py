@@ -114,13 +114,26 @@ def test_runs_are_neighbours_of_one_dtype_in_file_order(tmp_path: Path) -> None:
         ]
     )
     weights.write(tmp_path / "m", schema, [torch.arange(5), torch.arange(2), torch.ones(1)])
-    assert weights.runs(schema) == [(torch.int64, 7), (torch.float32, 1), (torch.uint8, 0)]
+    assert weights.runs(schema) == [
+        (torch.int64, 7, False),
+        (torch.float32, 1, False),
+        (torch.uint8, 0, False),
+    ]
     whole, single = torch.empty(7, dtype=torch.int64), torch.empty(1)
     with weights.ModelFile(tmp_path / "m") as file:
         file.read_into(whole)
         file.read_into(single)
     assert whole.tolist() == [0, 1, 2, 3, 4, 0, 1]
     assert single.tolist() == [1.0]
+
+
+def test_runs_by_kind_are_apart_from_buffers() -> None:
+    schema = canonical(
+        [TensorSpec("a", "F32", (5,)), TensorSpec("b", "F32", (2,), True), TensorSpec("c", "F32", (3,))]
+    )
+    assert weights.runs(schema) == [(torch.float32, 10, False)]
+    kinds = [(run.elements, run.is_buffer) for run in weights.runs(schema, by_kind=True)]
+    assert kinds == [(5, False), (2, True), (3, False)]
 
 
 @pytest.mark.parametrize(("length", "tensor"), [(800_000, "b I64"), (799_999, "a I64"), (1_000_000, "b I64")])
