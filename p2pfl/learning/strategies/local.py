@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.objective import Objective
-from p2pfl.learning.slots import Slots
+from p2pfl.learning.slots import Slots, slot_dtype
 from p2pfl.spec import RunSpec
-from p2pfl.strategy_specs import StrategySpec
 
 
 @dataclass
@@ -28,7 +28,7 @@ class LocalStart:
     state: Callable[[], Slots]
     """Returns the strategy's state; zeros before the first aggregation."""
     memory: Mapping[str, Tensor]
-    """What this device remembers of the run, by name; empty at first."""
+    """What this device remembers of the run, by name; empty at first. Names are those of `in_memory`."""
 
 
 @dataclass
@@ -53,11 +53,24 @@ class LocalRule(Protocol):
         """Return the results after *steps* optimizer steps with *learning_rate*."""
 
 
-LOCAL_RULES: Mapping[type[StrategySpec], Callable[[LocalStart], LocalRule]] = {}
-"""Makes the local rule of each strategy that has one."""
+def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of *module* that train, by name, in the order in which a rule gets them.
+
+    A parameter with two names has its first one here.
+    """
+    return {name: value for name, value in module.named_parameters() if value.requires_grad}
 
 
-def local_rule(start: LocalStart) -> LocalRule | None:
-    """Return the local rule of the strategy of a run; None if it does not change the training."""
-    make = LOCAL_RULES.get(type(start.spec.strategy))
-    return None if make is None else make(start)
+def in_memory(slot: str, name: str) -> str:
+    """Return the name in the memory of a device for *slot* of the tensor *name*, such as "control/out.bias"."""
+    return f"{slot}/{name}"
+
+
+def recalled(start: LocalStart, slot: str) -> dict[str, Tensor]:
+    """Return what this device remembers in *slot* for each parameter that trains; zeros if it is nothing."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in trained_parameters(start.module).items():
+        zeros = torch.zeros(parameter.shape, dtype=slot_dtype(parameter.dtype), device=parameter.device)
+        known = start.memory.get(in_memory(slot, name))
+        found[name] = zeros if known is None else known.to(zeros)
+    return found
