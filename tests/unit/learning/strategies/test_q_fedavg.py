@@ -27,9 +27,7 @@ def _by_hand(model: torch.Tensor, updates: tuple[Trained, ...], q: float) -> tor
     for one in updates:
         change = lipschitz * (model - torch.tensor(one.w))
         deltas.append(one.loss**q * change)
-        curvatures.append(
-            q * one.loss ** (q - 1) * float(change.square().sum()) + lipschitz * one.loss**q
-        )
+        curvatures.append(q * one.loss ** (q - 1) * float(change.square().sum()) + lipschitz * one.loss**q)
     return model - torch.stack(deltas).sum(0) / sum(curvatures)
 
 

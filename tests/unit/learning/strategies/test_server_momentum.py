@@ -13,9 +13,7 @@ FIRST = (Trained([2.0, -2.0, 0.5], (1.0, 4.0), 30), Trained([1.0, 0.0, 0.5], (5.
 
 
 def test_fedavgm_of_two_rounds_is_what_a_hand_computation_gives(tmp_path: Path) -> None:
-    rounds = Rounds(
-        tmp_path, "fedavgm", PARENT, strategy_arg={"server_lr": 0.5, "server_momentum": 0.8}
-    )
+    rounds = Rounds(tmp_path, "fedavgm", PARENT, strategy_arg={"server_lr": 0.5, "server_momentum": 0.8})
     model = rounds.play(*FIRST)
     momentum = torch.tensor([0.75, 0.5, 0.0])
     by_hand = torch.tensor(PARENT) + 0.5 * momentum
