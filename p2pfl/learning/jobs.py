@@ -265,8 +265,7 @@ class Jobs:
         if prepared.train is not None and trains_differently(spec.strategy):
             raise TaskError(
                 f"The strategy {strategy_name(spec.strategy)} changes local training, and the task file of "
-                f"{task_name(spec.task)!r} does it in its own train(): use another --strategy, or remove "
-                "train()."
+                f"{task_name(spec.task)!r} does it in its own train(): use another strategy, or remove it."
             )
         return prepared
 

@@ -1,9 +1,9 @@
 """FedNova: a member that took more local steps does not weigh more for it.
 
 Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization" (2020),
-section 4: `x <- x - tau_eff * sum of p_i * eta * d_i`, where d_i is the sum of the local gradients, divided by
-the norm of its factors a_i. So each change is divided by its norm here, and their mean is multiplied by the
-mean norm. With equal steps this is FedAvg. Buffers are averaged by examples.
+section 4: `x <- x - tau_eff * sum of p_i * eta * d_i`, where d_i is the sum of the local gradients, divided
+by the norm of its factors a_i. So each change is divided by its norm here, and their mean is multiplied by
+the mean norm. With equal steps this is FedAvg. Buffers are averaged by examples.
 """
 
 from __future__ import annotations

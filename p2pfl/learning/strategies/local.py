@@ -62,7 +62,7 @@ def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def in_memory(slot: str, name: str) -> str:
-    """Return the name in the memory of a device for *slot* of the tensor *name*, such as "control/out.bias"."""
+    """Return the name in a device's memory for *slot* of the tensor *name*, such as "control/out.bias"."""
     return f"{slot}/{name}"
 
 

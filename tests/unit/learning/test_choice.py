@@ -144,7 +144,9 @@ def test_a_built_in_task_that_is_not_there_is_told() -> None:
 
 @pytest.mark.parametrize("strategy", ["fedprox", "scaffold", "feddyn", "q-fedavg"])
 def test_a_strategy_that_changes_local_training_is_refused_for_a_script(strategy: str) -> None:
-    with pytest.raises(UserError, match=f"--strategy {strategy} changes local training, which the script's"):
+    with pytest.raises(
+        UserError, match=f"The strategy {strategy} changes local training, which the script's"
+    ):
         make_spec(Choice("script", "train", DataPlaces()), {"strategy": strategy})
 
 

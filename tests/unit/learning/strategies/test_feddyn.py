@@ -35,7 +35,8 @@ def test_buffers_are_the_mean_by_examples(tmp_path: Path) -> None:
 
 
 def test_two_rounds_on_a_device_are_what_a_hand_computation_gives() -> None:
-    device, memory = Device(), {}
+    device = Device()
+    memory: dict[str, Tensor] = {}
     known = {name: torch.zeros_like(value) for name, value in trained_values(Small()).items()}
     for seed in (0, 7):  # the parents of two rounds
         module, by_hand, parent = Small(seed), Small(seed), trained_values(Small(seed))
@@ -43,8 +44,8 @@ def test_two_rounds_on_a_device_are_what_a_hand_computation_gives() -> None:
             for name, gradient in device.gradients(by_hand).items():
                 value = by_hand.get_parameter(name)
                 value.data -= 0.1 * (gradient - known[name] + ALPHA * (value.data - parent[name]))
-        for name, value in trained_values(by_hand).items():
-            known[name] = known[name] - ALPHA * (value - parent[name])
+        for name, trained in trained_values(by_hand).items():
+            known[name] = known[name] - ALPHA * (trained - parent[name])
         start = device.start(module, "feddyn", arguments={"alpha": ALPHA}, memory=memory, steps=3)
         end = device.train(start)
         memory = end.memory

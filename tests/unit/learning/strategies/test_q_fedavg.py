@@ -28,7 +28,8 @@ def _by_hand(model: torch.Tensor, updates: tuple[Trained, ...], q: float) -> tor
         change = lipschitz * (model - torch.tensor(one.w))
         deltas.append(one.loss**q * change)
         curvatures.append(q * one.loss ** (q - 1) * float(change.square().sum()) + lipschitz * one.loss**q)
-    return model - torch.stack(deltas).sum(0) / sum(curvatures)
+    moved: torch.Tensor = torch.stack(deltas).sum(0) / sum(curvatures)
+    return model - moved
 
 
 @pytest.mark.parametrize("q", [0.0, 0.5, 1.0, 2.0])
@@ -81,10 +82,11 @@ def _start(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> LocalStart:
 def test_the_loss_of_an_update_is_that_of_the_parent_on_all_training_examples() -> None:
     torch.manual_seed(3)
     x, y = torch.randn(300, 4), torch.arange(300) % 2
-    module = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.5)).train()
+    layer = nn.Linear(4, 2)
+    module = nn.Sequential(layer, nn.Dropout(0.5)).train()
     rule = QFedAvgRule(_start(module, x, y))
-    expected = functional.cross_entropy(module[0](x), y).item()
-    nn.init.zeros_(module[0].weight)  # the training changes the model
+    expected = functional.cross_entropy(layer(x), y).item()
+    nn.init.zeros_(layer.weight)  # the training changes the model
     rule.correct(list(module.parameters()))
     end = rule.finish(5, RATE)
     assert end.loss == pytest.approx(expected, rel=1e-6)
