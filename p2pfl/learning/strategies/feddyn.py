@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from p2pfl.learning.strategies.changes import summed_change
 from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces, UpdateTable
-from p2pfl.learning.strategies.local import LocalEnd, LocalStart, in_memory, recalled, trained_parameters
+from p2pfl.learning.strategies.local import LocalEnd, LocalStart, corrected_parameters, in_memory, recalled
 from p2pfl.strategy_specs import FedDynSpec
 
 SLOT = "gradient"
@@ -55,14 +55,15 @@ class FedDynRule:
     def __init__(self, start: LocalStart) -> None:
         assert isinstance(start.spec.strategy, FedDynSpec)
         self._alpha = start.spec.strategy.alpha
-        self._parameters = trained_parameters(start.module)
+        self._parameters = corrected_parameters(start)
         self._parent = [value.detach().clone() for value in self._parameters.values()]
         self._gradients = list(recalled(start, SLOT).values())
 
     @torch.no_grad()
-    def correct(self, parameters: list[nn.Parameter]) -> None:
+    def correct(self, parameters: list[nn.Parameter]) -> None:  # noqa: ARG002  only those that are exchanged
         """Add `-grad L_k(theta_k^(t-1)) + alpha (theta - theta^(t-1))` to each gradient."""
-        for parameter, parent, known in zip(parameters, self._parent, self._gradients, strict=True):
+        rows = zip(self._parameters.values(), self._parent, self._gradients, strict=True)
+        for parameter, parent, known in rows:
             if parameter.grad is not None:
                 parameter.grad.sub_(known).add_(parameter - parent, alpha=self._alpha)
 

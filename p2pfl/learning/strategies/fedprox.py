@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from p2pfl.learning.strategies.local import LocalEnd, LocalStart, trained_parameters
+from p2pfl.learning.strategies.local import LocalEnd, LocalStart, corrected_parameters
 from p2pfl.strategy_specs import FedProxSpec
 
 
@@ -19,14 +19,14 @@ class FedProxRule:
     def __init__(self, start: LocalStart) -> None:
         assert isinstance(start.spec.strategy, FedProxSpec)
         self._mu = start.spec.strategy.mu
-        self._parent = [value.detach().clone() for value in trained_parameters(start.module).values()]
+        self._rows = [(value, value.detach().clone()) for value in corrected_parameters(start).values()]
 
     @torch.no_grad()
-    def correct(self, parameters: list[nn.Parameter]) -> None:
+    def correct(self, parameters: list[nn.Parameter]) -> None:  # noqa: ARG002  only those that are exchanged
         """Add `mu (w - w^t)` to each gradient."""
         if not self._mu:  # FedAvg to the bit: a sum with zeros changes the sign of negative zeros
             return
-        for parameter, parent in zip(parameters, self._parent, strict=True):
+        for parameter, parent in self._rows:
             if parameter.grad is not None:
                 parameter.grad.add_(parameter - parent, alpha=self._mu)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +29,9 @@ class LocalStart:
     """Returns the strategy's state; zeros before the first aggregation."""
     memory: Mapping[str, Tensor]
     """What this device remembers of the run, by name; empty at first. Names are those of `in_memory`."""
+    shared: Collection[str] | None = None
+    """Names of the tensors that devices exchange; None: all. The gradients of other tensors are not corrected:
+    each device has its own, so there is no difference between devices to correct."""
 
 
 @dataclass
@@ -47,18 +50,22 @@ class LocalRule(Protocol):
     """The local part of a strategy in one training."""
 
     def correct(self, parameters: list[nn.Parameter]) -> None:
-        """Change the gradients of *parameters*, those that train, before each optimizer step."""
+        """Change gradients of *parameters*, those that train, before each optimizer step."""
 
     def finish(self, steps: int, learning_rate: float) -> LocalEnd:
         """Return the results after *steps* optimizer steps with *learning_rate*."""
 
 
-def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters of *module* that train, by name, in the order in which a rule gets them.
+def corrected_parameters(start: LocalStart) -> dict[str, nn.Parameter]:
+    """Return the parameters that train and are exchanged, by name; only their gradients are corrected.
 
     A parameter with two names has its first one here.
     """
-    return {name: value for name, value in module.named_parameters() if value.requires_grad}
+    return {
+        name: value
+        for name, value in start.module.named_parameters()
+        if value.requires_grad and (start.shared is None or name in start.shared)
+    }
 
 
 def in_memory(slot: str, name: str) -> str:
@@ -67,9 +74,9 @@ def in_memory(slot: str, name: str) -> str:
 
 
 def recalled(start: LocalStart, slot: str) -> dict[str, Tensor]:
-    """Return what this device remembers in *slot* for each parameter that trains; zeros if it is nothing."""
+    """Return what this device remembers in *slot* of each corrected parameter; zeros if it is nothing."""
     found: dict[str, Tensor] = {}
-    for name, parameter in trained_parameters(start.module).items():
+    for name, parameter in corrected_parameters(start).items():
         zeros = torch.zeros(parameter.shape, dtype=slot_dtype(parameter.dtype), device=parameter.device)
         known = start.memory.get(in_memory(slot, name))
         found[name] = zeros if known is None else known.to(zeros)

@@ -23,7 +23,13 @@ from torch import Tensor, nn
 
 from p2pfl.learning.strategies.changes import mean_change
 from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces, UpdateTable
-from p2pfl.learning.strategies.local import LocalEnd, LocalStart, in_memory, recalled
+from p2pfl.learning.strategies.local import (
+    LocalEnd,
+    LocalStart,
+    corrected_parameters,
+    in_memory,
+    recalled,
+)
 from p2pfl.strategy_specs import ScaffoldSpec
 
 SLOT = "control"
@@ -61,29 +67,32 @@ class ScaffoldRule:
     """The device's part."""
 
     def __init__(self, start: LocalStart) -> None:
-        server = start.state()[SLOT]
-        before = recalled(start, SLOT)
-        self._names = list(before)
-        self._before = list(before.values())  # c_i
+        server, before = start.state()[SLOT], recalled(start, SLOT)
+        self._parameters = corrected_parameters(start)
+        self._before = before  # c_i
         self._corrections = [server[name].to(own) - own for name, own in before.items()]  # c - c_i
         self._sums = [torch.zeros_like(own) for own in before.values()]
         self._steps = 0
 
     @torch.no_grad()
-    def correct(self, parameters: list[nn.Parameter]) -> None:
+    def correct(self, parameters: list[nn.Parameter]) -> None:  # noqa: ARG002  only those that are exchanged
         """Add each gradient to its sum, and `c - c_i` to the gradient of the local step."""
         self._steps += 1
-        for parameter, total, correction in zip(parameters, self._sums, self._corrections, strict=True):
+        rows = zip(self._parameters.values(), self._sums, self._corrections, strict=True)
+        for parameter, total, correction in rows:
             if parameter.grad is not None:
                 total.add_(parameter.grad)
                 parameter.grad.add_(correction)
 
     def finish(self, steps: int, learning_rate: float) -> LocalEnd:  # noqa: ARG002  the interface
         """Return the new c_i as the memory, and its change as the control."""
-        # Without steps, all were left out since their gradients were not finite: c_i stays as it was.
-        means = [total.div_(self._steps) for total in self._sums] if self._steps else self._before
-        changes = [new - old for new, old in zip(means, self._before, strict=True)]
+        means = dict(zip(self._before, self._sums, strict=True))
+        if self._steps:
+            for total in self._sums:
+                total.div_(self._steps)
+        else:  # all were left out since their gradients were not finite
+            means = self._before
         return LocalEnd(
-            control={SLOT: dict(zip(self._names, changes, strict=True))},
-            memory={in_memory(SLOT, name): mean for name, mean in zip(self._names, means, strict=True)},
+            control={SLOT: {name: mean - self._before[name] for name, mean in means.items()}},
+            memory={in_memory(SLOT, name): mean for name, mean in means.items()},
         )
