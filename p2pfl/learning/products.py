@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from p2pfl.learning.slots import slot_dtype
-from p2pfl.learning.weights import bytes_of, runs
+from p2pfl.learning.weights import bytes_of, is_finite, runs
 from p2pfl.schema import Schema, header
 
 
@@ -43,8 +43,9 @@ def inner_products(
     """Return the inner product of each change with each other, [changes, changes] float64.
 
     *updates* and parent have the schema *schema*. With *state*, its first slot of *slots* is one more change,
-    the last. Buffers, integers and booleans do not count, nor do elements that are not finite. *piece*
-    elements are read at a time.
+    the last. Buffers, integers and booleans do not count, nor do elements that are not finite in the parent.
+    An update with NaN elsewhere, or with numbers that are too large, has products that are not finite.
+    *piece* elements are read at a time.
     """
     rows = len(updates) + (state is not None)
     total = torch.zeros((rows, rows), dtype=torch.float64)
@@ -70,8 +71,11 @@ def inner_products(
                     values = torch.empty((count, slots), dtype=slot_dtype(run.dtype))
                     state.fill_from(place, bytes_of(values))
                     changes[-1] = values[:, 0]
-                torch.nan_to_num(changes, 0.0, 0.0, 0.0, out=changes)
-                total.addmm_(changes, changes.t())
+                found = changes @ changes.t()
+                if not is_finite(found):  # a mask in the model has no changes
+                    changes[:, ~parent.isfinite()] = 0
+                    found = changes @ changes.t()
+                total += found
             offset += count * run.dtype.itemsize
             place += count * slots * width
     return total
