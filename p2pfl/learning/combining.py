@@ -18,7 +18,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from p2pfl.learning.open_blobs import OpenBlobs, OpenUpdate, read_slots_of
+from p2pfl.learning.open_blobs import OpenBlobs, OpenUpdate
+from p2pfl.learning.slots import slot_dtype
 from p2pfl.learning.strategies import integers
 from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces, weighted_mean
 from p2pfl.learning.strategies.median import Median
@@ -177,7 +178,9 @@ class _Rows:
         """Yield the piece of the control of each update: [slots, count]."""
         for control in self._controls:
             self._read_controls += 1
-            yield read_slots_of(control, self._count, control.schema[0].shape[1], self._dtype)
+            piece = torch.empty((self._count, control.schema[0].shape[1]), dtype=slot_dtype(self._dtype))
+            control.fill(bytes_of(piece))
+            yield piece.double().t()
 
     def narrowed(self, values: Tensor) -> Tensor:
         """Return *values* in the dtype of the updates.

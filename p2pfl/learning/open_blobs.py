@@ -17,7 +17,7 @@ from p2pfl.errors import BlobError
 from p2pfl.learning.slots import slot_dtype
 from p2pfl.learning.strategies.elementwise import Elementwise
 from p2pfl.learning.weights import bytes_of, is_finite
-from p2pfl.schema import Schema
+from p2pfl.schema import Schema, header
 from p2pfl.work import WeightedUpdate
 
 
@@ -143,6 +143,8 @@ class OpenState:
     def __init__(self, strategy: Elementwise, reader: Reader | None, writer: Writer) -> None:
         self.reader = reader
         self.writer = writer
+        self._offset = 0 if reader is None else len(header(reader.schema))
+        """Place of the next elements in the old state, which `products` may have read too."""
         self._initial = torch.tensor(strategy.initial_state(), dtype=torch.float64).unsqueeze(1)  # [slots, 1]
 
     def close(self) -> None:
@@ -154,7 +156,10 @@ class OpenState:
         """Return the old state of the next *elements* of a run of *dtype*: [slots, elements] float64."""
         if self.reader is None:
             return self._initial.expand(-1, elements).clone()
-        return read_slots_of(self.reader, elements, len(self._initial), dtype)
+        piece = torch.empty((elements, len(self._initial)), dtype=slot_dtype(dtype))
+        self.reader.fill_from(self._offset, bytes_of(piece))
+        self._offset += piece.nbytes
+        return piece.double().t()
 
     def add(self, state: Tensor, dtype: torch.dtype) -> None:
         """Write the new *state*, [slots, elements], of the next elements of a run of *dtype*."""
@@ -162,13 +167,6 @@ class OpenState:
         if not is_finite(piece):
             raise NotFiniteError
         self.writer.add(piece)
-
-
-def read_slots_of(reader: Reader | OpenUpdate, elements: int, slots: int, dtype: torch.dtype) -> Tensor:
-    """Read the slots of the next *elements* of a run of *dtype*: [slots, elements] float64."""
-    piece = torch.empty((elements, slots), dtype=slot_dtype(dtype))
-    reader.fill(bytes_of(piece))
-    return piece.double().t()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from p2pfl.learning.strategies.elementwise import UpdatePieces, UpdateTable
-from p2pfl.learning.strategies.krum import krum_scores, squared_distances
+from p2pfl.learning.strategies.krum import ranking, squared_distances
 from p2pfl.learning.strategies.robust import Robust, mean_of
 from p2pfl.learning.strategies.sorting_network import order_statistics
 from p2pfl.strategy_specs import BulyanSpec
@@ -36,8 +36,8 @@ class Bulyan(Robust):
         rest = list(range(len(distances)))
         selected = []
         for _ in range(len(distances) - 2 * self._attackers):  # theta = n - 2f
-            scores = krum_scores(distances[rest][:, rest], self._attackers)
-            selected.append(rest.pop(int(scores.argmin())))
+            order = ranking(distances[rest][:, rest], self._attackers)
+            selected.append(rest.pop(int(order[0])))
         return sorted(selected)
 
     def combine(

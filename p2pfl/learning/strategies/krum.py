@@ -21,8 +21,8 @@ class Krum(WeightedCombination):
         self._attackers = spec.attackers
 
     def coefficients(self, products: Tensor) -> Tensor:
-        """Return 1 for the best update; of equal ones, the first."""
-        return best(krum_scores(squared_distances(products), self._attackers), 1)
+        """Return 1 for the best update and 0 for all others."""
+        return _ones(ranking(squared_distances(products), self._attackers), 1)
 
 
 class MultiKrum(WeightedCombination):
@@ -35,16 +35,16 @@ class MultiKrum(WeightedCombination):
         self._keep = spec.keep
 
     def coefficients(self, products: Tensor) -> Tensor:
-        """Return 1 for each of the best updates; never for as many as all but the attackers, or more."""
+        """Return 1 for each of the best updates, at most for all but the attackers, and 0 for all others."""
         honest = len(products) - self._attackers
         keep = min(self._keep or honest, honest)
-        return best(krum_scores(squared_distances(products), self._attackers), keep)
+        return _ones(ranking(squared_distances(products), self._attackers), keep)
 
 
-def best(scores: Tensor, count: int) -> Tensor:
-    """Return 1 at the *count* lowest of *scores*, [updates], which are finite, and 0 elsewhere."""
-    chosen = torch.zeros_like(scores)
-    chosen[scores.argsort(stable=True)[:count]] = 1
+def _ones(order: Tensor, count: int) -> Tensor:
+    """Return 1 at the first *count* indices of *order*, and 0 elsewhere."""
+    chosen = torch.zeros(len(order), dtype=torch.float64)
+    chosen[order[:count]] = 1
     return chosen
 
 
@@ -54,11 +54,20 @@ def squared_distances(products: Tensor) -> Tensor:
     The distance to an update whose numbers are too large for a product, or are none, is infinite.
     """
     norms = products.diag()
-    distances = norms.unsqueeze(0) + norms.unsqueeze(1) - 2 * products
-    distances = distances.nan_to_num(torch.inf, torch.inf, torch.inf).clamp_(
-        min=0
-    )  # rounding may give less than zero
-    return distances.fill_diagonal_(0)
+    # The sum of both products, since rounding may give them different last bits
+    distances = norms.unsqueeze(0) + norms.unsqueeze(1) - (products + products.t())
+    distances = distances.nan_to_num(torch.inf, torch.inf, torch.inf)
+    return distances.clamp_(min=0).fill_diagonal_(0)  # rounding may give less than zero
+
+
+def ranking(distances: Tensor, attackers: int) -> Tensor:
+    """Return the indices of the updates, the one with the lowest score first.
+
+    Of equal scores, the lower sum of all distances is first. With one neighbour, the two closest updates
+    always have the same score. The paper takes the smaller identifier, but then the order would matter.
+    """
+    order = distances.sum(dim=1).argsort(stable=True)
+    return order[krum_scores(distances, attackers)[order].argsort(stable=True)]
 
 
 def krum_scores(distances: Tensor, attackers: int) -> Tensor:
