@@ -5,9 +5,6 @@ import torch
 from p2pfl.learning.strategies.fedavg import FedAvg
 from tests.support.whole_updates import WholeUpdates, rows_of
 
-    def controls(self) -> Iterator[Tensor]:
-        return iter(())
-
 
 def test_it_is_the_mean_by_examples_and_keeps_no_state() -> None:
     weights = torch.tensor([100.0, 300.0], dtype=torch.float64)
