@@ -134,6 +134,9 @@ def test_two_wrong_updates_of_ten_leave_the_result_near_the_mean_of_the_right_on
 
 
 def test_the_mean_of_rows_is_between_the_first_and_the_last() -> None:
-    third = torch.tensor([0.1, 5e-324, 1.7e308], dtype=torch.float64)
-    assert torch.equal(mean_of([third, third, third]), third)
+    equal = torch.tensor([0.009, 0.015, 5e-324, 1.7e308], dtype=torch.float64)
+    shares = sum((equal / 5 for _ in range(4)), equal / 5)
+    assert (shares > equal).any(), "rounding alone gives too much"
+    assert (shares < equal).any(), "and too little"
+    assert torch.equal(mean_of([equal] * 5), equal)
     assert mean_of([torch.tensor([1.0]), torch.tensor([2.0])]).tolist() == [1.5]
