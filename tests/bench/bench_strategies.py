@@ -122,7 +122,7 @@ def one(folder: Path, name: str, count: int) -> float:
 
 
 def job_of(spec: RunSpec, count: int) -> AggregationJob:
-    updates = tuple(WeightedUpdate(f"u{number}", 100 + number) for number in range(count))
+    updates = tuple(WeightedUpdate(f"u{number}", 100 + number, steps=10, loss=1.0) for number in range(count))
     return AggregationJob("run", 1, ballot(1, "ada"), spec, "parent", updates)
 
 

@@ -192,7 +192,7 @@ ROBUST = [
 
 
 class Sized(nn.Module):
-    """Parameters of three dtypes, and buffers of a float and an integer dtype."""
+    """Parameters of three dtypes, buffers of a float and an integer dtype, and tensors without elements."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -204,6 +204,8 @@ class Sized(nn.Module):
         self.steps: Tensor
         self.register_buffer("mean", torch.full((2,), float(seed)))
         self.register_buffer("steps", torch.tensor(seed))
+        self.nothing = nn.Parameter(torch.empty(0, 3, dtype=torch.float16))
+        self.register_buffer("none", torch.empty(0, dtype=torch.bool))
 
 
 def _flat(tensors: dict[str, Tensor]) -> Tensor:
