@@ -24,6 +24,7 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.proposal import Draft
 from p2pfl.core.roster import contains
+from p2pfl.disclosure import told_to_peers
 from p2pfl.messages import (
     MAX_ATTEMPT,
     Accept,
@@ -48,6 +49,7 @@ from p2pfl.work import (
     AggregationJob,
     AggregationResult,
     NotFinite,
+    StrategyFailed,
     UnreadableUpdate,
     WeightedUpdate,
 )
@@ -393,6 +395,10 @@ class Aggregator:
             case NotFinite():
                 note = "the average was not finite: the parent's model stays"
                 self._propose(self._draft(None, note), adopted=False)
+            case StrategyFailed():
+                self.ctx.warn(f"the strategy failed: {result.reason}")
+                note = f"the strategy failed: {told_to_peers(self.ledger.spec.task, result.reason)}"[:300]
+                self._propose(self._draft(None, note, note), adopted=False)
             case UnreadableUpdate():
                 assert self.gathering is not None
                 self.gathering.discount(result.digest, result.reason)
@@ -406,8 +412,8 @@ class Aggregator:
 
     # --- proposing ------------------------------------------------------------------------------------------
 
-    def _draft(self, model: str | None, note: str) -> Record:
-        return self._new_draft().record(self.ctx, model, note)
+    def _draft(self, model: str | None, note: str, shortage: str = "") -> Record:
+        return self._new_draft().record(self.ctx, model, note, shortage)
 
     def _new_draft(self) -> Draft:
         assert self.ballot is not None
