@@ -13,12 +13,14 @@ def strategies() -> None:
     import inspect
     import textwrap
 
+    import msgspec
+
     from p2pfl.learning.strategy_choice import BUILTIN_STRATEGIES, argument_texts
     from p2pfl.strategy_specs import least_updates
 
     width = max(map(len, BUILTIN_STRATEGIES)) + 2
     for name, kind in BUILTIN_STRATEGIES.items():
-        least = least_updates(kind())
+        least = least_updates(msgspec.convert({"type": name}, kind))
         told = [inspect.getdoc(kind) or ""]
         if arguments := argument_texts(kind):
             told.append("Arguments: " + ", ".join(f"{key}={text}" for key, text in arguments.items()) + ".")

@@ -136,7 +136,8 @@ def aggregate_blobs(
     Raises:
         BlobError: as in `aggregate`.
     """
-    users = own if isinstance(job.spec.strategy, OwnStrategySpec) else None
+    if not isinstance(job.spec.strategy, OwnStrategySpec):
+        own = None
     with ExitStack() as opened:
 
         def open_update(update: WeightedUpdate, digest: str) -> _Update:
@@ -147,7 +148,7 @@ def aggregate_blobs(
         parent = _Parent(lambda: read(job.parent))
         opened.callback(parent.close)
         try:
-            strategy = strategy_of(job.spec, users)
+            strategy = strategy_of(job.spec) if own is None else own.make(job.spec)
             updates = [open_update(one, one.digest) for one in job.updates]
             schema = _common_schema(updates)
             state = None
@@ -172,11 +173,11 @@ def aggregate_blobs(
                 model.finish(durable=False), state.writer.finish(durable=False) if state is not None else ""
             )
         except _NotFiniteError:
-            return NotFinite() if users is None else StrategyFailed(users.explain_not_finite())
+            return NotFinite() if own is None else StrategyFailed(own.explain_not_finite())
         except _UnreadableError as error:
             return UnreadableUpdate(error.digest, str(error))
         except (Exception, SystemExit) as error:
-            reason = users.explain(error) if users is not None else ""
+            reason = own.explain(error) if own is not None else ""
             if not reason:
                 raise
             return StrategyFailed(reason)

@@ -54,12 +54,14 @@ class OwnStrategy:
     def _file(self) -> Path:
         return split_code(self._code)[0]
 
-    def make(self, strategy: OwnStrategySpec) -> Elementwise:
-        """Return a new object of the class that *strategy* names.
+    def make(self, spec: RunSpec) -> Elementwise:
+        """Return a new object of the class that *spec* names.
 
         Raises:
             TaskError: this device has no such class, or its `__init__` fails.
         """
+        strategy = spec.strategy
+        assert isinstance(strategy, OwnStrategySpec)
         kind, _ = self._class(strategy)
         try:
             return kind(**strategy.options)

@@ -9,7 +9,7 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.strategies.elementwise import Elementwise
 from p2pfl.learning.strategies.fedavg import FedAvg
 from p2pfl.spec import RunSpec
-from p2pfl.strategy_specs import FedAvgSpec, FedProxSpec, OwnStrategySpec, StrategySpec, strategy_name
+from p2pfl.strategy_specs import FedAvgSpec, FedProxSpec, StrategySpec, strategy_name
 
 STRATEGIES: Mapping[type[StrategySpec], Callable[[Any], Elementwise]] = {
     FedAvgSpec: lambda _: FedAvg(),
@@ -21,8 +21,8 @@ STRATEGIES: Mapping[type[StrategySpec], Callable[[Any], Elementwise]] = {
 class OwnStrategies(Protocol):
     """Makes the strategy of the user's own: the interface of `p2pfl.learning.own.strategy.OwnStrategy`."""
 
-    def make(self, strategy: OwnStrategySpec) -> Elementwise:
-        """Return a new object of the class that *strategy* names.
+    def make(self, spec: RunSpec) -> Elementwise:
+        """Return a new object of the class that *spec* names.
 
         Raises:
             TaskError: this device has no such class.
@@ -35,14 +35,12 @@ class OwnStrategies(Protocol):
         """Return the sentence on a result that is not finite."""
 
 
-def strategy_of(spec: RunSpec, own: OwnStrategies | None = None) -> Elementwise:
-    """Return a new object of the strategy of *spec*, for one aggregation; *own* makes one of the user's own.
+def strategy_of(spec: RunSpec) -> Elementwise:
+    """Return a new object of the strategy of *spec*, for one aggregation.
 
     Raises:
-        TaskError: the strategy is of the user's own, and this device has no file with it.
+        TaskError: the strategy is of the user's own, which `OwnStrategies` makes.
     """
-    if isinstance(spec.strategy, OwnStrategySpec) and own is not None:
-        return own.make(spec.strategy)
     make = STRATEGIES.get(type(spec.strategy))
     if make is None:
         raise TaskError(f"The strategy {strategy_name(spec.strategy)!r} cannot be used here.")
