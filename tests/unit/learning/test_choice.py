@@ -11,6 +11,7 @@ from p2pfl.errors import TaskError, UserError
 from p2pfl.learning.choice import DEFAULTS, Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.spec import BuiltinTask, FileTask, PicturesTask, ScriptTask, TableTask, task_name
+from p2pfl.strategy_specs import FedAdamSpec
 
 
 @pytest.fixture
@@ -59,6 +60,14 @@ def test_what_a_scripts_loop_decides_is_no_option() -> None:
     assert (spec.rounds, spec.seed, spec.stopping.patience) == (3, 2, 4)
     with pytest.raises(UserError, match="--lr has no effect with --script: the script's own loop decides"):
         make_spec(choice, {"rounds": 3, "learning_rate": 0.1})
+
+
+def test_a_script_may_be_aggregated_in_any_way_that_leaves_its_loop_alone() -> None:
+    choice = Choice("script", "mine", DataPlaces())
+    given = {"strategy": "fedadam", "strategy_arg": {"server_lr": 0.5}}
+    assert make_spec(choice, given).strategy == FedAdamSpec(server_lr=0.5)
+    with pytest.raises(UserError, match="--strategy scaffold changes the local training, which the script's"):
+        make_spec(choice, {"strategy": "scaffold"})
 
 
 @pytest.mark.parametrize(
