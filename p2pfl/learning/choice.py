@@ -143,8 +143,8 @@ def make_spec(choice: Choice, given: Mapping[str, Any]) -> RunSpec:
     spec = catalogue.checked(lambda: from_options(kind=choice.kind, **options))
     if choice.kind == "script" and trains_differently(spec.strategy):
         raise UserError(
-            f"--strategy {strategy_name(spec.strategy)} changes the local training, which the script's own "
-            "loop does: choose a strategy that only aggregates."
+            f"The strategy {strategy_name(spec.strategy)} changes local training, which the script's own "
+            "loop does: use another strategy, or a task file without train()."
         )
     return spec
 

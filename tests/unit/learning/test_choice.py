@@ -66,7 +66,7 @@ def test_a_script_may_be_aggregated_in_any_way_that_leaves_its_loop_alone() -> N
     choice = Choice("script", "mine", DataPlaces())
     given = {"strategy": "fedadam", "strategy_arg": {"server_lr": 0.5}}
     assert make_spec(choice, given).strategy == FedAdamSpec(server_lr=0.5)
-    with pytest.raises(UserError, match="--strategy scaffold changes the local training, which the script's"):
+    with pytest.raises(UserError, match="strategy scaffold changes local training, which the script's"):
         make_spec(choice, {"strategy": "scaffold"})
 
 
@@ -148,3 +148,17 @@ def test_an_option_that_cannot_be_is_named(kind: str, given: dict[str, object], 
 def test_a_built_in_task_that_is_not_there_is_told() -> None:
     with pytest.raises(TaskError, match="There is no task 'birds'"):
         make_spec(choose("birds", None, DataPlaces()), {})
+
+
+@pytest.mark.parametrize("strategy", ["fedprox", "scaffold", "feddyn", "q-fedavg"])
+def test_a_strategy_that_changes_local_training_is_refused_for_a_script(strategy: str) -> None:
+    with pytest.raises(
+        UserError, match=f"The strategy {strategy} changes local training, which the script's"
+    ):
+        make_spec(Choice("script", "train", DataPlaces()), {"strategy": strategy})
+
+
+def test_a_script_has_any_strategy_that_only_aggregates() -> None:
+    given = {"strategy": "fedadam", "strategy_arg": {"tau": 0.1}}
+    spec = make_spec(Choice("script", "train", DataPlaces()), given)
+    assert spec.strategy == FedAdamSpec(tau=0.1)
