@@ -47,13 +47,7 @@ from p2pfl.spec import (
     slot_schema,
     task_name,
 )
-from p2pfl.strategy_specs import (
-    OwnStrategySpec,
-    memory_slots,
-    state_slots,
-    strategy_name,
-    trains_differently,
-)
+from p2pfl.strategy_specs import OwnStrategySpec, memory_slots, state_slots, strategy_name, trains_differently
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
