@@ -28,16 +28,19 @@ from p2pfl.learning.open_blobs import (
 )
 from p2pfl.learning.products import inner_products
 from p2pfl.learning.strategies import integers
+from p2pfl.learning.strategies.checks import checked_choice
 from p2pfl.learning.strategies.elementwise import Elementwise, UpdateTable
-from p2pfl.learning.strategies.registry import strategy_of
+from p2pfl.learning.strategies.registry import OwnStrategies, strategy_of
 from p2pfl.learning.weights import ModelFile, ModelWriter, runs
 from p2pfl.schema import Schema, first_difference
 from p2pfl.spec import ScriptTask, slot_schema
+from p2pfl.strategy_specs import OwnStrategySpec
 from p2pfl.work import (
     AggregatedModel,
     AggregationJob,
     AggregationResult,
     NotFinite,
+    StrategyFailed,
     UnreadableUpdate,
     WeightedUpdate,
 )
@@ -49,12 +52,16 @@ fifth of the duration, or nothing on one core."""
 
 
 def aggregate(
-    job: AggregationJob, folder: Path, path: Path, state_path: Path | None = None
+    job: AggregationJob,
+    folder: Path,
+    path: Path,
+    state_path: Path | None = None,
+    own: OwnStrategies | None = None,
 ) -> AggregationResult:
     """Do *job*, whose blobs are in *folder*; write the new model to *path*, not flushed.
 
     The new state of the strategy is written to *state_path*, which is needed only if it has one. There is no
-    file at either path unless the result is an `AggregatedModel`.
+    file at either path unless the result is an `AggregatedModel`. *own* makes a strategy of the user's own.
 
     Raises:
         BlobError: the parent or the state cannot be read, or there are too many examples for the mean of
@@ -68,7 +75,7 @@ def aggregate(
             assert target is not None, "the strategy has a state, and there is no path for it"
             return opened.enter_context(ModelWriter(target, schema))
 
-        result = aggregate_blobs(job, lambda digest: ModelFile(folder / digest), write)
+        result = aggregate_blobs(job, lambda digest: ModelFile(folder / digest), write, own)
     if not isinstance(result, AggregatedModel):
         for one in (path, state_path):
             if one is not None:
@@ -78,13 +85,20 @@ def aggregate(
 
 
 def aggregate_blobs(
-    job: AggregationJob, read: Callable[[str], Reader], write: Callable[..., Writer]
+    job: AggregationJob,
+    read: Callable[[str], Reader],
+    write: Callable[..., Writer],
+    own: OwnStrategies | None = None,
 ) -> AggregationResult:
     """Do *job*. *read* opens a blob; `write(schema, is_state=..)` begins the model or the state.
+
+    *own* makes a strategy of the user's own, whose failure is a result too.
 
     Raises:
         BlobError: as in `aggregate`.
     """
+    if not isinstance(job.spec.strategy, OwnStrategySpec):
+        own = None
     with ExitStack() as opened:
 
         def open_update(update: WeightedUpdate, digest: str) -> OpenUpdate:
@@ -94,8 +108,8 @@ def aggregate_blobs(
 
         parent = OpenParent(lambda: read(job.parent))
         opened.callback(parent.close)
-        strategy = strategy_of(job.spec)
         try:
+            strategy = strategy_of(job.spec) if own is None else own.make(job.spec)
             updates = [open_update(one, one.digest) for one in job.updates]
             schema = _common_schema(updates)
             if not strategy.takes_median:
@@ -108,7 +122,7 @@ def aggregate_blobs(
                 )
                 opened.callback(state.close)
             table = _table(job, strategy, updates, parent, state)
-            chosen = list(strategy.begin(table))
+            chosen = checked_choice(strategy.begin(table), len(updates))
             blobs = OpenBlobs(
                 updates,
                 [updates[index] for index in chosen],
@@ -125,9 +139,14 @@ def aggregate_blobs(
                 model.finish(durable=False), state.writer.finish(durable=False) if state is not None else ""
             )
         except NotFiniteError:
-            return NotFinite()
+            return NotFinite() if own is None else StrategyFailed(own.explain_not_finite())
         except UnreadableError as error:
             return UnreadableUpdate(error.digest, str(error))
+        except (Exception, SystemExit) as error:
+            reason = own.explain(error) if own is not None else ""
+            if not reason:
+                raise
+            return StrategyFailed(reason)
 
 
 def _table(

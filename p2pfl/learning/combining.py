@@ -21,6 +21,7 @@ from torch import Tensor
 from p2pfl.learning.open_blobs import OpenBlobs, OpenUpdate
 from p2pfl.learning.slots import slot_dtype
 from p2pfl.learning.strategies import integers
+from p2pfl.learning.strategies.checks import StrategyError, checked_result
 from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces, weighted_mean
 from p2pfl.learning.strategies.median import Median
 from p2pfl.learning.strategies.sorting_network import order_statistics
@@ -186,10 +187,10 @@ class _Rows:
         """Return *values* in the dtype of the updates.
 
         Raises:
-            RuntimeError: the strategy has not read all updates and controls.
+            StrategyError: the strategy has not read all updates and controls.
         """
         if self._read != len(self._updates) or self._read_controls != len(self._controls):
-            raise RuntimeError("A strategy must read all updates.")
+            raise StrategyError("combine", "must read all updates")
         narrow, _ = self._buffer.cut(self._count)
         return narrow.copy_(values)
 
@@ -215,9 +216,9 @@ class _Floats:
             self._parent.read(offset, raw)
         state = self._state.next(count, self._dtype) if self._state is not None else None
         bounds = rows.matrix().unbind() if self._is_bounded else ()
-        values, new = self._strategy.combine(before.double(), rows, rows.weights, state)
-        if self._state is not None:
-            assert new is not None, "a strategy with slots returns their new values"
+        combined = self._strategy.combine(before.double(), rows, rows.weights, state)
+        values, new = checked_result(combined, count, len(state) if state is not None else 0)
+        if self._state is not None and new is not None:
             self._state.add(new, self._dtype)
         if bounds:
             values = values.clamp(reduce(torch.minimum, bounds), reduce(torch.maximum, bounds))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from p2pfl.errors import BlobError
 from p2pfl.learning.slots import slot_dtype
+from p2pfl.learning.strategies.checks import checked_start
 from p2pfl.learning.strategies.elementwise import Elementwise
 from p2pfl.learning.weights import bytes_of, is_finite
 from p2pfl.schema import Schema, header
@@ -145,7 +146,7 @@ class OpenState:
         self.writer = writer
         self._offset = 0 if reader is None else len(header(reader.schema))
         """Place of the next elements in the old state, which `products` may have read too."""
-        self._initial = torch.tensor(strategy.initial_state(), dtype=torch.float64).unsqueeze(1)  # [slots, 1]
+        self._initial = checked_start(strategy.initial_state(), strategy.slots).unsqueeze(1)  # [slots, 1]
 
     def close(self) -> None:
         """Close the old state."""

@@ -39,6 +39,8 @@ class Combination(Robust):
         """Return the indices of the updates whose coefficient is not zero."""
         coefficients = self.coefficients(table.products())
         indices = coefficients.nonzero().flatten()
+        if not len(indices):  # no update is usable, and the interface asks for one
+            indices = torch.zeros(1, dtype=torch.int64)
         self._chosen = coefficients[indices]
         return [int(index) for index in indices]
 

@@ -50,3 +50,8 @@ def test_one_update_alone_is_the_result_bit_for_bit() -> None:
 
 def test_weights_are_relative() -> None:
     assert combined(FixedWeights([3, 1]), rows_of([1], [5]))[0].tolist() == [2]
+
+
+def test_without_any_coefficient_one_update_is_read_and_changes_nothing() -> None:
+    parent = rows_of([1, 2])[0]
+    assert combined(Fixed([0, 0]), rows_of([3, 3], [4, 4]), parent)[0].tolist() == [1, 2]
