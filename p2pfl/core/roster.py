@@ -102,28 +102,26 @@ def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tupl
     members are removed, longest absence first, only if that makes the quorum smaller, and never more than the
     roster tolerates. Joiners are added: fewer than the new quorum, and so few that each quorum of the new
     roster has a member that accepted this record. A node with a new journal takes the place and slot of its
-    old entry. If the aggregator cannot reach a quorum of the result, the roster stays as it is.
+    old entry. If the aggregator cannot reach a quorum of the result, nobody is removed and only the joiners
+    are added, and the next record removes the leavers. If that is not possible either, the roster stays.
     """
-    reasons = []
     kept = [entry for entry in roster if entry.node not in view.leaving]
     if not kept:
         return roster, ""
-    if len(kept) < len(roster):
-        reasons.append(_phrase("left", [entry for entry in roster if entry.node in view.leaving]))
-
     dropped = _droppable(kept, view, limit=tolerance(len(roster)))
-    if dropped:
-        kept = [entry for entry in kept if entry not in dropped]
-        reasons.append(_phrase("dropped after a long absence", dropped))
+    result, joined = _admit([entry for entry in kept if entry not in dropped], roster, view)
+    left = [entry for entry in roster if entry.node in view.leaving]
+    if not _is_reachable(result, view):
+        (result, joined), left, dropped = _admit(list(roster), roster, view), [], []
+    if result == roster or not _is_reachable(result, view):
+        return roster, ""
+    changes = {"left": left, "dropped after a long absence": dropped, "joined": joined}
+    return result, "; ".join(_phrase(what, entries) for what, entries in changes.items() if entries)[:300]
 
-    result, joined = _admit(kept, roster, view)
-    if joined:
-        reasons.append(_phrase("joined", joined))
-    if result == roster:
-        return roster, ""
-    if sum(entry.member in view.reachable for entry in result) < quorum(len(result)):
-        return roster, ""
-    return result, "; ".join(reasons)[:300]
+
+def _is_reachable(roster: Sequence[RosterEntry], view: RosterView) -> bool:
+    """Whether the aggregator reaches a quorum of *roster*."""
+    return sum(entry.member in view.reachable for entry in roster) >= quorum(len(roster))
 
 
 def keeps_model(voters: int, size: int) -> bool:

@@ -153,6 +153,39 @@ def test_a_member_that_lost_its_disk_counts_for_no_quorum_until_its_new_journal_
     assert {entry.name for entry in result} == {"ada", "ben", "dan"}
 
 
+def test_two_of_three_leave_only_after_the_third_is_back_with_a_new_journal() -> None:
+    three = roster(*NAMES[:3])
+    # Alone, cleo's new journal would be a quorum that has accepted nothing.
+    seen = view(NAMES[:3], leaving=("ada", "ben"), joiners=[("cleo", "new disk")])
+    first, reason = next_roster(three, seen)
+    assert {entry.member for entry in first} == {member("ada"), member("ben"), member("cleo", "new disk")}
+    assert reason == "joined: cleo"
+    second, reason = next_roster(first, msgspec.structs.replace(seen, joiners=()))
+    assert [entry.member for entry in second] == [member("cleo", "new disk")]
+    assert reason == "left: ada, ben"
+
+
+def test_leavers_stay_until_a_new_device_replaces_a_member_that_is_away() -> None:
+    three = roster(*NAMES[:3])
+    seen = view(("ada", "ben", "dan"), leaving=("ada", "ben"), joiners=[("dan", "")])
+    result, reason = next_roster(three, seen)
+    assert (names(result), reason) == (NAMES[:4], "joined: dan")
+
+
+def test_an_absent_member_is_not_dropped_together_with_the_leavers_that_must_stay() -> None:
+    five = roster(*NAMES)
+    seen = view(
+        ("ada", "ben", "cleo", "dan"),
+        leaving=("ada", "ben", "cleo"),
+        absent={"eve": 70.0},
+        renewed=("dan",),
+        joiners=[("dan", "new disk")],
+    )
+    result, reason = next_roster(five, seen)
+    assert (names(result), reason) == (NAMES, "joined: dan")
+    assert contains(result, member("dan", "new disk"))
+
+
 def test_genesis_gives_slots_in_the_order_of_node_ids() -> None:
     members = [Newcomer(member(name), name, 5) for name in ("cleo", "ada", "ben")]
     assert names(genesis_roster(members)) == ("ada", "ben", "cleo")
