@@ -287,6 +287,18 @@ def node(  # the command line is the list of its options
         int | None,
         _run("--sample", metavar="M", help="Number of members that train in a round (default: all)."),
     ] = None,
+    fraction: Annotated[
+        float | None,
+        _run("--fraction", metavar="C", help="Fraction of the members that train in a round, from 0 to 1."),
+    ] = None,
+    sample_by: Annotated[
+        str | None,
+        _run(
+            "--sample-by",
+            metavar="uniform|examples",
+            help="How members are drawn: alike (default), or in proportion to their examples.",
+        ),
+    ] = None,
     min_updates: Annotated[
         int | None,
         _run(

@@ -91,11 +91,8 @@ class LocalTrainer:
         self._begin_evaluation()
         if not self.is_training_round or self.training or self.update is not None or self.declined:
             return
-        spec = ledger.spec
         round_ = ledger.round + 1
-        self.wanted = self.wanted or me.node in selection(
-            ledger.run, round_, ledger.roster, spec.participation.sample
-        )
+        self.wanted = self.wanted or me.node in selection(ledger.run, round_, ledger.roster, ledger.spec)
         if not self.wanted:
             return
         if declines:

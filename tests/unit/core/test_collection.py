@@ -77,6 +77,20 @@ def test_the_cap_closes_whatever_is_missing() -> None:
     assert verdict == (Closing.CLOSE, "the round's cap has passed", None)
 
 
+def test_an_evaluation_outside_the_sample_is_waited_for_until_its_deadline_and_no_longer() -> None:
+    slow = (awaited(expected_at=140.0, gone_at=120.0),)
+    assert decide(evaluating=slow) == (Closing.WAIT, "evaluations outstanding: 1", 120.0)
+    assert decide(evaluating=slow, now=140.0) == (Closing.CLOSE, "all have answered", None)
+    assert decide(evaluating=slow, now=160.0)[0] is Closing.CLOSE
+
+
+def test_an_evaluation_outside_the_sample_delays_neither_training_nor_the_call_for_more() -> None:
+    slow = (awaited(expected_at=140.0),)
+    assert decide(evaluating=slow, counted=0)[0] is Closing.MORE
+    both = decide(evaluating=slow, awaited=(awaited(expected_at=150.0),))
+    assert both == (Closing.WAIT, "waiting for 1", 150.0)
+
+
 @pytest.mark.parametrize("stage", list(Stage))
 def test_only_a_final_stage_is_done(stage: Stage) -> None:
     collection = Collection({"dan"}, 1, {"dan": Contribution(stage)})

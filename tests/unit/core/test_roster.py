@@ -18,15 +18,16 @@ from p2pfl.core.roster import (
     keeps_model,
     next_roster,
     ranked,
+    sample_size,
     sampled,
     selection,
     tolerance,
 )
 from p2pfl.messages import RosterEntry, quorum
-from p2pfl.spec import MAX_ROSTER
+from p2pfl.spec import MAX_ROSTER, with_options
 from tests.support.core import member
 from tests.support.known import known
-from tests.support.records import CARD, NAMES, digest, node, roster
+from tests.support.records import CARD, NAMES, SPEC, digest, node, roster
 
 RUN = digest("run")
 
@@ -212,8 +213,9 @@ def test_everybody_computes_the_same_ranks_whatever_the_order_it_knows_them_in()
 def test_the_sample_does_not_follow_the_ranks() -> None:
     # With one hash for both, the first in rank would always be sampled.
     five = roster(*NAMES)
+    one = with_options(SPEC, sample=1)
     together = sum(
-        ranked(RUN, round_, [entry.node for entry in five])[0] in selection(RUN, round_, five, 1)
+        ranked(RUN, round_, [entry.node for entry in five])[0] in selection(RUN, round_, five, one)
         for round_ in range(1, 301)
     )
     assert 20 < together < 120  # a fifth of 300, give or take
@@ -221,14 +223,62 @@ def test_the_sample_does_not_follow_the_ranks() -> None:
 
 def test_a_sample_is_the_first_of_an_order_of_all() -> None:
     five = roster(*NAMES)
-    order = sampled(RUN, 3, five, 2)
+    order = sampled(RUN, 3, five)
     assert sorted(order) == sorted(entry.node for entry in five)
-    assert selection(RUN, 3, five, 2) == frozenset(order[:2])
+    assert selection(RUN, 3, five, with_options(SPEC, sample=2)) == frozenset(order[:2])
+    assert selection(RUN, 3, five, with_options(SPEC, fraction=0.4)) == frozenset(order[:2])
 
 
 def test_without_sampling_everybody_is_selected() -> None:
     five = roster(*NAMES)
-    assert selection(RUN, 3, five, 0) == frozenset(entry.node for entry in five)
+    assert selection(RUN, 3, five, SPEC) == frozenset(entry.node for entry in five)
+
+
+@pytest.mark.parametrize(
+    ("options", "members", "selected"),
+    [
+        ({}, 7, 7),
+        ({"sample": 3}, 7, 3),
+        ({"sample": 9}, 7, 7),
+        ({"fraction": 0.1}, 100, 10),
+        ({"fraction": 0.29}, 100, 29),  # int(0.29 * 100) is 28
+        ({"fraction": 0.5}, 5, 3),
+        ({"fraction": 0.01}, 5, 1),
+        ({"fraction": 1.0}, 5, 5),
+        ({"fraction": 0.1, "strategy": "krum"}, 20, 5),  # as many as Krum needs with one attacker
+        ({"fraction": 0.1, "strategy": "krum"}, 4, 4),
+    ],
+)
+def test_a_fraction_is_of_the_members_of_the_round(
+    options: dict[str, Any], members: int, selected: int
+) -> None:
+    assert sample_size(with_options(SPEC, **options), members) == selected
+
+
+def stating(*examples: int) -> tuple[RosterEntry, ...]:
+    entries = roster(*NAMES[: len(examples)])
+    return tuple(
+        msgspec.structs.replace(entry, examples=count) for entry, count in zip(entries, examples, strict=True)
+    )
+
+
+def test_members_are_drawn_in_proportion_to_their_examples() -> None:
+    entries = stating(1, 2, 5)
+    first = Counter(sampled(RUN, round_, entries, "examples")[0] for round_ in range(4000))
+    assert [round(first[entry.node] / 500) for entry in entries] == [1, 2, 5]
+    # Of the pairs that a draw without replacement makes, one with the first two has the probability
+    # 1/8 * 2/7 + 2/8 * 1/6.
+    pairs = Counter(frozenset(sampled(RUN, round_, entries, "examples")[:2]) for round_ in range(4000))
+    assert abs(pairs[frozenset(entry.node for entry in entries[:2])] / 4000 - 0.0774) < 0.01
+
+
+def test_a_draw_by_examples_is_an_order_of_all_that_no_order_of_the_roster_changes() -> None:
+    entries = stating(2**40, 1, 2**40, 1, 7)
+    order = sampled(RUN, 4, entries, "examples")
+    assert sorted(order) == sorted(entry.node for entry in entries)
+    assert sampled(RUN, 4, entries[::-1], "examples") == order
+    spec = with_options(SPEC, sample=2, sample_by="examples")
+    assert selection(RUN, 4, entries, spec) == frozenset(order[:2])
 
 
 people = st.sets(st.sampled_from([f"dev{letter}" for letter in "abcdefgh"]), min_size=1, max_size=7)
