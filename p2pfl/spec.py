@@ -235,6 +235,9 @@ class LocalTraining(SpecPart, frozen=True):
     """"mixed": the forward pass computes in 16 bits where the device can."""
     class_weights: bool = False
     """Whether rare classes weigh more in the loss: each class by the inverse of its number of examples."""
+    deadline: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """Seconds after which a training ends with the batch that it is in, and its update counts the steps so
+    far; 0: never."""
 
 
 SampleBy = Literal["uniform", "examples"]

@@ -254,6 +254,14 @@ def node(  # the command line is the list of its options
     class_weights: Annotated[
         bool, _run("--class-weights", help="Weigh rare classes more in the loss.")
     ] = False,
+    deadline: Annotated[
+        float | None,
+        _run(
+            "--deadline",
+            metavar="SECONDS",
+            help="Cut a training after this time, and count the steps it took (default: never).",
+        ),
+    ] = None,
     batch_size: Annotated[int | None, _run("--batch-size", metavar="B", help="Local batch size.")] = None,
     lr: Annotated[
         float | None, _run("--lr", metavar="X", help="Learning rate of the local optimizer.")

@@ -140,9 +140,20 @@ class LocalTrainer:
         digest, steps = result.digest, result.steps
         self.training, self.progress = False, 1.0
         self.update = UpdateEntry(
-            me.node, me.journal, UpdateBlobs(digest), examples, steps, result.loss, result.seconds
+            me.node,
+            me.journal,
+            UpdateBlobs(digest),
+            examples,
+            steps,
+            result.loss,
+            result.seconds,
+            result.planned,
         )
-        self.ctx.tell(events.TrainingFinished(round_, digest, examples, steps, result.loss, result.seconds))
+        self.ctx.tell(
+            events.TrainingFinished(
+                round_, digest, examples, steps, result.loss, result.seconds, result.planned
+            )
+        )
         self.announce()
         # Saved after the announcement, which need not wait for the disk: no vote depends on the update.
         self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))
