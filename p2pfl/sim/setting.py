@@ -48,7 +48,13 @@ def stopping_of(seed: int) -> Stopping:
 
 def sampling_of(seed: int) -> Mapping[str, Any]:
     """Return the options of world *seed* that select who trains: in two of five worlds not all do."""
-    options = ({}, {}, {"fraction": 0.5}, {}, {"sample": 2, "sample_by": "examples"})
+    options: tuple[Mapping[str, Any], ...] = (
+        {},
+        {},
+        {"fraction": 0.5},
+        {},
+        {"sample": 2, "sample_by": "examples"},
+    )
     return options[seed % 5]
 
 
