@@ -46,6 +46,10 @@ def test_a_round_stays_open_while_no_quorum_could_commit_it() -> None:
     assert "quorum" in reason
 
 
+def test_a_round_that_is_held_stays_open_also_after_its_cap() -> None:
+    assert decide(held="ben leaving", now=200.0) == (Closing.WAIT, "ben leaving", None)
+
+
 def test_a_slow_device_that_works_is_waited_for_until_its_own_deadline() -> None:
     assert decide(awaited=(awaited(expected_at=140.0),)) == (Closing.WAIT, "waiting for 1", 140.0)
 
