@@ -215,6 +215,8 @@ class Waiting(Event, frozen=True, tag="waiting"):
     present: int
     needed: int
     reason: str
+    is_mismatch: bool = False
+    """Whether a device must be started in another way first, because its data or its task do not fit."""
 
 
 class RunJoined(Event, frozen=True, tag="run_joined"):

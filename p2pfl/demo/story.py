@@ -172,7 +172,8 @@ class NodeView(EventFold):
                 text = f"{self._name} holds {self.examples} examples{by_class}"
                 self._story.print_once((self._name, event), ("·", text))
             case events.Waiting():
-                pass
+                if event.is_mismatch:
+                    self._print_own(item)
             case events.Ended():
                 self.doing, self.share, self.is_aggregator = f"ended ({event.code})", None, False
             case _:

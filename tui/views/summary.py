@@ -149,7 +149,11 @@ def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
         dots = glyphs.full * waiting.present + glyphs.empty * max(0, waiting.needed - waiting.present)
         lines += [
             Text(f"{waiting.reason}   {dots[:40]}"),
-            Text("The run starts by itself when they are all here."),
+            Text(
+                "The run starts by itself when that device is started again with what fits."
+                if waiting.is_mismatch
+                else "The run starts by itself when they are all here."
+            ),
             Text(""),
         ]
     if state.unreached:

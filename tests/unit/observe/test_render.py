@@ -68,6 +68,7 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         ),
         (events.PeerLeaving("b" * 52, "ben"), "-", "ben is leaving with the next commit"),
         (events.Waiting(1, 3, "1 of 3 nodes are here"), "·", "waiting: 1 of 3 nodes are here"),
+        (events.Waiting(3, 3, "ben lacks x", is_mismatch=True), "!", "the run cannot begin: ben lacks x"),
         (events.Notice("warning", "mind the gap"), "!", "mind the gap"),
         (events.Notice("error", "it broke"), "✗", "it broke"),
         (
