@@ -1,4 +1,4 @@
-"""Text from peers, made harmless before it is shown, logged or sent on."""
+"""Texts for people: those from peers, made harmless before they are shown, logged or sent on; and counts."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def one_line(text: str, limit: int = MAX_CHARACTERS) -> str:
     if not text.isprintable():
         flat = "".join(character if character.isprintable() else "?" for character in text)
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def counted(count: int, what: str) -> str:
+    """Return *count* with the noun *what*, in the plural unless it is one: "1 example", "1,200 examples"."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
-from p2pfl.text import one_line
+from p2pfl.text import counted, one_line
 
 
 def test_text_from_a_peer_is_cut_and_made_printable() -> None:
     assert one_line("one\ntwo\x1b[31m", 20) == "one?two?[31m"
     assert one_line("x" * 30, 10) == "x" * 9 + "…"
+
+
+def test_one_thing_is_counted_in_the_singular() -> None:
+    assert [counted(count, "example") for count in (0, 1, 1200)] == [
+        "0 examples",
+        "1 example",
+        "1,200 examples",
+    ]

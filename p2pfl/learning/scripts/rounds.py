@@ -27,7 +27,12 @@ from torch import nn
 from p2pfl.cards import DataCard, Measures
 from p2pfl.errors import BlobError, NetworkError, P2pflError, TaskError, UserError
 from p2pfl.learning import commands, weights
-from p2pfl.learning.scripts.frames import ENVIRONMENT_VARIABLE, TrainerEndpoint, TrainerRunOver
+from p2pfl.learning.scripts.frames import (
+    ENVIRONMENT_VARIABLE,
+    NO_METRICS_GIVEN,
+    TrainerEndpoint,
+    TrainerRunOver,
+)
 from p2pfl.learning.scripts.metrics import MetricsFunction, ScriptMetrics, checked_count
 from p2pfl.learning.scripts.node_link import NodeGoneError, NodeLink
 from p2pfl.learning.training import describe_device
@@ -39,8 +44,6 @@ REPORT_SECONDS = 0.25
 
 MAX_REASON = 300
 """Maximum number of characters of the reason of a failure."""
-
-NO_METRICS_GIVEN = "the script measures nothing: give p2pfl.rounds a function metrics="
 
 
 class NodeHandle(Protocol):
