@@ -34,6 +34,9 @@ SCRIPT_ROUNDS = 2
 """Rounds of the check of a script, whose loop decides how long each takes. A second one shows whether the
 loop goes on from a model that it is given."""
 
+WARNING = "warning     "
+"""Begins the line of a warning."""
+
 SHOWN_TENSORS = 12
 """Number of tensors that are listed; the others are counted."""
 
@@ -63,7 +66,19 @@ class Memory:
             await asyncio.sleep(SAMPLE_SECONDS)
 
 
-async def check_file(spec: RunSpec, settings: WorkerSettings) -> None:
+@dataclass
+class CheckReport:
+    """Prints what a check sees, and counts the warnings."""
+
+    warnings: int = 0
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self.warnings += line.startswith(WARNING)
+        typer.echo(line)
+
+
+async def check_file(spec: RunSpec, settings: WorkerSettings, report: CheckReport) -> None:
     """Check a task file in a worker process of its own.
 
     Raises:
@@ -73,13 +88,13 @@ async def check_file(spec: RunSpec, settings: WorkerSettings) -> None:
     worker = Worker(settings)
     try:
         with tempfile.TemporaryDirectory(prefix="p2pfl-check-") as name:
-            async with _measured(lambda: worker.pid):
-                await _try_out(worker, spec, Path(name), rounds=1)
+            async with _measured(lambda: worker.pid, report):
+                await _try_out(worker, spec, Path(name), 1, report)
     finally:
         await worker.close()
 
 
-async def check_script(spec: RunSpec, words: tuple[str, ...]) -> None:
+async def check_script(spec: RunSpec, words: tuple[str, ...], report: CheckReport) -> None:
     """Check the script *words*[0] with its arguments, as a child of this process.
 
     Raises:
@@ -91,9 +106,9 @@ async def check_script(spec: RunSpec, words: tuple[str, ...]) -> None:
         await server.open(Path(name))
         runner = ScriptRunner(words, server, on_end=server.refuse, on_failure=lambda _: None)
         try:
-            async with _measured(lambda: runner.pid):
+            async with _measured(lambda: runner.pid, report):
                 runner.start()
-                last = await _try_out(TrainerWorker(None, server), spec, Path(name), SCRIPT_ROUNDS)
+                last = await _try_out(TrainerWorker(None, server), spec, Path(name), SCRIPT_ROUNDS, report)
                 server.end_run(str(last))
                 await runner.close()
         finally:
@@ -104,7 +119,7 @@ async def check_script(spec: RunSpec, words: tuple[str, ...]) -> None:
 
 
 @asynccontextmanager
-async def _measured(pid: Callable[[], int | None]) -> AsyncIterator[None]:
+async def _measured(pid: Callable[[], int | None], report: CheckReport) -> AsyncIterator[None]:
     """Print the most memory that the process *pid* has used inside the block."""
     memory = Memory()
     watch = asyncio.create_task(memory.watch(pid))
@@ -112,10 +127,12 @@ async def _measured(pid: Callable[[], int | None]) -> AsyncIterator[None]:
         yield
     finally:
         watch.cancel()
-    typer.echo(f"memory      at most {_bytes(memory.most_bytes)}")
+    report.say(f"memory      at most {_bytes(memory.most_bytes)}")
 
 
-async def _try_out(worker: Worker | TrainerWorker, spec: RunSpec, folder: Path, rounds: int) -> Path:
+async def _try_out(
+    worker: Worker | TrainerWorker, spec: RunSpec, folder: Path, rounds: int, report: CheckReport
+) -> Path:
     """Do what a device does in a run that it trains alone, and print each result at once; return the model.
 
     Raises:
@@ -124,33 +141,38 @@ async def _try_out(worker: Worker | TrainerWorker, spec: RunSpec, folder: Path, 
     is_script = isinstance(spec.task, ScriptTask)
     described = await worker.describe(spec)
     for line in describe_card(described.card, described.test_examples, is_script=is_script):
-        typer.echo(line)
+        report.say(line)
     agreement, flaw = merge_cards(spec.task, {"this device": described.card})
     if agreement is None:
         raise TaskError(f"The data allow no run: {flaw}.")
     created = await worker.create(spec, agreement, folder / "initial")
     described = await worker.describe(spec, agreement)
     for line in describe_schema(created.schema, described.parameters):
-        typer.echo(line)
+        report.say(line)
     (folder / "initial").rename(folder / created.digest)
     model = created.digest
     for number in range(rounds):
         job = TrainingJob("check", number + 1, spec, agreement, model, 0, trained=number, rounds=rounds)
         trained = await worker.train(job, folder, folder / "update")
         assert trained is not None  # nobody stops it
-        typer.echo(describe_training(trained, spec, described))
+        report.say(describe_training(trained, spec, described))
         if trained.digest == model:
-            typer.echo(
-                "warning     the training has changed no weight: does the optimizer have the parameters?"
+            report.say(
+                f"{WARNING}the training has changed no weight: does the optimizer have the parameters?"
             )
         (folder / "update").replace(folder / trained.digest)
         model = trained.digest
-        await _evaluate(worker, spec, agreement, model, folder)
+        await _evaluate(worker, spec, agreement, model, folder, report)
     return folder / model
 
 
 async def _evaluate(
-    worker: Worker | TrainerWorker, spec: RunSpec, agreement: Agreement, model: str, folder: Path
+    worker: Worker | TrainerWorker,
+    spec: RunSpec,
+    agreement: Agreement,
+    model: str,
+    folder: Path,
+    report: CheckReport,
 ) -> None:
     """Evaluate *model*, a file in *folder*, and print the result."""
     began = asyncio.get_running_loop().time()
@@ -159,9 +181,9 @@ async def _evaluate(
     except TaskError as error:
         if NO_METRICS_GIVEN not in str(error):
             raise
-        typer.echo(f"warning     {NO_METRICS_GIVEN}")
+        report.say(f"{WARNING}{NO_METRICS_GIVEN}")
         return
-    typer.echo(describe_evaluation(evaluation, asyncio.get_running_loop().time() - began))
+    report.say(describe_evaluation(evaluation, asyncio.get_running_loop().time() - began))
 
 
 def describe_card(card: DataCard, held_out: int, *, is_script: bool = False) -> list[str]:
@@ -180,7 +202,7 @@ def describe_card(card: DataCard, held_out: int, *, is_script: bool = False) -> 
         shown = [f"{count.label} ({count.examples:,})" for count in card.labels[:SHOWN_CLASSES]]
         more = f" and {len(card.labels) - SHOWN_CLASSES} more" if len(card.labels) > SHOWN_CLASSES else ""
         lines.insert(1, f"classes     {', '.join(shown)}{more}")
-    lines += [f"warning     {note}" for note in card.notes]
+    lines += [f"{WARNING}{note}" for note in card.notes]
     return lines
 
 

@@ -97,13 +97,14 @@ def check(
 
     A script runs for two rounds, without other devices.
     """
-    from p2pfl.cli.checking import CHECK_STEPS, SCRIPT_ROUNDS, check_file, check_script
+    from p2pfl.cli.checking import CHECK_STEPS, SCRIPT_ROUNDS, CheckReport, check_file, check_script
     from p2pfl.errors import UserError
     from p2pfl.learning.choice import choose, make_spec
     from p2pfl.learning.data import DataPlaces
     from p2pfl.learning.process import WorkerSettings
     from p2pfl.paths import full
 
+    report = CheckReport()
     names = tuple(name.strip() for name in classes.split(",") if name.strip())
     choice = choose(file, None, DataPlaces(own=data and full(data), classes=names, loader_workers=workers))
     if choice.kind == "script":
@@ -113,7 +114,7 @@ def check(
                 "give the script's arguments behind --."
             )
         words = (choice.places.code, *(arguments or ()))
-        asyncio.run(check_script(make_spec(choice, {"rounds": SCRIPT_ROUNDS}), words))
+        asyncio.run(check_script(make_spec(choice, {"rounds": SCRIPT_ROUNDS}), words, report))
     elif choice.kind != "file":
         raise UserError(f"{file} is no task file: its name must end in .py, or be package.module:object")
     elif arguments:
@@ -121,5 +122,5 @@ def check(
     else:
         given = {"steps": CHECK_STEPS, "batch_size": batch_size, "learning_rate": lr, "seed": 0}
         settings = WorkerSettings(device=device, places=choice.places)
-        asyncio.run(check_file(make_spec(choice, given), settings))
-    typer.echo("Nothing is wrong.")
+        asyncio.run(check_file(make_spec(choice, given), settings, report))
+    typer.echo("Nothing else is wrong." if report.warnings else "Nothing is wrong.")

@@ -172,6 +172,7 @@ def test_check_warns_of_a_script_that_trains_or_measures_nothing(tmp_path: Path)
     said = run("check", str(write_task(tmp_path, still)))
     assert said.count("warning     the training has changed no weight") == 2
     assert said.count("warning     the script measures nothing") == 2
+    assert said.endswith("Nothing else is wrong.\n")
 
 
 def test_options_of_the_other_kind_are_refused(tmp_path: Path) -> None:
