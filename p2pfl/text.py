@@ -14,6 +14,6 @@ def one_line(text: str, limit: int = MAX_CHARACTERS) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
-def counted(count: int, what: str) -> str:
-    """Return *count* with the noun *what*, in the plural unless it is one: "1 example", "1,200 examples"."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+def plural(count: int, noun: str) -> str:
+    """Return *noun* as it stands behind *count*: "example" behind 1, "examples" behind all others."""
+    return noun if count == 1 else f"{noun}s"

@@ -24,7 +24,7 @@ from p2pfl.learning.scripts.trainer import TrainerServer, TrainerWorker
 from p2pfl.messages import Evaluation
 from p2pfl.schema import Schema, file_bytes
 from p2pfl.spec import RunSpec, ScriptTask, task_name
-from p2pfl.text import counted
+from p2pfl.text import plural
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 CHECK_STEPS = 20
@@ -192,7 +192,7 @@ def describe_card(card: DataCard, held_out: int, *, is_script: bool = False) -> 
     direction = {"max": "larger", "min": "smaller"}[card.measures.direction]
     data = f"{card.examples:,} examples to train, {held_out:,} held out; inputs {shape}"
     if is_script:
-        data = f"the script's own; its metrics are of {counted(held_out, 'example')}"
+        data = f"the script's own; its metrics are of {held_out:,} {plural(held_out, 'example')}"
     lines = [
         f"data        {data}",
         f"measures    loss {card.measures.loss}; {', '.join(card.measures.metrics)}; models are compared by "
@@ -226,8 +226,8 @@ def describe_training(result: TrainingResult, spec: RunSpec, described: Describe
     if isinstance(spec.task, ScriptTask):
         rate = result.part.examples / max(result.seconds, 1e-9)
         return (
-            f"training    {counted(result.part.examples, 'example')} in {result.seconds:.2f} s on "
-            f"{described.device}: {rate:,.0f} examples/s; loss {result.loss:.4g}"
+            f"training    {result.part.examples:,} {plural(result.part.examples, 'example')} in "
+            f"{result.seconds:.2f} s on {described.device}: {rate:,.0f} examples/s; loss {result.loss:.4g}"
         )
     seen = result.steps * min(spec.training.batch_size, described.card.examples)
     rate = seen / max(result.seconds, 1e-9)

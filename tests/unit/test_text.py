@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from p2pfl.text import counted, one_line
+from p2pfl.text import one_line, plural
 
 
 def test_text_from_a_peer_is_cut_and_made_printable() -> None:
@@ -8,9 +8,5 @@ def test_text_from_a_peer_is_cut_and_made_printable() -> None:
     assert one_line("x" * 30, 10) == "x" * 9 + "…"
 
 
-def test_one_thing_is_counted_in_the_singular() -> None:
-    assert [counted(count, "example") for count in (0, 1, 1200)] == [
-        "0 examples",
-        "1 example",
-        "1,200 examples",
-    ]
+def test_one_thing_has_the_singular() -> None:
+    assert [plural(count, "example") for count in (0, 1, 2)] == ["examples", "example", "examples"]

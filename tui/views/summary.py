@@ -75,8 +75,12 @@ def columns(state: State, all_: Sequence[Column]) -> tuple[Column, ...]:
 
 
 def last_scores(state: State) -> Scores:
-    """Return the primary metric of the last evaluated round."""
-    scored = [(one, value) for one in state.rounds if (value := state.value_of(one)) is not None]
+    """Return the primary metric of the last round that all members have evaluated."""
+    scored = [
+        (one, value)
+        for one in state.rounds
+        if not one.is_partial and (value := state.value_of(one)) is not None
+    ]
     if not scored:
         return Scores(None, None, None)
     last, value = scored[-1]

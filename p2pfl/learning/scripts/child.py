@@ -208,6 +208,7 @@ def explain_end(script: Path, code: int, lines: Sequence[str]) -> str:
     them, the innermost line in a file of the user counts.
     """
     frames, error = _last_traceback(lines)
+    error = error.removeprefix("p2pfl.errors.")
     if code == 0:
         return f"{script.name} ended before the run was over"
     if code > 0 and error:

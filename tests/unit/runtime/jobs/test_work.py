@@ -215,3 +215,13 @@ async def test_closing_ends_jobs_under_way(tmp_path: Path) -> None:
     await bench.work.close()
     assert bench.work._tasks == set()
     assert bench.host.fed == []
+
+
+async def test_a_number_of_examples_that_is_not_told_is_told_to_nobody(tmp_path: Path) -> None:
+    untold = msgspec.structs.replace(CARD, share="none")
+    bench = Bench(tmp_path, commands.DescribeDone(0, SCHEMA, untold, 1, 99, "cpu"))
+    bench.work.begin(Describe(SPEC, AGREEMENT))
+    await bench.host.outcome()
+    [ready] = bench.host.told
+    assert isinstance(ready, events.WorkerReady)
+    assert ready.examples == 0
