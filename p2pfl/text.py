@@ -16,4 +16,6 @@ def one_line(text: str, limit: int = MAX_CHARACTERS) -> str:
 
 def plural(count: int, noun: str) -> str:
     """Return *noun* as it stands behind *count*: "example" behind 1, "examples" behind all others."""
-    return noun if count == 1 else f"{noun}s"
+    if count == 1:
+        return noun
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

@@ -10,3 +10,4 @@ def test_text_from_a_peer_is_cut_and_made_printable() -> None:
 
 def test_one_thing_has_the_singular() -> None:
     assert [plural(count, "example") for count in (0, 1, 2)] == ["examples", "example", "examples"]
+    assert plural(2, "category") == "categories"

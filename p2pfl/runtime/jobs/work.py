@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, assert_never
 import msgspec
 
 from p2pfl import events
-from p2pfl.cards import DataCard
+from p2pfl.cards import DataCard, column_lines
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
     Aggregate,
@@ -168,6 +168,8 @@ class Work:
         if self._last_ready is None or msgspec.structs.replace(self._last_ready, seconds=seconds) != ready:
             self._last_ready = ready
             self._host.publish(ready)
+            for line in column_lines(described.card):
+                self._host.publish(events.Notice("info", line))
         self._host.feed(inputs.Described(effect.spec, effect.agreement, described.schema, described.card))
 
     async def _create(self, effect: Create) -> None:
