@@ -257,12 +257,17 @@ def _merge_own(task: FileTask | ScriptTask, cards: Cards) -> Agreement:
                 f"{_shape(shape)}: use data of the same shape on all devices"
             )
         if card.source != source:
-            notes.append(f"the source of the task on {name} differs from that on {first}")
+            notes.append(f"{source_note(name)} from that on {first}")
     lists = {card.classes for card in cards.values()}
     # The order in which the user declared the classes stays: a loss of the user's own may depend on it.
     classes = lists.pop() if len(lists) == 1 else _union(cards)
     notes += _class_notes(cards, classes)
     return Agreement(classes, MAX_EXAMPLES, measures, task.share, input_shape=shape, notes=_shortened(notes))
+
+
+def source_note(name: str) -> str:
+    """Return the beginning of the note that the task of device *name* has another source."""
+    return f"the source of the task on {name} differs"
 
 
 def _measures_differ(theirs: Measures, agreed: Measures) -> str:

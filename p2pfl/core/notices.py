@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from p2pfl import events
+from p2pfl.agreement import source_note
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
@@ -33,6 +34,8 @@ class Notices:
     _elected: Ballot | None = None
     """The ballot whose election was published last."""
     _told_missing: set[str] = field(default_factory=set)
+    _told_sources: set[str] = field(default_factory=set)
+    """Nodes of which it was told that the source of their task is another one."""
     _missing_since: dict[str, float] = field(default_factory=dict)
     """By member without a link to this node: when it was first seen to take part."""
 
@@ -62,6 +65,32 @@ class Notices:
                 self.ctx.warn(note)
             if flaw := unknown_target(ledger.spec.stopping, ledger.agreement):
                 self.ctx.warn(f"{flaw}: it trains all its rounds")
+            self.other_sources()
+
+    def other_sources(self) -> None:
+        """Tell, once for each, of which linked peers the task has another source than on this device.
+
+        A difference between founding members is a note of the agreement, and not told again.
+        """
+        own = self.ctx.card
+        if own is None or not own.source:
+            return
+        notes = self.ledger.agreement.notes
+        if any(note.startswith(source_note(self.ctx.name)) for note in notes):
+            return
+        found = []
+        for node, peer in self.ctx.peers.items():
+            card = peer.card
+            is_other = card is not None and card.task == own.task and card.source not in ("", own.source)
+            is_noted = any(note.startswith(source_note(peer.name)) for note in notes)
+            if peer.linked and is_other and not is_noted and node not in self._told_sources:
+                self._told_sources.add(node)
+                found.append(peer.name)
+        if found:
+            self.ctx.warn(
+                f"the source of the task on {', '.join(sorted(found))} differs from that on this device: use "
+                "the same file on all devices"
+            )
 
     def ignored(self) -> None:
         """Publish the options that the operator gave and that differ from the run's."""
