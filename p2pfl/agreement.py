@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -86,7 +86,7 @@ def _noted(agreement: Agreement, cards: Cards) -> Agreement:
     told = {name: cards[name].strategy_source for name in sorted(cards) if cards[name].strategy_source}
     first = next(iter(told), "")
     notes = [
-        f"the source of the strategy on {name} differs from that on {first}"
+        f"{source_note('strategy', name)} from that on {first}"
         for name, source in told.items()
         if source != told[first]
     ]
@@ -257,7 +257,7 @@ def _merge_own(task: FileTask | ScriptTask, cards: Cards) -> Agreement:
                 f"{_shape(shape)}: use data of the same shape on all devices"
             )
         if card.source != source:
-            notes.append(f"{source_note(name)} from that on {first}")
+            notes.append(f"{source_note('task', name)} from that on {first}")
     lists = {card.classes for card in cards.values()}
     # The order in which the user declared the classes stays: a loss of the user's own may depend on it.
     classes = lists.pop() if len(lists) == 1 else _union(cards)
@@ -265,9 +265,9 @@ def _merge_own(task: FileTask | ScriptTask, cards: Cards) -> Agreement:
     return Agreement(classes, MAX_EXAMPLES, measures, task.share, input_shape=shape, notes=_shortened(notes))
 
 
-def source_note(name: str) -> str:
-    """Return the beginning of the note that the task of device *name* has another source."""
-    return f"the source of the task on {name} differs"
+def source_note(what: Literal["task", "strategy"], name: str) -> str:
+    """Return the beginning of the note that the user's code on device *name* is another one."""
+    return f"the source of the {what} on {name} differs"
 
 
 def _measures_differ(theirs: Measures, agreed: Measures) -> str:

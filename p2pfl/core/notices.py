@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
@@ -34,8 +36,8 @@ class Notices:
     _elected: Ballot | None = None
     """The ballot whose election was published last."""
     _told_missing: set[str] = field(default_factory=set)
-    _told_sources: set[str] = field(default_factory=set)
-    """Nodes of which it was told that the source of their task is another one."""
+    _told_sources: set[tuple[str, str]] = field(default_factory=set)
+    """Task or strategy, and node of which it was told that this is another one."""
     _missing_since: dict[str, float] = field(default_factory=dict)
     """By member without a link to this node: when it was first seen to take part."""
 
@@ -68,28 +70,44 @@ class Notices:
             self.other_sources()
 
     def other_sources(self) -> None:
-        """Tell, once for each, of which linked peers the task has another source than on this device.
+        """Tell, once for each, on which linked peers the task or the strategy has another source than here.
 
         A difference between founding members is a note of the agreement, and not told again.
         """
         own = self.ctx.card
-        if own is None or not own.source:
+        cards = {
+            node: (peer.name, peer.card)
+            for node, peer in self.ctx.peers.items()
+            if peer.linked and peer.card is not None
+        }
+        if own is not None:
+            tasks = {
+                node: (name, card.source) for node, (name, card) in cards.items() if card.task == own.task
+            }
+            self._other_sources("task", own.source, tasks)
+            strategies = {node: (name, card.strategy_source) for node, (name, card) in cards.items()}
+            self._other_sources("strategy", own.strategy_source, strategies)
+
+    def _other_sources(
+        self, what: Literal["task", "strategy"], own: str, sources: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """Tell of *sources*, name and digest by node, that differ from this device's *own*."""
+
+        def is_noted(name: str) -> bool:
+            return any(note.startswith(source_note(what, name)) for note in self.ledger.agreement.notes)
+
+        if not own or is_noted(self.ctx.name):
             return
-        notes = self.ledger.agreement.notes
-        if any(note.startswith(source_note(self.ctx.name)) for note in notes):
-            return
-        found = []
-        for node, peer in self.ctx.peers.items():
-            card = peer.card
-            is_other = card is not None and card.task == own.task and card.source not in ("", own.source)
-            is_noted = any(note.startswith(source_note(peer.name)) for note in notes)
-            if peer.linked and is_other and not is_noted and node not in self._told_sources:
-                self._told_sources.add(node)
-                found.append(peer.name)
+        found = {
+            node: name
+            for node, (name, source) in sources.items()
+            if source not in ("", own) and (what, node) not in self._told_sources and not is_noted(name)
+        }
+        self._told_sources.update((what, node) for node in found)
         if found:
             self.ctx.warn(
-                f"the source of the task on {', '.join(sorted(found))} differs from that on this device: use "
-                "the same file on all devices"
+                f"the source of the {what} on {', '.join(sorted(found.values()))} differs from that on this "
+                "device: use the same file on all devices"
             )
 
     def ignored(self) -> None:

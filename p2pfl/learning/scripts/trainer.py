@@ -350,7 +350,7 @@ class TrainerWorker:
             await self._worker.start()  # it loads torch while the script loads its data
         command = commands.DescribeJob(self._server.next_id(), spec, agreement)
         described = expect(await self._server.ask(command), commands.DescribeDone)
-        if not isinstance(spec.strategy, OwnStrategySpec):
+        if self._worker is None or not isinstance(spec.strategy, OwnStrategySpec):
             return described
         source = await self._worker.check_strategy(spec)
         card = msgspec.structs.replace(described.card, strategy_source=source)

@@ -233,3 +233,13 @@ def test_members_are_told_of_the_source_of_a_late_joiner_when_its_card_comes() -
     said = "the source of the task on dan differs from that on this device: use the same file on all devices"
     assert warnings_of(device.hear("dan", Card(with_source("new")))) == [said]
     assert warnings_of(device.hear("dan", Card(with_source("newer")))) == []
+
+
+def test_another_source_of_the_strategy_is_told_too() -> None:
+    ctx = context("dan", linked=["ada"])
+    ctx.card = msgspec.structs.replace(CARD, strategy_source="new")
+    ctx.peers[node("ada")].card = msgspec.structs.replace(CARD, strategy_source="old")
+    Notices(ctx, ledger(ctx)).joined("joined")
+    assert warnings_of(taken(ctx)) == [
+        "the source of the strategy on ada differs from that on this device: use the same file on all devices"
+    ]
