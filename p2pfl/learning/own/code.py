@@ -88,7 +88,7 @@ def load_user_code(code: str) -> UserCode:
         module = load_file(path)
         named = getattr(module, "task", None)
         return UserCode(
-            _checked(named if isinstance(named, Task) else _from_module(module, path), path), path
+            checked_task(named if isinstance(named, Task) else _from_module(module, path), path), path
         )
     package, colon, name = code.rpartition(":")
     if not colon or path.suffix == ".py":
@@ -234,7 +234,7 @@ def _from_module(module: ModuleType, path: Path) -> Task:
     )
 
 
-def _checked(task: Task, path: Path) -> Task:
+def checked_task(task: Task, path: Path) -> Task:
     """Return *task* if its parts are of the kinds that they must be."""
     for name in ("model", "data", *OPTIONAL):
         value = getattr(task, name)
@@ -276,7 +276,7 @@ def _load_object(package: str, name: str) -> UserCode:
     if not isinstance(task, Task):
         raise TaskError(f"{package}:{name} is {a(task)}, and an object of the class p2pfl.Task is expected.")
     path = Path(module.__file__)
-    return UserCode(_checked(task, path), path)
+    return UserCode(checked_task(task, path), path)
 
 
 def a(value: object) -> str:
