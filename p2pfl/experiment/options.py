@@ -114,13 +114,14 @@ def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> Stra
     fields = STRATEGIES[name].__struct_fields__
     assumed = {"attackers": attackers} if attackers and "attackers" in fields else {}
     try:
-        return msgspec.convert({**assumed, **args, "type": name}, StrategySpec)  # type: ignore[arg-type]
+        found: StrategySpec = msgspec.convert({**assumed, **args, "type": name}, StrategySpec)
     except msgspec.ValidationError as error:
         known = ", ".join(fields) or "none"
         raise UserError(
             f"The options of the strategy {name!r} cannot be used ({one_line(str(error))}); its options are: "
             f"{known}."
         ) from error
+    return found
 
 
 def _choice(given: Mapping[str, Any], task: Task | None) -> Choice:
@@ -148,8 +149,8 @@ def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: 
         given["until"] = parse_until(str(given["until"]))
     if choice.kind == "script":
         raise UserError(
-            f"{choice.name} trains in a loop of its own, which a simulation cannot run: give a task file with "
-            "model() and data()."
+            f"{choice.name} trains in a loop of its own, which a simulation cannot run: give a task file "
+            "with model() and data()."
         )
     if scheme is not None:
         partition.parse(str(scheme))

@@ -16,7 +16,7 @@ class ProgressLine:
     def __init__(
         self, stream: TextIO, rounds: int, label: str = "", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """*rounds* is the number of all rounds; *label* begins the line."""
+        """Show *rounds* rounds in all, behind *label*."""
         self._stream = stream
         self._rounds = rounds
         self._label = label

@@ -91,10 +91,11 @@ def make_attack(name: str, options: dict[str, object]) -> AttackSpec:
     if name not in ATTACKS:
         raise UserError(f"There is no attack {one_line(name)!r}; the attacks are {', '.join(ATTACKS)}.")
     try:
-        return msgspec.convert({**options, "type": name}, AttackSpec)  # type: ignore[arg-type]
+        attack: AttackSpec = msgspec.convert({**options, "type": name}, AttackSpec)
     except msgspec.ValidationError as error:
         known = ", ".join(ATTACKS[name].__struct_fields__) or "none"
         raise UserError(
             f"The options of the attack {name!r} cannot be used ({one_line(str(error))}); its options are: "
             f"{known}."
         ) from error
+    return attack

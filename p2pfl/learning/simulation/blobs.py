@@ -29,7 +29,7 @@ class MemoryReader:
     """A model file in memory, read like one on disk."""
 
     def __init__(self, raw: bytes, schema: Schema | None = None) -> None:
-        """*schema* is that of *raw* if it is known; None: it is read from the header.
+        """Read *raw*, whose schema is *schema*; None: it is read from the header.
 
         Raises:
             BlobError: the header is not canonical, or the length does not follow from it.

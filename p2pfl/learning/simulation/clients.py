@@ -18,6 +18,7 @@ from p2pfl.learning import training
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.local_training import LocalInputs, train_locally
 from p2pfl.learning.simulation import attacks
+from p2pfl.learning.simulation.attack_specs import AttackSpec
 from p2pfl.learning.simulation.blobs import MemoryReader, MemoryWriter, digest_of, load_bytes, model_bytes
 from p2pfl.learning.simulation.federation import Federation
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
@@ -95,7 +96,9 @@ class ClientTrainer:
         self._module: nn.Module | None = None
         self._schema: Schema = ()
         self._start = RoundStart(0, b"")
-        self._parts: dict[tuple[int, int], Batches] = {}
+        self._train_parts: dict[int, tuple[Batches, int]] = {}
+        """By client: its examples and their number as its data card states it."""
+        self._test_parts: dict[tuple[int, int], Batches] = {}
 
     def initial(self) -> bytes:
         """Return the file of the initial model, which the seed of the run determines.
@@ -124,9 +127,9 @@ class ClientTrainer:
         module = self._loaded(self._start.model)
         attack = self._run.attack if job.attacks else None
         prepared, spec = self._prepared, self._run.spec
-        part = None
-        if attack is not None and attacks.poisons(attack):
-            part = attacks.poisoned(prepared.train_part(job.client), attack, self._federation.agreement)
+        part, examples = self._part(job.client)
+        if attack is not None and part is not None and attacks.poisons(attack):
+            part = attacks.poisoned(part, attack, self._federation.agreement)
         memory = load(job.memory) if job.memory and memory_slots(spec.strategy) else {}
         inputs = LocalInputs(self._state, memory, part)
         training_job = TrainingJob(
@@ -151,7 +154,7 @@ class ClientTrainer:
             job.client,
             blob,
             digest_of(blob),
-            examples=prepared.part_card(job.client).examples,
+            examples=examples,
             steps=result.steps,
             loss=result.loss,
             control=control,
@@ -163,14 +166,23 @@ class ClientTrainer:
         module = self._loaded(model)
         if self._prepared.evaluate is not None:
             return PartEvaluation(self._prepared.evaluate(module))
-        if (part, parts) not in self._parts:
-            self._parts[part, parts] = self._prepared.test_part(part, parts)
-        batches = self._parts[part, parts]
+        if (part, parts) not in self._test_parts:
+            self._test_parts[part, parts] = self._prepared.test_part(part, parts)
+        batches = self._test_parts[part, parts]
         evaluation = training.evaluate(module, batches, self._prepared.objective)
         hits, tried = attacks.count_hits(module, batches, self._run.attack)
         return PartEvaluation(evaluation, hits, tried)
 
-    def _forge(self, module: nn.Module, attack: attacks.AttackSpec, client: int) -> None:
+    def _part(self, client: int) -> tuple[Batches | None, int]:
+        """Return the examples of *client* and their number; None where a loop of the user's own reads them."""
+        examples = self._prepared.part_card
+        if self._prepared.train is not None:
+            return None, examples(client).examples
+        if client not in self._train_parts:
+            self._train_parts[client] = self._prepared.train_part(client), examples(client).examples
+        return self._train_parts[client]
+
+    def _forge(self, module: nn.Module, attack: AttackSpec, client: int) -> None:
         """Change the trained *module* into what the attacker sends."""
         seed = training.derive_seed("attack", self._run.spec.seed, self._start.round, client)
         before = MemoryReader(self._start.model, self._schema)
@@ -213,4 +225,4 @@ def _memory_bytes(memory: Mapping[str, Tensor]) -> bytes:
 
 
 def _ignore(_done: int, _total: int) -> None:
-    """Called after each batch."""
+    """Do nothing after a batch: a simulation is not stopped between two."""

@@ -1,8 +1,8 @@
 """The engine of one machine: trains clients in this process, or in some copies of it.
 
-On the CPU each copy trains with one thread of torch. A copy is a fork, so all of them share the memory of the
-data, which nobody writes to. Jobs and results pass through pipes as MessagePack. Which process trains a client
-has no influence on its update.
+On the CPU each copy trains with one thread of torch. A copy is a fork, so all of them share the memory of
+the data, which nobody writes to. Jobs and results pass through pipes as MessagePack. Which process trains a
+client has no influence on its update.
 """
 
 from __future__ import annotations
@@ -220,8 +220,8 @@ class _Copy:
     def _ended(self) -> WorkerError:
         self._process.join(1)
         return WorkerError(
-            f"A process of the simulation has ended (exit code {self._process.exitcode}), perhaps for lack of "
-            "memory; use fewer workers, or a smaller model."
+            f"A process of the simulation has ended (exit code {self._process.exitcode}), perhaps for lack "
+            "of memory; use fewer workers, or a smaller model."
         )
 
 

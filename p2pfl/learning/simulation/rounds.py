@@ -1,11 +1,12 @@
 """The rounds of a simulation: a plain loop, since one process needs no consensus.
 
-Order of the updates, seeds and arithmetic are those of nodes, so the model of each round has the same bytes as
-that of real nodes whose record has the same manifest.
+Order of the updates, seeds and arithmetic are those of nodes. So the model of each round has the same bytes
+as that of real nodes whose record has the same manifest.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 
@@ -27,7 +28,6 @@ from p2pfl.learning.simulation.clients import (
 from p2pfl.learning.simulation.engine import Engine, open_engine
 from p2pfl.learning.simulation.federation import Federation
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun
-from p2pfl.learning.training import derive_seed
 from p2pfl.messages import Ballot, add_evaluations
 from p2pfl.schema import Schema, parse_header
 from p2pfl.strategy_specs import least_updates, strategy_name
@@ -250,8 +250,8 @@ def check_least(run: SimulatedRun) -> None:
     there, least = run.sample or run.clients, least_updates(run.spec.strategy)
     if there < least:
         raise UserError(
-            f"{strategy_name(run.spec.strategy)} needs at least {least} updates in a round with these options, "
-            f"and a round has {there} clients; use more clients, or tolerate fewer attackers."
+            f"{strategy_name(run.spec.strategy)} needs at least {least} updates in a round with these "
+            f"options, and a round has {there} clients; use more clients, or tolerate fewer attackers."
         )
 
 
@@ -259,9 +259,8 @@ def choose_clients(run: SimulatedRun, round_: int) -> list[int]:
     """Return the clients that train in *round_*, ascending; the seed of the run determines them."""
     if not run.sample or run.sample >= run.clients:
         return list(range(run.clients))
-    order = sorted(
-        range(run.clients), key=lambda client: derive_seed("sample", run.spec.seed, round_, client)
-    )
+    generator = random.Random(f"sample {run.spec.seed} {round_}")  # noqa: S311  no secret
+    order = sorted(range(run.clients), key=lambda _: generator.random())
     return sorted(order[: run.sample])
 
 
