@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from torch import Tensor
 
 from p2pfl.agreement import merge_cards
 from p2pfl.card_checks import card_flaw
