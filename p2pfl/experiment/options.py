@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ from p2pfl.learning.choice import Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.own.interface import Task
 from p2pfl.learning.simulation.attack_specs import AttackSpec, make_attack
-from p2pfl.learning.simulation.simulated import SimulatedRun
+from p2pfl.learning.simulation.simulated import SimulatedRun, check_least
 from p2pfl.paths import full
 from p2pfl.runtime.configure import RUN_OPTIONS, parse_until
 from p2pfl.spec import RunSpec
@@ -53,6 +54,30 @@ ENGINES = ("local",)
 DEFAULT_CLIENTS = 10
 
 
+class OptionError(UserError):
+    """An option of a simulation is unknown or out of its range."""
+
+    def __init__(self, option: str, text: str) -> None:
+        super().__init__(text)
+        self.option = option
+        """Its name."""
+
+
+@contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Say of each error of the user that it is about *option*.
+
+    Raises:
+        OptionError: in place of it.
+    """
+    try:
+        yield
+    except OptionError:
+        raise
+    except UserError as error:
+        raise OptionError(option, str(error)) from error
+
+
 def make_run(options: Mapping[str, Any], task: Task | None = None) -> SimulatedRun:
     """Return the run that *options* mean; *task* is an object in place of the name or file in them.
 
@@ -64,26 +89,28 @@ def make_run(options: Mapping[str, Any], task: Task | None = None) -> SimulatedR
         if name not in NAMES:
             near = difflib.get_close_matches(name, NAMES, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(NAMES)}."
-            raise UserError(f"A simulation has no option {one_line(name)!r}{hint}")
+            raise OptionError(name, f"A simulation has no option {one_line(name)!r}{hint}")
     clients = _whole(given, "clients", DEFAULT_CLIENTS, least=1)
-    choice = _choice(given, task)
+    with naming("task"):
+        choice = _choice(given, task)
     sample = _sample(given, clients)
     attackers, attack = _attackers(given, clients)
     run_options = {name: given[name] for name in TRAINING if name in given}
     scheme = run_options.pop("partition", None)
     spec = _spec(choice, run_options, scheme, clients)
-    strategy = make_strategy(
-        given.get("strategy", "fedavg"),
-        _table(given, "strategy_args"),
-        math.ceil(len(attackers) * (sample or clients) / clients),
-    )
+    with naming("strategy"):
+        strategy = make_strategy(
+            given.get("strategy", "fedavg"),
+            _table(given, "strategy_args"),
+            math.ceil(len(attackers) * (sample or clients) / clients),
+        )
     spec = msgspec.structs.replace(spec, strategy=strategy)
     engine = given.get("engine", "local")
     if engine not in ENGINES:
         raise UserError(
             f"There is no engine {one_line(str(engine))!r}; the engines are {', '.join(ENGINES)}."
         )
-    return SimulatedRun(
+    run = SimulatedRun(
         spec=spec,
         clients=clients,
         places=choice.places,
@@ -96,6 +123,9 @@ def make_run(options: Mapping[str, Any], task: Task | None = None) -> SimulatedR
         workers=_whole(given, "workers", 0, least=0),
         device=str(given.get("device", "auto")),
     )
+    with naming("strategy"):
+        check_least(run)
+    return run
 
 
 def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> StrategySpec:
@@ -146,14 +176,17 @@ def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: 
     if "lr" in given:
         given["learning_rate"] = given.pop("lr")
     if "until" in given:
-        given["until"] = parse_until(str(given["until"]))
+        with naming("until"):
+            given["until"] = parse_until(str(given["until"]))
     if choice.kind == "script":
-        raise UserError(
+        raise OptionError(
+            "task",
             f"{choice.name} trains in a loop of its own, which a simulation cannot run: give a task file "
-            "with model() and data()."
+            "with model() and data().",
         )
     if scheme is not None:
-        partition.parse(str(scheme))
+        with naming("partition"):
+            partition.parse(str(scheme))
     if choice.kind in ("builtin", "file"):
         given["partitions"] = clients
         if scheme is not None or choice.kind == "file":
@@ -164,21 +197,24 @@ def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: 
         # The command line's name of an option, such as --batch-size, is batch_size here.
         first, space, rest = str(error).partition(" ")
         if not first.startswith("--"):
-            raise
-        raise UserError(f"{first[2:].replace('-', '_')}{space}{rest}") from error
+            raise OptionError("task", str(error)) from error
+        name = first[2:].replace("-", "_")
+        raise OptionError(name, f"{name}{space}{rest}") from error
 
 
 def _sample(given: Mapping[str, Any], clients: int) -> int:
     if "fraction" not in given:
         sample = _whole(given, "sample", 0, least=0)
         if sample > clients:
-            raise UserError(f"sample is {sample}, and there are {clients} clients.")
+            raise OptionError("sample", f"sample is {sample}, and there are {clients} clients.")
         return 0 if sample == clients else sample
     if "sample" in given:
-        raise UserError("sample and fraction say the same; give one of them.")
+        raise OptionError("fraction", "sample and fraction say the same; give one of them.")
     fraction = given["fraction"]
     if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-        raise UserError(f"fraction is {fraction!r}, and a number above 0 and up to 1 is expected.")
+        raise OptionError(
+            "fraction", f"fraction is {fraction!r}, and a number above 0 and up to 1 is expected."
+        )
     sample = max(1, round(fraction * clients))
     return 0 if sample == clients else sample
 
@@ -188,21 +224,27 @@ def _attackers(given: Mapping[str, Any], clients: int) -> tuple[tuple[int, ...],
     if isinstance(count, Sequence) and not isinstance(count, str):
         chosen = tuple(sorted({*count}))
         if not all(isinstance(one, int) and 0 <= one < clients for one in chosen):
-            raise UserError(
-                f"attackers is {list(count)}, and numbers of clients from 0 to {clients - 1} are expected."
+            raise OptionError(
+                "attackers",
+                f"attackers is {list(count)}, and numbers of clients from 0 to {clients - 1} are expected.",
             )
     else:
         number = _whole(given, "attackers", 0, least=0)
         if number > clients:
-            raise UserError(f"attackers is {number}, and there are {clients} clients.")
+            raise OptionError("attackers", f"attackers is {number}, and there are {clients} clients.")
         chosen = _first(given, number, clients)
     if name is None:
         if chosen:
-            raise UserError("attackers is given without attack; name one, such as attack='sign-flip'.")
+            raise OptionError(
+                "attack", "attackers is given without attack; name one, such as attack='sign-flip'."
+            )
         if given.get("attack_args"):
-            raise UserError("attack_args is given without attack; name one, such as attack='sign-flip'.")
+            raise OptionError(
+                "attack_args", "attack_args is given without attack; name one, such as attack='sign-flip'."
+            )
         return (), None
-    attack = make_attack(str(name), _table(given, "attack_args"))
+    with naming("attack"):
+        attack = make_attack(str(name), _table(given, "attack_args"))
     return chosen, attack
 
 
@@ -212,7 +254,9 @@ def _first(given: Mapping[str, Any], number: int, clients: int) -> tuple[int, ..
     if how == "first":
         return tuple(range(number))
     if how != "seed":
-        raise UserError(f"choose_attackers is {how!r}, and 'first' or 'seed' is expected.")
+        raise OptionError(
+            "choose_attackers", f"choose_attackers is {how!r}, and 'first' or 'seed' is expected."
+        )
     from blake3 import blake3
 
     seed = given.get("seed", 1)
@@ -223,12 +267,16 @@ def _first(given: Mapping[str, Any], number: int, clients: int) -> tuple[int, ..
 def _whole(given: Mapping[str, Any], name: str, default: int, *, least: int) -> int:
     value = given.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name} is {one_line(repr(value))}, and a whole number from {least} on is expected.")
+        raise OptionError(
+            name, f"{name} is {one_line(repr(value))}, and a whole number from {least} on is expected."
+        )
     return value
 
 
 def _table(given: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = given.get(name, {})
     if not isinstance(value, Mapping):
-        raise UserError(f"{name} is {one_line(repr(value))}, and options by their names are expected.")
+        raise OptionError(
+            name, f"{name} is {one_line(repr(value))}, and options by their names are expected."
+        )
     return dict(value)

@@ -1,24 +1,23 @@
 """Model files in memory: the same bytes as those of nodes, without a disk.
 
 A blob is read and written through the protocols of `p2pfl.learning.aggregation`, so the aggregation is the
-same function as that of a node. Where the blobs of a round are larger than `RAM_BYTES`, the rest is in files
-of a temporary folder: so memory does not grow with the number of clients.
+same function as that of a node. Where the blobs of a round are larger than `RAM_BYTES`, the rest is in a
+temporary file: so memory does not grow with the number of clients.
 """
 
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
 from p2pfl.errors import BlobError
-from p2pfl.learning.aggregation import Reader, Writer
-from p2pfl.learning.weights import ModelFile, bytes_of, schema_of
+from p2pfl.learning.aggregation import Reader
+from p2pfl.learning.weights import bytes_of, schema_of
 from p2pfl.schema import Schema, file_bytes, header, parse_header
 
 RAM_BYTES = 512 * 1024 * 1024
@@ -115,29 +114,73 @@ def load_bytes(blob: bytes, module: nn.Module, schema: Schema) -> None:
             value.copy_(ours)
 
 
+class _SpilledReader:
+    """A model file inside a larger file, which may be open in many readers at the same time."""
+
+    def __init__(self, file: IO[bytes], start: int, length: int) -> None:
+        self._file = file
+        self._start = start
+        self._length = length
+        self._place = 0
+        prefix = bytearray(8)
+        self.fill(memoryview(prefix))
+        rest = bytearray(int.from_bytes(prefix, "little"))
+        self.fill(memoryview(rest))
+        self.schema = parse_header(bytes(prefix + rest))
+
+    def fill(self, raw: memoryview) -> None:
+        """Read the next `len(raw)` bytes into *raw*.
+
+        Raises:
+            BlobError: there are fewer.
+        """
+        if self._place + len(raw) > self._length:
+            raise BlobError("The model in the temporary file ends too early.")
+        self._file.seek(self._start + self._place)
+        self._file.readinto(raw)  # type: ignore[attr-defined]  # every unbuffered file has it
+        self._place += len(raw)
+
+    def fill_from(self, offset: int, raw: memoryview) -> None:
+        """Read `len(raw)` bytes from *offset* on into *raw*; the next read continues after them."""
+        self._place = offset
+        self.fill(raw)
+
+    def close(self) -> None:
+        """Do nothing: the file belongs to the shelf."""
+
+
 class BlobShelf:
-    """The blobs of a round by digest: in memory, and in files where they are too large together."""
+    """Blobs by digest: in memory, and in one temporary file where they are too large together."""
 
     def __init__(self, limit: int = RAM_BYTES) -> None:
         self._limit = limit
         self._ram: dict[str, bytes] = {}
         self._used = 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._files: dict[str, Path] = {}
+        self._file: IO[bytes] | None = None
+        self._end = 0
+        self._spilled: dict[str, tuple[int, int]] = {}
+        """Place and length in the file."""
+        self._free: dict[int, list[int]] = {}
+        """Places in the file that are free, by length: the blobs of a run have few different lengths."""
 
     def put(self, blob: bytes, digest: str) -> None:
         """Keep *blob* under *digest*."""
-        if digest in self._ram or digest in self._files:
+        if digest in self._ram or digest in self._spilled:
             return
         if self._used + len(blob) <= self._limit:
             self._ram[digest] = blob
             self._used += len(blob)
             return
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="p2pfl-simulation-", ignore_cleanup_errors=True)
-        path = Path(self._folder.name, digest)
-        path.write_bytes(blob)
-        self._files[digest] = path
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="p2pfl-simulation-", buffering=0)  # noqa: SIM115  until `close`
+        free = self._free.get(len(blob))
+        place = free.pop() if free else self._end
+        self._end = max(self._end, place + len(blob))
+        self._file.seek(place)
+        rest = memoryview(blob)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self._spilled[digest] = place, len(blob)
 
     def get(self, digest: str) -> bytes:
         """Return the blob *digest*.
@@ -147,9 +190,11 @@ class BlobShelf:
         """
         if digest in self._ram:
             return self._ram[digest]
-        if digest not in self._files:
+        if digest not in self._spilled or self._file is None:
             raise BlobError(f"There is no blob {digest[:12]} here.")
-        return self._files[digest].read_bytes()
+        place, length = self._spilled[digest]
+        self._file.seek(place)
+        return self._file.read(length)
 
     def open(self, digest: str) -> Reader:
         """Open the blob *digest* for reading.
@@ -157,28 +202,25 @@ class BlobShelf:
         Raises:
             BlobError: there is none.
         """
-        return ModelFile(self._files[digest]) if digest in self._files else MemoryReader(self.get(digest))
+        if digest in self._spilled and self._file is not None:
+            return _SpilledReader(self._file, *self._spilled[digest])
+        return MemoryReader(self.get(digest))
 
     def drop(self, digest: str) -> None:
         """Forget the blob *digest* if it is here."""
         if digest in self._ram:
             self._used -= len(self._ram.pop(digest))
-        if (path := self._files.pop(digest, None)) is not None:
-            path.unlink(missing_ok=True)
+        if digest in self._spilled:
+            place, length = self._spilled.pop(digest)
+            self._free.setdefault(length, []).append(place)
 
     def clear(self) -> None:
         """Forget all blobs."""
-        for digest in [*self._ram, *self._files]:
+        for digest in [*self._ram, *self._spilled]:
             self.drop(digest)
 
     def close(self) -> None:
-        """Forget all blobs, and remove the folder."""
+        """Forget all blobs, and remove the file."""
         self.clear()
-        if self._folder is not None:
-            self._folder.cleanup()
-
-
-def begin_blob(schema: Schema) -> tuple[Writer, MemoryWriter]:
-    """Return a writer of *schema* twice: as the aggregation takes it, and with its blob."""
-    writer = MemoryWriter(schema)
-    return writer, writer
+        if self._file is not None:
+            self._file.close()

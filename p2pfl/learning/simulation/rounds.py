@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from p2pfl.cards import Agreement
-from p2pfl.errors import UserError
 from p2pfl.learning.aggregation import Writer, aggregate_blobs
 from p2pfl.learning.simulation import attacks
 from p2pfl.learning.simulation.attack_specs import AttackSpec
@@ -27,7 +26,7 @@ from p2pfl.learning.simulation.clients import (
 )
 from p2pfl.learning.simulation.engine import Engine, open_engine
 from p2pfl.learning.simulation.federation import Federation
-from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun
+from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun, check_least
 from p2pfl.messages import Ballot, add_evaluations
 from p2pfl.schema import Schema, parse_header
 from p2pfl.strategy_specs import least_updates, strategy_name
@@ -239,20 +238,6 @@ class Simulation:
         value = row.metrics[stopping.until.metric]
         is_max = self.agreement.measures.direction_of(stopping.until.metric) == "max"
         return value >= stopping.until.value if is_max else value <= stopping.until.value
-
-
-def check_least(run: SimulatedRun) -> None:
-    """Refuse a run whose rounds have too few clients for its strategy.
-
-    Raises:
-        UserError: they have.
-    """
-    there, least = run.sample or run.clients, least_updates(run.spec.strategy)
-    if there < least:
-        raise UserError(
-            f"{strategy_name(run.spec.strategy)} needs at least {least} updates in a round with these "
-            f"options, and a round has {there} clients; use more clients, or tolerate fewer attackers."
-        )
 
 
 def choose_clients(run: SimulatedRun, round_: int) -> list[int]:

@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
+from p2pfl.errors import UserError
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.simulation.attack_specs import AttackSpec
 from p2pfl.spec import RunSpec
+from p2pfl.strategy_specs import least_updates, strategy_name
 
 
 class SimulatedRun(msgspec.Struct, frozen=True):
@@ -82,6 +84,20 @@ class SimulatedRound(msgspec.Struct, frozen=True):
     def accuracy(self) -> float | None:
         """The mean of "accuracy"; None if it was not measured."""
         return self.metrics.get("accuracy")
+
+
+def check_least(run: SimulatedRun) -> None:
+    """Refuse a run whose rounds have too few clients for its strategy.
+
+    Raises:
+        UserError: they have.
+    """
+    there, least = run.sample or run.clients, least_updates(run.spec.strategy)
+    if there < least:
+        raise UserError(
+            f"{strategy_name(run.spec.strategy)} needs at least {least} updates in a round with these "
+            f"options, and a round has {there} clients; use more clients, or tolerate fewer attackers."
+        )
 
 
 def _to_path(kind: type, value: Any) -> Any:
