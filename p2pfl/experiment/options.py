@@ -16,13 +16,12 @@ from p2pfl.errors import UserError
 from p2pfl.learning import partition
 from p2pfl.learning.choice import Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.own.interface import Task
 from p2pfl.learning.simulation.attack_specs import AttackSpec, make_attack
 from p2pfl.learning.simulation.simulated import SimulatedRun, check_least
 from p2pfl.paths import full
 from p2pfl.runtime.configure import RUN_OPTIONS, parse_until
 from p2pfl.spec import RunSpec
-from p2pfl.strategy_specs import StrategySpec
+from p2pfl.strategy_specs import OwnStrategySpec, StrategySpec
 from p2pfl.text import one_line
 
 NODES_ONLY = frozenset({"partitions", "sample", "min_updates", "round_cap", "drop_after", "share", "task"})
@@ -44,7 +43,7 @@ NAMES = ("task", *dict.fromkeys((*OWN, *TRAINING, *PLACES)))
 """All options."""
 
 STRATEGIES: dict[str, type[msgspec.Struct]] = {
-    str(one.__struct_config__.tag): one for one in get_args(StrategySpec)
+    str(one.__struct_config__.tag): one for one in get_args(StrategySpec) if one is not OwnStrategySpec
 }
 """The strategies by name."""
 
@@ -78,8 +77,8 @@ def naming(option: str) -> Iterator[None]:
         raise OptionError(option, str(error)) from error
 
 
-def make_run(options: Mapping[str, Any], task: Task | None = None) -> SimulatedRun:
-    """Return the run that *options* mean; *task* is an object in place of the name or file in them.
+def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> SimulatedRun:
+    """Return the run that *options* mean; *is_object*: the task is a `p2pfl.Task`.
 
     Raises:
         UserError: an option is unknown, of another type or out of its range; the message names it.
@@ -92,7 +91,7 @@ def make_run(options: Mapping[str, Any], task: Task | None = None) -> SimulatedR
             raise OptionError(name, f"A simulation has no option {one_line(name)!r}{hint}")
     clients = _whole(given, "clients", DEFAULT_CLIENTS, least=1)
     with naming("task"):
-        choice = _choice(given, task)
+        choice = _choice(given, is_object=is_object)
     sample = _sample(given, clients)
     attackers, attack = _attackers(given, clients)
     run_options = {name: given[name] for name in TRAINING if name in given}
@@ -154,7 +153,7 @@ def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> Stra
     return found
 
 
-def _choice(given: Mapping[str, Any], task: Task | None) -> Choice:
+def _choice(given: Mapping[str, Any], *, is_object: bool) -> Choice:
     data, root = given.get("data"), given.get("data_root")
     names = given.get("classes", ())
     classes = tuple(part.strip() for part in names.split(",")) if isinstance(names, str) else tuple(names)
@@ -164,7 +163,7 @@ def _choice(given: Mapping[str, Any], task: Task | None) -> Choice:
         own=full(Path(data)) if data is not None else None,
         classes=classes,
     )
-    if task is not None:
+    if is_object:
         return Choice("file", "task", places)
     name = given.get("task")
     return choose(os.fspath(name) if name is not None else None, None, places)

@@ -67,6 +67,10 @@ class FinishedRun(msgspec.Struct, frozen=True):
         return sum(row.seconds for row in self.rows)
 
 
+class ResultsUnwritableError(UserError):
+    """Results cannot be written: no further run makes sense."""
+
+
 _decode = msgspec.json.Decoder(RunHeader | RunLine | RunEnd).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -124,7 +128,7 @@ class ResultFolder:
                     yield row
                 file.write(_encode(RunEnd()) + b"\n")
         except OSError as error:
-            raise UserError(
+            raise ResultsUnwritableError(
                 f"The results cannot be written to {shown(path)}: {error.strerror}; make room there, and "
                 "start the same command again."
             ) from error

@@ -78,7 +78,7 @@ def simulate(
         "attack": attack, "attack_args": attack_args, "engine": engine, "workers": workers,
     }  # fmt: skip
     own = task if isinstance(task, Task) else None
-    run = make_run({**named, **options, "task": None if own is not None else task}, own)
+    run = make_run({**named, **options, "task": None if own is not None else task}, is_object=own is not None)
     with TrackedSimulation(track, run, run_id(run)) as tracked:
         simulation = Simulation(open_federation(run, own))
         shows = progress if isinstance(progress, bool) else progress is None and sys.stderr.isatty()

@@ -1,6 +1,6 @@
 """Model files in memory: the same bytes as those of nodes, without a disk.
 
-A blob is read and written through the protocols of `p2pfl.learning.aggregation`, so the aggregation is the
+A blob is read and written through the protocols of `p2pfl.learning.open_blobs`, so the aggregation is the
 same function as that of a node. Where the blobs of a round are larger than `RAM_BYTES`, the rest is in a
 temporary file: so memory does not grow with the number of clients.
 """
@@ -16,7 +16,7 @@ from blake3 import blake3
 from torch import Tensor, nn
 
 from p2pfl.errors import BlobError
-from p2pfl.learning.aggregation import Reader
+from p2pfl.learning.open_blobs import Reader
 from p2pfl.learning.weights import bytes_of, schema_of
 from p2pfl.schema import Schema, file_bytes, header, parse_header
 

@@ -15,14 +15,17 @@ from p2pfl.card_checks import card_flaw
 from p2pfl.cards import Agreement
 from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
-from p2pfl.learning.batches import TensorBatches
+from p2pfl.learning.batches import Batches, TensorBatches
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
-from p2pfl.learning.local_training import classification
+from p2pfl.learning.local_training import check_training
 from p2pfl.learning.own.code import UserCode, checked_task
 from p2pfl.learning.own.data import read_data
 from p2pfl.learning.own.interface import Task
 from p2pfl.learning.own.task import FileLocalTask
+from p2pfl.learning.pictures.batches import PictureBatches
+from p2pfl.learning.simulation.attacks import poisons
 from p2pfl.learning.simulation.simulated import SimulatedRun
+from p2pfl.learning.tables.task import TableLocalTask
 from p2pfl.learning.training import choose_device
 from p2pfl.spec import FileTask, is_divided
 
@@ -57,10 +60,14 @@ def open_federation(run: SimulatedRun, task: Task | None = None) -> Federation:
         raise TaskError(f"The data allow no run: {flaw}.")
     device = choose_device(run.device)
     prepared = local.prepare(run.spec, agreement, device)
-    if run.spec.training.class_weights:
-        classification(prepared.objective)
+    check_training(run.spec, prepared)
+    if prepared.train is not None and run.attack is not None and poisons(run.attack):
+        raise TaskError(
+            f"The attack {run.attack.__struct_config__.tag!r} changes training data, and the task has a training "
+            "loop of its own, which reads them itself; use another attack, or remove train()."
+        )
     if not is_divided(run.spec.task):
-        prepared = _divided(run, prepared)
+        prepared = _divided(run, local, prepared)
     return Federation(run, agreement, prepared, device, local.test_examples)
 
 
@@ -76,22 +83,42 @@ def _open(run: SimulatedRun, task: Task | None) -> LocalTask:
     return FileLocalTask(spec.task, code, data, run.places)
 
 
-def _divided(run: SimulatedRun, prepared: PreparedTask) -> PreparedTask:
-    """Return *prepared*, whose data are those of one device, with a part of them for each client."""
+def _divided(run: SimulatedRun, local: LocalTask, prepared: PreparedTask) -> PreparedTask:
+    """Return *prepared*, whose data are those of one device, with a part of them for each client.
+
+    Raises:
+        UserError: they cannot be divided.
+    """
     whole = prepared.train_part(0)
-    if not isinstance(whole, TensorBatches) or prepared.train is not None:
-        raise UserError(
-            "These data cannot be divided among the clients of a simulation: they do not fit into memory, or "
-            "their task has a training loop of its own. Give the partition to a task file."
-        )
     labels = whole.labels
     classes = labels.tolist() if labels is not None else [0] * whole.examples
     scheme = partition.parse(run.partition)
-    parts = partition.divide(classes, scheme, run.clients, run.spec.seed)
-    rows = [whole.rows[torch.tensor(part, device=whole.rows.device)] for part in parts]
+    owners = None
+    if isinstance(scheme, partition.Natural) and isinstance(local, TableLocalTask):
+        owners = local.owners(scheme.column)
+    parts = partition.divide(classes, scheme, run.clients, run.spec.seed, owners)
+    chosen = [_selected(whole, torch.tensor(part)) for part in parts]
     card = prepared.part_card(0)
     return replace(
         prepared,
-        train_part=lambda index: replace(whole, rows=rows[index]),
-        part_card=lambda index: msgspec.structs.replace(card, examples=len(rows[index])),
+        train_part=lambda index: chosen[index],
+        part_card=lambda index: msgspec.structs.replace(card, examples=chosen[index].examples),
     )
+
+
+def _selected(batches: Batches, rows: Tensor) -> Batches:
+    """Return the examples of *batches* with the indices *rows* [examples] int64.
+
+    Raises:
+        UserError: they are not in memory.
+    """
+    match batches:
+        case TensorBatches():
+            return replace(batches, rows=batches.rows[rows.to(batches.rows.device)])
+        case PictureBatches():
+            return replace(batches, pictures=_selected(batches.pictures, rows))
+        case _:
+            raise UserError(
+                "The pictures do not fit into the memory of this machine, so they cannot be divided among "
+                "clients; use a smaller image_size, or fewer pictures."
+            )

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from p2pfl.cards import Agreement
-from p2pfl.learning.aggregation import Writer, aggregate_blobs
+from p2pfl.learning.aggregation import aggregate_blobs
+from p2pfl.learning.open_blobs import Writer
 from p2pfl.learning.simulation import attacks
 from p2pfl.learning.simulation.attack_specs import AttackSpec
 from p2pfl.learning.simulation.blobs import BlobShelf, MemoryReader, MemoryWriter, digest_of
@@ -27,6 +28,7 @@ from p2pfl.learning.simulation.clients import (
 from p2pfl.learning.simulation.engine import Engine, open_engine
 from p2pfl.learning.simulation.federation import Federation
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun, check_least
+from p2pfl.learning.strategies.registry import strategy_of
 from p2pfl.messages import Ballot, add_evaluations
 from p2pfl.schema import Schema, parse_header
 from p2pfl.strategy_specs import least_updates, strategy_name
@@ -48,10 +50,12 @@ class Simulation:
 
         Raises:
             UserError: a round has fewer clients than the strategy needs.
+            TaskError: the strategy cannot be used here.
         """
         self.federation = federation
         self.run: SimulatedRun = federation.run
         check_least(self.run)
+        strategy_of(self.run.spec)  # refuses one that cannot be used here, before anything is trained
         self._engine = engine if engine is not None else open_engine(federation)
         self._shelf = BlobShelf()
         self._memory = BlobShelf()
