@@ -24,7 +24,12 @@ from p2pfl.spec import RunSpec
 from p2pfl.strategy_specs import OwnStrategySpec, StrategySpec
 from p2pfl.text import one_line
 
-NODES_ONLY = frozenset({"partitions", "sample", "min_updates", "round_cap", "drop_after", "share", "task"})
+NODES_ONLY = frozenset(
+    {
+        "task", "share", "partitions", "sample", "fraction", "sample_by", "min_updates",
+        "round_cap", "drop_after", "strategy", "strategy_arg", "personal",
+    }
+)  # fmt: skip
 """Options of a run of nodes that a simulation has in another form, or does not need."""
 
 TRAINING = tuple(name for name in RUN_OPTIONS if name not in NODES_ONLY)

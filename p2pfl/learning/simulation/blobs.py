@@ -97,7 +97,8 @@ def model_bytes(module: nn.Module, schema: Schema | None = None) -> bytes:
     """Return the model file of *module*; *schema* is that of the module if it is known."""
     schema = schema if schema is not None else schema_of(module)
     state = module.state_dict()
-    return b"".join([header(schema), *(bytes_of(state[spec.name]) for spec in schema)])
+    # An entry of the schema without a tensor of its name is a mark, and has no bytes.
+    return b"".join([header(schema), *(bytes_of(state[spec.name]) for spec in schema if spec.name in state)])
 
 
 def load_bytes(blob: bytes, module: nn.Module, schema: Schema) -> None:
@@ -105,6 +106,8 @@ def load_bytes(blob: bytes, module: nn.Module, schema: Schema) -> None:
     reader = MemoryReader(blob, schema)
     state = module.state_dict(keep_vars=True)
     for spec in schema:
+        if spec.name not in state:  # a mark, see `model_bytes`
+            continue
         value = state[spec.name].detach()
         if value.is_contiguous() and value.device.type == "cpu":
             reader.fill(bytes_of(value))
@@ -162,6 +165,11 @@ class BlobShelf:
         """Place and length in the file."""
         self._free: dict[int, list[int]] = {}
         """Places in the file that are free, by length: the blobs of a run have few different lengths."""
+
+    @property
+    def spilled_bytes(self) -> int:
+        """Length of the temporary file."""
+        return self._end
 
     def put(self, blob: bytes, digest: str) -> None:
         """Keep *blob* under *digest*."""

@@ -106,6 +106,7 @@ class ClientTrainer:
         Raises:
             TaskError: the model cannot be built, or has a number that is not finite.
         """
+        self._module = None  # one that was trained has other parameters
         module = self._built()
         if name := not_finite(module):
             raise TaskError(

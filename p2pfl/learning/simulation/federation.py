@@ -63,8 +63,8 @@ def open_federation(run: SimulatedRun, task: Task | None = None) -> Federation:
     check_training(run.spec, prepared)
     if prepared.train is not None and run.attack is not None and poisons(run.attack):
         raise TaskError(
-            f"The attack {run.attack.__struct_config__.tag!r} changes training data, and the task has a training "
-            "loop of its own, which reads them itself; use another attack, or remove train()."
+            f"The attack {run.attack.__struct_config__.tag!r} changes training data, and the task has "
+            "a training loop of its own, which reads them itself; use another attack, or remove train()."
         )
     if not is_divided(run.spec.task):
         prepared = _divided(run, local, prepared)
