@@ -129,7 +129,7 @@ class Terminal:
 
 
 def _run(plan: Any, folder: Any, track: list[str], *, is_table_only: bool) -> ExitCode:
-    from p2pfl.experiment.runner import ExperimentRunner, Outcome, write_outputs
+    from p2pfl.experiment.runner import ExperimentRunner, ExperimentOutcome, write_outputs
     from p2pfl.experiment.table import group_rows, table_text
     from p2pfl.learning.simulation.process import SimulationProcess
 
@@ -138,12 +138,12 @@ def _run(plan: Any, folder: Any, track: list[str], *, is_table_only: bool) -> Ex
     try:
         if is_table_only:
             found = (folder.read(one) for one in plan.runs)
-            outcome = Outcome(tuple(one for one in found if one is not None), ())
+            outcome = ExperimentOutcome(tuple(one for one in found if one is not None), ())
         else:
             outcome = ExperimentRunner(plan, folder, screen, track=track).run(simulator)
     except KeyboardInterrupt:
         found = (folder.read(one) for one in plan.runs)
-        outcome, is_interrupted = Outcome(tuple(one for one in found if one is not None), ()), True
+        outcome, is_interrupted = ExperimentOutcome(tuple(one for one in found if one is not None), ()), True
     finally:
         screen.close()
         simulator.close()

@@ -111,8 +111,8 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
     spec = msgspec.structs.replace(spec, strategy=strategy)
     engine = given.get("engine", "local")
     if engine not in ENGINES:
-        raise UserError(
-            f"There is no engine {one_line(str(engine))!r}; the engines are {', '.join(ENGINES)}."
+        raise OptionError(
+            "engine", f"There is no engine {one_line(str(engine))!r}; the engines are {', '.join(ENGINES)}."
         )
     run = SimulatedRun(
         spec=spec,

@@ -30,7 +30,7 @@ class Simulator(Protocol):
         """Simulate *run*; yield a `RunBegan` and its rounds."""
 
 
-class Screen(Protocol):
+class ExperimentScreen(Protocol):
     """Shows people how far an experiment is."""
 
     def say(self, line: str, /) -> None:
@@ -40,7 +40,7 @@ class Screen(Protocol):
         """Show a text that the next one replaces."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class ExperimentOutcome(msgspec.Struct, frozen=True):
     """What became of the runs of an experiment."""
 
     finished: tuple[FinishedRun, ...]
@@ -56,7 +56,7 @@ class ExperimentRunner:
         self,
         plan: ExperimentPlan,
         folder: ResultFolder,
-        screen: Screen,
+        screen: ExperimentScreen,
         *,
         track: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
@@ -72,7 +72,7 @@ class ExperimentRunner:
         """Rounds since the start, also of runs that have ended early or failed."""
         self._rounds_all = 0
 
-    def run(self, simulator: Simulator) -> Outcome:
+    def run(self, simulator: Simulator) -> ExperimentOutcome:
         """Do all runs that are not finished.
 
         Raises:
@@ -100,7 +100,7 @@ class ExperimentRunner:
                 finished[planned.label] = found
                 self._screen.say(f"{place}  {planned.label}: {_summary(found)}")
         ordered = tuple(finished[one.label] for one in self._plan.runs if one.label in finished)
-        return Outcome(ordered, tuple(failed))
+        return ExperimentOutcome(ordered, tuple(failed))
 
     def _simulate(self, simulator: Simulator, planned: PlannedRun, place: str) -> None:
         self._screen.show(f"{place}  {planned.label}: reading data")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfl.experiment.options import make_run
-from p2pfl.learning.simulation.federation import Federation, open_federation
+from p2pfl.learning.simulation.federation import SimulatedFederation, open_federation
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun
 
 QUICK: dict[str, Any] = {
@@ -29,7 +29,7 @@ def quick_run(**options: Any) -> SimulatedRun:
     return make_run({**QUICK, **options})
 
 
-def quick_federation(**options: Any) -> Federation:
+def quick_federation(**options: Any) -> SimulatedFederation:
     """Return the data of a short run, divided."""
     return open_federation(quick_run(**options))
 

@@ -20,7 +20,7 @@ from p2pfl.learning.local_training import LocalInputs, train_locally
 from p2pfl.learning.simulation import attacks
 from p2pfl.learning.simulation.attack_specs import AttackSpec
 from p2pfl.learning.simulation.blobs import MemoryReader, MemoryWriter, digest_of, load_bytes, model_bytes
-from p2pfl.learning.simulation.federation import Federation
+from p2pfl.learning.simulation.federation import SimulatedFederation
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
 from p2pfl.learning.weights import not_finite, schema_of
 from p2pfl.messages import Evaluation
@@ -89,7 +89,7 @@ class PartEvaluation(msgspec.Struct, frozen=True):
 class ClientTrainer:
     """Trains clients and evaluates models, one after another, with one module."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: SimulatedFederation) -> None:
         self._federation = federation
         self._run = federation.run
         self._prepared = federation.prepared

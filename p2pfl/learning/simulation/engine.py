@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from p2pfl.learning.simulation.clients import ClientJob, ClientResult, PartEvaluation, RoundStart
-from p2pfl.learning.simulation.federation import Federation
+from p2pfl.learning.simulation.federation import SimulatedFederation
 
 
 class Engine(Protocol):
@@ -34,16 +34,16 @@ class Engine(Protocol):
         """End what the engine has started."""
 
 
-def _local(federation: Federation) -> Engine:
+def _local(federation: SimulatedFederation) -> Engine:
     from p2pfl.learning.simulation.local_engine import LocalEngine
 
     return LocalEngine(federation)
 
 
-ENGINES: Mapping[str, Callable[[Federation], Engine]] = {"local": _local}
+ENGINES: Mapping[str, Callable[[SimulatedFederation], Engine]] = {"local": _local}
 """The engines by the value of `engine`."""
 
 
-def open_engine(federation: Federation) -> Engine:
+def open_engine(federation: SimulatedFederation) -> Engine:
     """Return the engine of the run of *federation*."""
     return ENGINES[federation.run.engine](federation)

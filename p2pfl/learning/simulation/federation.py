@@ -34,7 +34,7 @@ NAME = "simulation"
 
 
 @dataclass(frozen=True)
-class Federation:
+class SimulatedFederation:
     """A task that is ready to train, with a part of the data for each client."""
 
     run: SimulatedRun
@@ -46,7 +46,7 @@ class Federation:
     """Number of held-out examples."""
 
 
-def open_federation(run: SimulatedRun, task: Task | None = None) -> Federation:
+def open_federation(run: SimulatedRun, task: Task | None = None) -> SimulatedFederation:
     """Read the data of *run* and divide them. *task* is an object in place of a file.
 
     Raises:
@@ -68,7 +68,7 @@ def open_federation(run: SimulatedRun, task: Task | None = None) -> Federation:
         )
     if not is_divided(run.spec.task):
         prepared = _divided(run, local, prepared)
-    return Federation(run, agreement, prepared, device, local.test_examples)
+    return SimulatedFederation(run, agreement, prepared, device, local.test_examples)
 
 
 def _open(run: SimulatedRun, task: Task | None) -> LocalTask:

@@ -31,7 +31,7 @@ from p2pfl.learning.simulation.clients import (
     PartEvaluation,
     RoundStart,
 )
-from p2pfl.learning.simulation.federation import Federation
+from p2pfl.learning.simulation.federation import SimulatedFederation
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
@@ -79,7 +79,7 @@ _order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 _reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
-def default_workers(federation: Federation) -> int:
+def default_workers(federation: SimulatedFederation) -> int:
     """Return the number of processes that train: 1 means in this one."""
     run = federation.run
     if federation.device.type != "cpu" or sys.platform != "linux":
@@ -91,7 +91,7 @@ def default_workers(federation: Federation) -> int:
 class LocalEngine:
     """Trains clients on this machine."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: SimulatedFederation) -> None:
         self._trainer = ClientTrainer(federation)
         self._code = federation.run.places.code
         self._workers = default_workers(federation)

@@ -26,7 +26,7 @@ from p2pfl.learning.simulation.clients import (
     RoundStart,
 )
 from p2pfl.learning.simulation.engine import Engine, open_engine
-from p2pfl.learning.simulation.federation import Federation
+from p2pfl.learning.simulation.federation import SimulatedFederation
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun, check_least
 from p2pfl.learning.strategies.registry import strategy_of
 from p2pfl.messages import Ballot, add_evaluations
@@ -45,7 +45,7 @@ equal losses to the last bit."""
 class Simulation:
     """A federation whose rounds are computed one after another; iterate over it once, then `close` it."""
 
-    def __init__(self, federation: Federation, engine: Engine | None = None) -> None:
+    def __init__(self, federation: SimulatedFederation, engine: Engine | None = None) -> None:
         """*engine* replaces that of the run.
 
         Raises:

@@ -29,7 +29,7 @@ def engine(**options: object) -> Iterator[LocalEngine]:
 
 def updates(opened: LocalEngine, clients: range) -> dict[int, ClientUpdate]:
     start = RoundStart(1, opened.initial())
-    found = [one for one in opened.train(start, [ClientJob(client) for client in clients])]
+    found = list(opened.train(start, [ClientJob(client) for client in clients]))
     return {one.client: one for one in found if isinstance(one, ClientUpdate)}
 
 

@@ -16,7 +16,7 @@ from p2pfl.learning import commands
 from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.simulation.blobs import BlobShelf
 from p2pfl.learning.simulation.clients import ClientFailure, ClientJob, ClientResult, RoundStart
-from p2pfl.learning.simulation.federation import Federation, open_federation
+from p2pfl.learning.simulation.federation import SimulatedFederation, open_federation
 from p2pfl.learning.simulation.local_engine import LocalEngine
 from p2pfl.learning.simulation.rounds import Simulation, choose_clients
 from p2pfl.learning.simulation.simulated import SimulatedRound
@@ -28,7 +28,7 @@ from tests.support.simulated import quick_federation, quick_run, table_run
 from tests.support.tables import write_table
 
 
-def simulated(federation: Federation | None = None, **options: Any) -> list[SimulatedRound]:
+def simulated(federation: SimulatedFederation | None = None, **options: Any) -> list[SimulatedRound]:
     with closing(Simulation(federation or quick_federation(**options))) as simulation:
         return list(simulation.rounds())
 
@@ -36,7 +36,7 @@ def simulated(federation: Federation | None = None, **options: Any) -> list[Simu
 class Worker:
     """The worker of all nodes of a run, in this process: each node has its own folder for what it remembers."""
 
-    def __init__(self, folder: Path, federation: Federation) -> None:
+    def __init__(self, folder: Path, federation: SimulatedFederation) -> None:
         self.folder, self.federation, self.spec = folder, federation, federation.run.spec
         self.jobs = Jobs("cpu", threads=1)
 
@@ -179,7 +179,7 @@ def test_a_backdoor_has_its_success_in_each_round() -> None:
 class Losing:
     """An engine that loses the updates of some clients."""
 
-    def __init__(self, federation: Federation, lost: Sequence[int]) -> None:
+    def __init__(self, federation: SimulatedFederation, lost: Sequence[int]) -> None:
         self._engine, self._lost = LocalEngine(federation), lost
 
     def initial(self) -> bytes:
