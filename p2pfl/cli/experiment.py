@@ -129,7 +129,7 @@ class Terminal:
 
 
 def _run(plan: Any, folder: Any, track: list[str], *, is_table_only: bool) -> ExitCode:
-    from p2pfl.experiment.runner import ExperimentRunner, ExperimentOutcome, write_outputs
+    from p2pfl.experiment.runner import ExperimentOutcome, ExperimentRunner, write_outputs
     from p2pfl.experiment.table import group_rows, table_text
     from p2pfl.learning.simulation.process import SimulationProcess
 

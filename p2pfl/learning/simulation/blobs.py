@@ -8,6 +8,7 @@ temporary file: so memory does not grow with the number of clients.
 from __future__ import annotations
 
 import tempfile
+from functools import lru_cache
 from types import TracebackType
 from typing import IO, Self
 
@@ -18,10 +19,14 @@ from torch import Tensor, nn
 from p2pfl.errors import BlobError
 from p2pfl.learning.open_blobs import Reader
 from p2pfl.learning.weights import bytes_of, schema_of
-from p2pfl.schema import Schema, file_bytes, header, parse_header
+from p2pfl.schema import MAX_HEADER_BYTES, SCHEMAS_REMEMBERED, Schema, file_bytes, header, parse_header
 
 RAM_BYTES = 512 * 1024 * 1024
 """Bytes of blobs that stay in memory: 3,000 updates of the model of digits."""
+
+
+_parse_header = lru_cache(maxsize=SCHEMAS_REMEMBERED)(parse_header)
+"""Cached, since all blobs of a run have one of few headers."""
 
 
 class MemoryReader:
@@ -33,7 +38,7 @@ class MemoryReader:
         Raises:
             BlobError: the header is not canonical, or the length does not follow from it.
         """
-        self.schema = schema if schema is not None else parse_header(raw)
+        self.schema = schema if schema is not None else _parse_header(_start(raw))
         if len(raw) != file_bytes(self.schema):
             raise BlobError(f"The model has {len(raw)} bytes, not {file_bytes(self.schema)}.")
         self._raw = memoryview(raw)
@@ -88,6 +93,11 @@ class MemoryWriter:
         return digest_of(self.blob)
 
 
+def _start(blob: bytes) -> bytes:
+    """Return the header of *blob*."""
+    return blob[: 8 + min(int.from_bytes(blob[:8], "little"), MAX_HEADER_BYTES)]
+
+
 def digest_of(blob: bytes) -> str:
     """Return the BLAKE3 digest in hex, which names a blob."""
     return blake3(blob).hexdigest()
@@ -129,7 +139,7 @@ class _SpilledReader:
         self.fill(memoryview(prefix))
         rest = bytearray(int.from_bytes(prefix, "little"))
         self.fill(memoryview(rest))
-        self.schema = parse_header(bytes(prefix + rest))
+        self.schema = _parse_header(bytes(prefix + rest))
 
     def fill(self, raw: memoryview) -> None:
         """Read the next `len(raw)` bytes into *raw*.

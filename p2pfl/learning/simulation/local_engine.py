@@ -99,7 +99,7 @@ class LocalEngine:
 
     def initial(self) -> bytes:
         """Return the file of the initial model."""
-        with one_thread(), explained(self._code):
+        with isolated(), explained(self._code):
             return self._trainer.initial()
 
     def train(self, start: RoundStart, jobs: Sequence[ClientJob], /) -> Iterator[ClientResult]:
@@ -107,7 +107,7 @@ class LocalEngine:
         if self._workers == 1:
             self._trainer.begin(start)
             for job in jobs:
-                with one_thread(), explained(self._code):
+                with isolated(), explained(self._code):
                     result = self._trainer.train(job)
                 yield result
             return
@@ -118,7 +118,7 @@ class LocalEngine:
     def evaluate(self, model: bytes, parts: int, /) -> list[PartEvaluation]:
         """Evaluate *model* on all *parts* of the held-out examples; return the results in their order."""
         if self._workers == 1 or parts == 1:
-            with one_thread(), explained(self._code):
+            with isolated(), explained(self._code):
                 return [self._trainer.evaluate(model, part, parts) for part in range(parts)]
         found: dict[int, PartEvaluation] = {}
         orders = [EvaluatePart(part, parts) for part in range(parts)]
@@ -255,12 +255,16 @@ def _answer(order: TrainOne | EvaluatePart, trainer: ClientTrainer, model: bytes
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread of torch, as every client does, so that the bytes are always the same."""
+def isolated() -> Iterator[None]:
+    """Compute with one thread of torch, as every client does, so that the bytes are always the same.
+
+    The number of threads and the random numbers of the program are afterwards as before.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         torch.set_num_threads(before)
 

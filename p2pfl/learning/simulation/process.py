@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -100,7 +101,8 @@ class SimulationProcess:
             return
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.close()
+        with suppress(OSError):  # the process has ended, and what it should read is lost
+            process.stdin.close()
         try:
             process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:

@@ -50,6 +50,7 @@ def test_a_task_is_an_object_a_file_or_a_name(tmp_path: Path) -> None:
 
 
 def test_random_numbers_and_threads_of_the_program_stay() -> None:
+    torch.manual_seed(5)
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     p2pfl.simulate(**QUICK)
     assert torch.equal(state, torch.random.get_rng_state())
