@@ -7,7 +7,7 @@ so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -111,7 +111,7 @@ class ResultFolder:
         primary: str,
         direction: Literal["max", "min"],
         rows: Iterable[SimulatedRound],
-    ) -> Iterator[SimulatedRound]:
+    ) -> Generator[SimulatedRound, None, None]:
         """Write *rows* as they come, and yield each; the run is complete when they end.
 
         Raises:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_a_task_is_an_object_a_file_or_a_name(tmp_path: Path) -> None:
-    options = {"clients": 3, "rounds": 3, "lr": 0.5, "device": "cpu"}
+    options: dict[str, Any] = {"clients": 3, "rounds": 3, "lr": 0.5, "device": "cpu"}
     of_object = p2pfl.simulate(p2pfl.Task(model=model, data=data), **options)
     assert of_object.history[-1].metrics["accuracy"] > 0.7
     assert of_object.model.classes == ("0", "1")

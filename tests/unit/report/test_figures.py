@@ -127,7 +127,7 @@ def test_curves_have_their_means_and_bands(monkeypatch: pytest.MonkeyPatch) -> N
     curves = [Curve("fedavg", [(1, 0.5, 0.1), (2, 0.6, 0.0)]), Curve("median", [(1, 0.4, 0.0)])]
     assert pixels(curves_png(curves, "accuracy", "compare")).size
     axes = drawn[0].axes[0]
-    assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.6], [0.4]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in axes.lines] == [[0.5, 0.6], [0.4]]
     assert [line.get_label() for line in axes.lines] == ["fedavg", "median"]
     assert len(axes.collections) == 1, "a band only where there is a deviation"
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("accuracy", "round")

@@ -152,7 +152,7 @@ def test_the_seed_draws_the_clients_of_a_round() -> None:
 
 def test_attackers_are_named_and_a_robust_strategy_withstands_them() -> None:
     options: dict[str, Any] = {"clients": 8, "rounds": 5, "epochs": 3, "lr": 0.1}
-    attack = {"attackers": 2, "attack": "sign-flip", "attack_args": {"scale": 4}}
+    attack: dict[str, Any] = {"attackers": 2, "attack": "sign-flip", "attack_args": {"scale": 4}}
     clean = simulated(**options)[-1].metrics["accuracy"]
     plain = simulated(**options, **attack)[-1]
     robust = simulated(**options, **attack, strategy="multi-krum")[-1]
@@ -169,7 +169,7 @@ def test_attackers_that_work_together_send_one_update(attack: str) -> None:
 
 def test_a_backdoor_has_its_success_in_each_round() -> None:
     options: dict[str, Any] = {"rounds": 4, "clients": 4, "epochs": 3, "lr": 0.1}
-    attack = {"attackers": 2, "attack": "backdoor", "attack_args": {"scale": 2}}
+    attack: dict[str, Any] = {"attackers": 2, "attack": "backdoor", "attack_args": {"scale": 2}}
     rows = simulated(**options, **attack)
     assert all("backdoor" in row.metrics for row in rows)
     assert rows[-1].metrics["backdoor"] > 0.5
