@@ -135,8 +135,10 @@ def _options(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     for name in PATHS:
         if isinstance(given.get(name), str):
             given[name] = str(folder / given[name])
-    if isinstance(task := given.get("task"), str) and task.endswith(".py"):
-        given["task"] = str(folder / task)
+    for name in ("task", "strategy"):
+        value = given.get(name)
+        if isinstance(value, str) and ".py" in value:
+            given[name] = str(folder / value)
     return given
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
@@ -18,6 +18,7 @@ from p2pfl.learning.choice import Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.simulation.attack_specs import AttackSpec, make_attack
 from p2pfl.learning.simulation.simulated import SimulatedRun, check_least
+from p2pfl.learning.strategy_choice import BUILTIN_STRATEGIES, choose_strategy
 from p2pfl.paths import full
 from p2pfl.runtime.configure import RUN_OPTIONS, parse_until
 from p2pfl.spec import RunSpec
@@ -46,11 +47,6 @@ OWN = (
 
 NAMES = ("task", *dict.fromkeys((*OWN, *TRAINING, *PLACES)))
 """All options."""
-
-STRATEGIES: dict[str, type[msgspec.Struct]] = {
-    str(one.__struct_config__.tag): one for one in get_args(StrategySpec) if one is not OwnStrategySpec
-}
-"""The strategies by name."""
 
 ENGINES = ("local",)
 """The engines; their code is in `p2pfl.learning.simulation.engine`."""
@@ -103,7 +99,7 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
     scheme = run_options.pop("partition", None)
     spec = _spec(choice, run_options, scheme, clients)
     with naming("strategy"):
-        strategy = make_strategy(
+        strategy, code = make_strategy(
             given.get("strategy", "fedavg"),
             _table(given, "strategy_args"),
             math.ceil(len(attackers) * (sample or clients) / clients),
@@ -117,7 +113,7 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
     run = SimulatedRun(
         spec=spec,
         clients=clients,
-        places=choice.places,
+        places=msgspec.structs.replace(choice.places, strategy=code),
         partition=getattr(spec.task, "partition", "") or scheme or "iid",
         sample=sample,
         attackers=attackers,
@@ -132,20 +128,27 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
     return run
 
 
-def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> StrategySpec:
-    """Return the strategy *name* with *args*.
+def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> tuple[StrategySpec, str]:
+    """Return the strategy *name* with *args*, and where a class of the user's own is (`DataPlaces.strategy`).
 
     A strategy that tolerates attackers tolerates *attackers*, if there are any and *args* do not say.
 
     Raises:
         UserError: there is no such strategy or option, or a value is out of its range.
     """
-    if not isinstance(name, str) or name not in STRATEGIES:
+    if isinstance(name, str) and (":" in name or name.endswith(".py")):
+        chosen = choose_strategy(name, [f"{key}={value}" for key, value in args.items()])
+        return msgspec.convert(
+            {**chosen.options["strategy_arg"], "type": "own"}, OwnStrategySpec
+        ), chosen.code
+    if not isinstance(name, str) or name not in BUILTIN_STRATEGIES:
         shown = one_line(str(name))
-        near = difflib.get_close_matches(shown, STRATEGIES, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the strategies are {', '.join(STRATEGIES)}."
+        near = difflib.get_close_matches(shown, BUILTIN_STRATEGIES, 1)
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"the strategies are {', '.join(BUILTIN_STRATEGIES)}."
+        )
         raise UserError(f"There is no strategy {shown!r}; {hint}")
-    fields = STRATEGIES[name].__struct_fields__
+    fields = BUILTIN_STRATEGIES[name].__struct_fields__
     assumed = {"attackers": attackers} if attackers and "attackers" in fields else {}
     try:
         found: StrategySpec = msgspec.convert({**assumed, **args, "type": name}, StrategySpec)
@@ -155,7 +158,7 @@ def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> Stra
             f"The options of the strategy {name!r} cannot be used ({one_line(str(error))}); its options are: "
             f"{known}."
         ) from error
-    return found
+    return found, ""
 
 
 def _choice(given: Mapping[str, Any], *, is_object: bool) -> Choice:

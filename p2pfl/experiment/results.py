@@ -152,13 +152,12 @@ def digest_of_run(run: SimulatedRun) -> str:
         root=None,
         download=False,
         code="",
+        strategy="",
         own=Path(run.places.own.name) if run.places.own else None,
     )
     plain = msgspec.structs.replace(run, engine="local", workers=0, places=places)
     digest = blake3(plain.to_text().encode())
-    code = Path(run.places.code) if run.places.code else None
-    if code is not None and full(code).is_file():
-        digest.update(code.read_bytes())
-    else:
-        digest.update(run.places.code.encode())
+    for code in (run.places.code, run.places.strategy):
+        file = full(Path(code.rpartition(":")[0] if ":" in code and not Path(code).is_file() else code))
+        digest.update(file.read_bytes() if code and file.is_file() else code.encode())
     return digest.hexdigest()[:DIGEST_CHARACTERS]

@@ -192,8 +192,8 @@ def check(spec: RunSpec) -> TaskEntry:
     entry = check_model(spec.task)
     if isinstance(partition.parse(spec.task.partition), partition.Natural):
         raise TaskError(
-            f"The examples of {entry.name} have no owners, so they cannot be divided by {spec.task.partition}; "
-            "use another partition."
+            f"The examples of {entry.name} have no owners, so they cannot be divided by "
+            f"{spec.task.partition[:40]!r}; use another partition."
         )
     return entry
 

@@ -18,8 +18,10 @@ from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.objective import UserObjective
 from p2pfl.learning.slots import Slots
-from p2pfl.learning.strategies.local import LocalEnd, LocalStart, local_rule
-from p2pfl.spec import task_name
+from p2pfl.learning.strategies.local import LocalEnd, LocalStart
+from p2pfl.learning.strategies.local_rules import local_rule
+from p2pfl.spec import RunSpec, task_name
+from p2pfl.strategy_specs import strategy_name, trains_differently
 from p2pfl.work import TrainingJob
 
 
@@ -85,6 +87,21 @@ def train_locally(
         return LocalResult(steps, loss, LocalEnd())
     end = rule.finish(steps, options.learning_rate)
     return LocalResult(steps, end.loss if end.loss is not None else loss, end)
+
+
+def check_training(spec: RunSpec, prepared: PreparedTask) -> None:
+    """Refuse a run of *spec* whose options its task cannot follow.
+
+    Raises:
+        TaskError: it cannot: class weights without classes, or a strategy that changes a loop of the user's.
+    """
+    if spec.training.class_weights:
+        classification(prepared.objective)
+    if prepared.train is not None and trains_differently(spec.strategy):
+        raise TaskError(
+            f"The strategy {strategy_name(spec.strategy)} changes local training, and the task file of "
+            f"{task_name(spec.task)!r} does it in its own train(): use another strategy, or remove it."
+        )
 
 
 def classification(objective: Objective) -> Classification | UserObjective:

@@ -117,8 +117,8 @@ def parse(text: str) -> Scheme:
         return Natural(value)
     raise TaskError(
         f"The partition {text[:40]!r} cannot be understood; write iid, dirichlet:ALPHA with ALPHA from "
-        f"{MIN_ALPHA:g} to {MAX_ALPHA:g} (for instance dirichlet:0.5), quantity:ALPHA, shards:K with K from 1 "
-        "(for instance shards:2), labels:K, or natural:COLUMN."
+        f"{MIN_ALPHA:g} to {MAX_ALPHA:g} (for instance dirichlet:0.5), quantity:ALPHA, shards:K with K from "
+        "1 (for instance shards:2), labels:K, or natural:COLUMN."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,14 @@ from tests.support.processes import fleet
 pytestmark = pytest.mark.processes
 
 
-async def test_nodes_and_simulation_commit_the_same_models_round_by_round(tmp_path: Path) -> None:
-    options = ("--rounds=3", "--seed=5", "--min-updates=3", "--batch-size=64", "--momentum=0.5")
+@pytest.mark.parametrize(
+    ("strategy", "args"), [("fedavg", {}), ("median", {}), ("trimmed-mean", {"attackers": 1})]
+)
+async def test_nodes_and_simulation_commit_the_same_models_round_by_round(
+    tmp_path: Path, strategy: str, args: dict[str, Any]
+) -> None:
+    options = ["--rounds=3", "--seed=5", "--min-updates=3", "--batch-size=64", "--momentum=0.5"]
+    options += [f"--strategy={strategy}", *(f"--strategy-arg={name}={value}" for name, value in args.items())]
     async with fleet(tmp_path) as nodes:
         three = await nodes.start_all("ada", "ben", "cleo", options=options)
         assert [await process.exit_code() for process in three] == [0, 0, 0]
@@ -22,7 +29,7 @@ async def test_nodes_and_simulation_commit_the_same_models_round_by_round(tmp_pa
     # Slots follow the order of node ids, and so do the updates of a record: client 0 is the first node id.
     simulated = p2pfl.simulate(
         "digits", clients=3, rounds=3, seed=5, model="2nn", partition="iid", epochs=1, batch_size=64,
-        momentum=0.5, device="cpu",
+        momentum=0.5, device="cpu", strategy=strategy, strategy_args=args,
     )  # fmt: skip
     assert [row.digest for row in simulated.history] == [row.digest for row in rows]
     for ours, theirs in zip(simulated.history, rows, strict=True):

@@ -175,7 +175,7 @@ class ClientTrainer:
         return PartEvaluation(evaluation, hits, tried)
 
     def _part(self, client: int) -> tuple[Batches | None, int]:
-        """Return the examples of *client* and their number; None where a loop of the user's own reads them."""
+        """Return the examples of *client*, None if a loop of the user's own reads them; and their number."""
         examples = self._prepared.part_card
         if self._prepared.train is not None:
             return None, examples(client).examples

@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Sequence
+from typing import assert_never
 
 import msgspec
 
 from p2pfl.cards import Agreement
 from p2pfl.learning.aggregation import aggregate_blobs
 from p2pfl.learning.open_blobs import Writer
+from p2pfl.learning.own.strategy import OwnStrategy
 from p2pfl.learning.simulation import attacks
 from p2pfl.learning.simulation.attack_specs import AttackSpec
 from p2pfl.learning.simulation.blobs import BlobShelf, MemoryReader, MemoryWriter, digest_of
@@ -28,11 +30,17 @@ from p2pfl.learning.simulation.clients import (
 from p2pfl.learning.simulation.engine import Engine, open_engine
 from p2pfl.learning.simulation.federation import SimulatedFederation
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun, check_least
-from p2pfl.learning.strategies.registry import strategy_of
 from p2pfl.messages import Ballot, add_evaluations
 from p2pfl.schema import Schema, parse_header
-from p2pfl.strategy_specs import least_updates, strategy_name
-from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
+from p2pfl.strategy_specs import OwnStrategySpec, least_updates, strategy_name
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    NotFinite,
+    StrategyFailed,
+    UnreadableUpdate,
+    WeightedUpdate,
+)
 
 PART_EXAMPLES = 2048
 """Held-out examples in a part that is evaluated at once; with fewer, a process costs more than it saves."""
@@ -50,12 +58,14 @@ class Simulation:
 
         Raises:
             UserError: a round has fewer clients than the strategy needs.
-            TaskError: the strategy cannot be used here.
+            TaskError: the strategy is of the user's own, and fails with a few small updates.
         """
         self.federation = federation
         self.run: SimulatedRun = federation.run
         check_least(self.run)
-        strategy_of(self.run.spec)  # refuses one that cannot be used here, before anything is trained
+        self._own = OwnStrategy(self.run.places.strategy)
+        if isinstance(self.run.spec.strategy, OwnStrategySpec):
+            self._own.check(self.run.spec)
         self._engine = engine if engine is not None else open_engine(federation)
         self._shelf = BlobShelf()
         self._memory = BlobShelf()
@@ -202,7 +212,7 @@ class Simulation:
         job = AggregationJob(
             "", number, Ballot(1, ""), spec, parent, tuple(updates), state, members=self.run.clients
         )
-        result = aggregate_blobs(job, self._shelf.open, write)
+        result = aggregate_blobs(job, self._shelf.open, write, self._own)
         match result:
             case AggregatedModel():
                 self.model = written[False].blob
@@ -212,6 +222,10 @@ class Simulation:
                 return "the result was not finite"
             case UnreadableUpdate():
                 return f"an update cannot be read: {result.reason}"
+            case StrategyFailed():
+                return result.reason
+            case _:
+                assert_never(result)
 
     def _evaluate(self) -> dict[str, float]:
         """Return the metrics of the model on all held-out examples."""

@@ -19,7 +19,7 @@ class SimulatedRun(msgspec.Struct, frozen=True):
     spec: RunSpec
     """What is trained, as in a run of nodes."""
     clients: int
-    """Number of clients; 0: one for each owner of a partition "natural:COLUMN"."""
+    """Number of clients, among whom the training examples are divided."""
     places: DataPlaces = DataPlaces()
     """Where data and code are."""
     partition: str = "iid"

@@ -75,6 +75,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert two.run.places.own == tmp_path / "people.csv"
 
 
+def test_a_strategy_of_ones_own_is_beside_the_file(tmp_path: Path) -> None:
+    source = "import p2pfl\nclass Mine(p2pfl.Elementwise):\n    def combine(self): ..."
+    write_task(tmp_path, source, "mine.py")
+    [one] = plan(tmp_path, "[experiment]\nstrategy = 'mine.py:Mine'").runs
+    assert one.run.places.strategy == f"{tmp_path / 'mine.py'}:Mine"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

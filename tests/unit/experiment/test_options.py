@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+import p2pfl
 from p2pfl.experiment.options import NAMES, OptionError, make_run
 from p2pfl.learning.simulation.attack_specs import GaussianNoise
 from p2pfl.spec import BuiltinTask, FileTask, MetricTarget, TableTask
-from p2pfl.strategy_specs import FedAvgSpec, KrumSpec, MultiKrumSpec, TrimmedMeanSpec
+from p2pfl.strategy_specs import FedAvgSpec, KrumSpec, MultiKrumSpec, OwnStrategySpec, TrimmedMeanSpec
 from tests.support.tables import write_table
 from tests.support.user_tasks import write_task
 
@@ -64,6 +65,13 @@ def test_a_defence_tolerates_the_attackers_that_there_are() -> None:
     given = {"strategy": "krum", "strategy_args": {"attackers": 3}}
     assert make_run({**attack, **given}).spec.strategy == KrumSpec(3)
     assert make_run({"strategy": "krum"}).spec.strategy == KrumSpec()
+
+
+def test_a_strategy_may_be_a_class_of_ones_own() -> None:
+    file = Path(p2pfl.__file__).parent / "examples" / "own_strategy.py"
+    run = make_run({"strategy": f"{file}:Smooth", "strategy_args": {"decay": 0.25}})
+    assert run.spec.strategy == OwnStrategySpec("own_strategy.py:Smooth", 1, ("velocity",), {"decay": 0.25})
+    assert run.places.strategy == f"{file}:Smooth"
 
 
 def test_own_tasks_are_divided_too(tmp_path: Path) -> None:

@@ -63,6 +63,14 @@ def test_another_source_of_the_task_is_another_run(tmp_path: Path) -> None:
     assert digest_of_run(run) != before
 
 
+def test_another_source_of_a_strategy_is_another_run(tmp_path: Path) -> None:
+    source = "import p2pfl\nclass Mine(p2pfl.Elementwise):\n    def combine(self): ..."
+    run = quick_run(strategy=f"{write_task(tmp_path, source, 'mine.py')}:Mine")
+    before = digest_of_run(run)
+    write_task(tmp_path, source + " # changed", "mine.py")
+    assert digest_of_run(run) != before
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be made: .*; name another one with --output"):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
+import p2pfl
 from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import commands
 from p2pfl.learning.jobs import Jobs
@@ -21,11 +20,12 @@ from p2pfl.learning.simulation.local_engine import LocalEngine
 from p2pfl.learning.simulation.rounds import Simulation, choose_clients
 from p2pfl.learning.simulation.simulated import SimulatedRound
 from p2pfl.spec import partitions_of
-from p2pfl.strategy_specs import OwnStrategySpec, state_slots
+from p2pfl.strategy_specs import state_slots
 from p2pfl.work import AggregatedModel, AggregationJob, TrainingJob, WeightedUpdate
 from tests.support.core import ballot
 from tests.support.simulated import quick_federation, quick_run, table_run
 from tests.support.tables import write_table
+from tests.support.user_tasks import write_task
 
 
 def simulated(federation: SimulatedFederation | None = None, **options: Any) -> list[SimulatedRound]:
@@ -215,14 +215,40 @@ def test_a_run_stops_at_its_target_or_without_progress() -> None:
     assert len(simulated(rounds=20, patience=2, lr=1e-9)) == 3
 
 
-def test_what_cannot_run_is_refused_before_any_training() -> None:
+def test_too_few_clients_for_the_strategy_are_refused() -> None:
     with pytest.raises(UserError, match="multi-krum needs at least 5 updates in a round"):
         quick_run(clients=4, strategy="multi-krum")
-    federation = quick_federation()
-    spec = msgspec.structs.replace(federation.run.spec, strategy=OwnStrategySpec("mine.py:Mine"))
-    run = msgspec.structs.replace(federation.run, spec=spec)
-    with pytest.raises(TaskError, match=r"'mine\.py:Mine' cannot be used here"):
-        Simulation(replace(federation, run=run))
+
+
+OWN_STRATEGY = Path(p2pfl.__file__).parent / "examples" / "own_strategy.py"
+
+
+def test_a_strategy_of_ones_own_is_used(tmp_path: Path) -> None:
+    federation = quick_federation(rounds=3, strategy=f"{OWN_STRATEGY}:Smooth", strategy_args={"decay": 0.0})
+    rows = simulated(federation)
+    assert [row.note for row in rows] == ["", "", ""]
+    assert rows[0].metrics == pytest.approx(simulated(rounds=1)[0].metrics, abs=1e-3), "decay 0 is FedAvg"
+    assert rows[-1].digest != simulated(strategy=f"{OWN_STRATEGY}:Smooth", rounds=3)[-1].digest
+
+
+LATE = """
+import p2pfl
+
+class Late(p2pfl.Elementwise):
+    def combine(self, parent, updates, weights, state):
+        if len(parent) > 5000:
+            raise ValueError("too large")
+        return updates.matrix().mean(0), None
+"""
+
+
+def test_a_strategy_that_fails_is_told_by_its_line(tmp_path: Path) -> None:
+    file = write_task(tmp_path, LATE, "late.py")
+    row = simulated(rounds=1, strategy=f"{file}:Late")[0]
+    assert row.note == "late.py, line 6, in combine(): ValueError: too large"
+    wrong = write_task(tmp_path, LATE.replace("len(parent) > 5000", "True"), "wrong.py")
+    with pytest.raises(TaskError, match=r"wrong\.py, line 6, in combine\(\)"):
+        Simulation(quick_federation(strategy=f"{wrong}:Late"))
 
 
 def test_memory_of_many_updates_is_spilled_and_the_model_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
