@@ -96,8 +96,8 @@ def load_user_code(code: str) -> UserCode:
         module = load_file(path)
         named = getattr(module, "task", None)
         if isinstance(named, Task):
-            return UserCode(_checked(named, path), path)
-        found = UserCode(_checked(_from_module(module, path), path), path)
+            return UserCode(checked_task(named, path), path)
+        found = UserCode(checked_task(_from_module(module, path), path), path)
         found.warnings.update(dict.fromkeys(misspelled(path)))
         return found
     package, colon, name = code.rpartition(":")
@@ -244,7 +244,7 @@ def _from_module(module: ModuleType, path: Path) -> Task:
     )
 
 
-def _checked(task: Task, path: Path) -> Task:
+def checked_task(task: Task, path: Path) -> Task:
     """Return *task* if its parts are of the kinds that they must be."""
     for name in ("model", "data", *OPTIONAL):
         value = getattr(task, name)
@@ -286,7 +286,7 @@ def _load_object(package: str, name: str) -> UserCode:
     if not isinstance(task, Task):
         raise TaskError(f"{package}:{name} is {a(task)}, and an object of the class p2pfl.Task is expected.")
     path = Path(module.__file__)
-    return UserCode(_checked(task, path), path)
+    return UserCode(checked_task(task, path), path)
 
 
 def a(value: object) -> str:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p2pfl.cards import CLASSIFICATION, MAX_NOTES, REGRESSION, Agreement, DataCard, LabelCount
+from p2pfl.cards import CLASSIFICATION, MAX_CATEGORIES, MAX_NOTES, REGRESSION, Agreement, DataCard, LabelCount
 from p2pfl.errors import TaskError
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
@@ -71,6 +71,30 @@ class TableLocalTask:
     def test_examples(self) -> int:
         """Number of rows that are held out."""
         return len(self._test_rows)
+
+    def owners(self, column: str) -> list[int | str]:
+        """Return the owner of each row to train on: its value of *column*, which stays an input of the model.
+
+        Raises:
+            TaskError: there is no such column, or a row has no value of it.
+        """
+        place = next((at for at, one in enumerate(self._features) if one.card.name == column), None)
+        if place is None:
+            names = ", ".join(one_line(one.card.name, 40) for one in self._features[:MAX_TOLD_COLUMNS])
+            raise TaskError(
+                f"The table has no column {one_line(column, 60)!r} that names the owner of each row; its "
+                f"columns are: {names}."
+            )
+        categories = self._features[place].card.categories
+        values = self._cells[self._train_rows, place]
+        if values.isnan().any() or (categories and int(values.max()) >= len(categories)):
+            raise TaskError(
+                f"Not every row has an owner in the column {one_line(column, 60)!r}, or there are more than "
+                f"{MAX_CATEGORIES} of them as texts; complete it, or number the owners."
+            )
+        if not categories:
+            return [str(value) for value in values.tolist()]
+        return [categories[int(value)] for value in values.tolist()]
 
     def prepare(self, spec: RunSpec, agreement: Agreement, device: torch.device, /) -> PreparedTask:
         """Return the task with its rows encoded as agreed; the table is moved to *device* once."""

@@ -48,6 +48,26 @@ def people(tmp_path: Path) -> Path:
     return write_table(tmp_path / "people.csv", ["age", "sex", "target"], rows)
 
 
+# --- owners -----------------------------------------------------------------------------------------------------
+
+
+def test_the_owner_of_a_row_is_its_value_of_a_column(people: Path) -> None:
+    local = opened(people)
+    assert sorted({*local.owners("sex")}) == ["f", "m"]
+    assert len({*local.owners("age")}) == local.card.examples == len(local.owners("sex"))
+
+
+def test_rows_without_an_owner_are_refused(tmp_path: Path) -> None:
+    rows = [(index % 3 or "", "yes" if index % 2 else "no") for index in range(40)]
+    local = opened(write_table(tmp_path / "gaps.csv", ["who", "target"], rows))
+    with pytest.raises(TaskError, match="Not every row has an owner in the column 'who'"):
+        local.owners("who")
+    with pytest.raises(
+        TaskError, match="no column 'town' that names the owner of each row; its columns are: who"
+    ):
+        local.owners("town")
+
+
 # --- the card ---------------------------------------------------------------------------------------------------
 
 
