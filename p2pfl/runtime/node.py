@@ -289,8 +289,9 @@ def _recover(saved: Saved, store: BlobStore) -> Saved:
         DataDirectoryError: a disk error.
     """
     update = saved.current.update if saved.current is not None else None
-    store.recover({update.digest} if update is not None else ())
-    if saved.current is None or update is None or store.has(update.digest):
+    blobs = update.blobs.digests if update is not None else ()
+    store.recover(blobs)
+    if saved.current is None or update is None or all(map(store.has, blobs)):
         return saved
     return msgspec.structs.replace(saved, current=msgspec.structs.replace(saved.current, update=None))
 

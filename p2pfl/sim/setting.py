@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import cast
 
+import msgspec
 from blake3 import blake3
 
 from p2pfl.config import ProtocolSettings
-from p2pfl.messages import Message
+from p2pfl.messages import Message, quorum
 from p2pfl.proofs import Signer
 from p2pfl.spec import MetricTarget, RunSpec, Stopping, from_options
+from p2pfl.strategy_specs import FedAvgSpec, OwnStrategySpec, ScaffoldSpec, StrategySpec
 from p2pfl.wire import codec
 
 SETTINGS = ProtocolSettings(linger=20.0)
@@ -42,9 +44,25 @@ def stopping_of(seed: int) -> Stopping:
     return Stopping(MetricTarget("accuracy", target) if target else None, patience)
 
 
-def spec_of(rounds: int, seed: int = 1, stopping: Stopping = NEVER) -> RunSpec:
-    """Return a run's spec; the simulator uses only its rounds, timings and rule for stopping early."""
-    return from_options(
+def strategy_of(seed: int, nodes: int) -> StrategySpec:
+    """Return the strategy of world *seed* with *nodes* nodes.
+
+    One in five has a state and controls. Another one has a state and needs the updates of a majority.
+    """
+    match seed % 5:
+        case 2:
+            return ScaffoldSpec()
+        case 4:
+            return OwnStrategySpec("simulated", least=quorum(nodes), slots=("momentum",))
+        case _:
+            return FedAvgSpec()
+
+
+def spec_of(
+    rounds: int, seed: int = 1, stopping: Stopping = NEVER, strategy: StrategySpec | None = None
+) -> RunSpec:
+    """Return a run's spec; the simulator uses only its rounds, timings, strategy and stopping rule."""
+    spec = from_options(
         task="simulated",
         model="two",
         partition="iid",
@@ -63,6 +81,7 @@ def spec_of(rounds: int, seed: int = 1, stopping: Stopping = NEVER) -> RunSpec:
         until=stopping.until,
         patience=stopping.patience,
     )
+    return msgspec.structs.replace(spec, strategy=strategy or spec.strategy)
 
 
 def node_id(index: int) -> str:

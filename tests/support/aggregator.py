@@ -81,7 +81,7 @@ class Bench:
         return taken(self.ctx)
 
     def pulled(self, digest: str, *, durable: bool = False) -> list[AnyEffect]:
-        self.it.blob_ready(digest, durable=durable)
+        self.it.blob_ready((digest,), durable=durable)
         return taken(self.ctx)
 
     def count(self, *names: str) -> None:

@@ -148,7 +148,7 @@ def model(word: object) -> str:
     return digest(("some model", word))
 
 
-def training(chain: Chain, round_: int, parent: str, partition: int = 0) -> TrainingJob:
+def training(chain: Chain, round_: int, parent: str, partition: int = 0, memory: str = "") -> TrainingJob:
     """A training for *round_* of the run of *chain*."""
     return TrainingJob(
         chain.run,
@@ -159,9 +159,11 @@ def training(chain: Chain, round_: int, parent: str, partition: int = 0) -> Trai
         partition,
         round_ - 1,
         chain.genesis.spec.rounds,
+        members=len(chain.genesis.roster),
+        memory=memory,
     )
 
 
-def trained(chain: Chain, round_: int, parent: str, update: str) -> Trained:
+def trained(chain: Chain, round_: int, parent: str, update: str, memory: str = "") -> Trained:
     """What the worker answers to that: *update* is the blob's digest."""
-    return Trained(training(chain, round_, parent), result_with(update))
+    return Trained(training(chain, round_, parent, memory=memory), result_with(update))

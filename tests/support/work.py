@@ -86,7 +86,10 @@ class Host:
 
 
 class Worker:
-    """Answers every job with the next of *answers*: raises it, or calls it with the job's arguments."""
+    """Answers every job with the next of *answers*: raises it, or calls it with the job's arguments.
+
+    The path of a control or a state is the last argument, where there is one.
+    """
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
@@ -94,12 +97,13 @@ class Worker:
         self.is_stopped = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def job(*arguments: Any) -> Any:
+        async def job(*arguments: Any, **paths: Any) -> Any:
             self.calls.append(name)
             answer = self._answers.pop(0)
             if isinstance(answer, Exception):
                 raise answer
-            return answer(*arguments) if callable(answer) else answer
+            more = (path for path in paths.values() if path is not None)
+            return answer(*arguments, *more) if callable(answer) else answer
 
         return job
 

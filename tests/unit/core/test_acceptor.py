@@ -9,6 +9,7 @@ from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.context import Context
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise, Send
+from p2pfl.core.inputs import BlobFailed
 from p2pfl.core.lease import LeaseStep
 from p2pfl.core.saved import Vote
 from p2pfl.messages import (
@@ -78,7 +79,7 @@ def propose(voter: Acceptor, record: Record, attempt: int, name: str) -> Any:
 
 
 def pulled(voter: Acceptor, record: Record) -> Any:
-    voter.blob_ready(record.model)
+    voter.blob_ready((record.model,))
     return taken(voter.ctx)
 
 
@@ -189,7 +190,7 @@ def test_a_record_of_another_parent_is_not_pulled(voter: Acceptor) -> None:
 def test_a_failed_pull_forgets_the_proposal_until_it_is_repeated(voter: Acceptor, chain: Chain) -> None:
     record = proposal(chain)
     propose(voter, record, 1, "ben")
-    voter.blob_failed(record.model, "nobody has it")
+    voter.blob_failed(BlobFailed(record.model, "nobody has it", invalid=False))
     (answer,) = sent(taken(voter.ctx), Undelivered)
     assert (answer.ballot, answer.reason) == (ballot(1, "ben"), "nobody has it")
     assert pulled(voter, record) == []

@@ -8,6 +8,7 @@ import pytest
 from p2pfl import events
 from p2pfl.core.aggregator import TRANSITIONS, Candidacy
 from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, SaveAccepted, SavePromise, SaveSeen, Send
+from p2pfl.core.inputs import BlobFailed
 from p2pfl.core.options import Policy
 from p2pfl.core.stopping import STOPPED
 from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, Report, StepDown, Undelivered
@@ -149,7 +150,7 @@ def test_a_value_that_cannot_be_pulled_is_not_adopted_where_a_quorum_of_others_n
     (value,) = values(stage.chain, "lost")
     stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
-    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    stage.it.blob_failed(BlobFailed(value.model, "nobody has it", invalid=False))
     assert (stage.it.candidacy, sent(taken(stage.ctx), Prepare)) == (
         Candidacy.PREPARING,
         [stage_prepare(stage)],
@@ -162,7 +163,7 @@ def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_d
     (value,) = values(stage.chain, "lost")
     stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
-    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    stage.it.blob_failed(BlobFailed(value.model, "nobody has it", invalid=False))
     stage.promise("cleo", ballot(1, "ben"), value)
     assert stage.it.candidacy is Candidacy.PREPARING, "two of three have accepted it"
 
@@ -171,7 +172,7 @@ def test_a_candidate_steps_down_when_only_those_answer_whose_value_cannot_be_pul
     (value,) = values(stage.chain, "lost")
     stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
-    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    stage.it.blob_failed(BlobFailed(value.model, "nobody has it", invalid=False))
     assert sent(taken(stage.ctx), StepDown) == []
     reasons = {message.reason for message in sent(stage.advance(stage.ctx.settings.resend), StepDown)}
     assert reasons == {"no quorum without a member whose accepted model cannot be pulled: nobody has it"}
@@ -188,7 +189,7 @@ def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage: Bench
     link(stage.ctx, "cleo").declined = stage.ctx.run = stage.chain.run
     stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
-    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    stage.it.blob_failed(BlobFailed(value.model, "nobody has it", invalid=False))
     effects = taken(stage.ctx)
     assert receivers(effects, StepDown) == [node("ben"), node("cleo")]
     assert sent(effects, Accept) == []
@@ -219,7 +220,8 @@ def test_the_round_closes_when_all_have_answered(stage: Any) -> None:
         stage.it.ballot,
         stage.ledger.spec,
         stage.ledger.model,
-        tuple(WeightedUpdate(update(name, 1).digest, 100) for name in by_node),
+        tuple(WeightedUpdate(update(name, 1).digest, 100, 7, 0.5) for name in by_node),
+        members=3,
     )
 
 
@@ -451,7 +453,7 @@ def proposing() -> tuple[Bench, list[AnyEffect]]:
 
 def durable(stage: Any) -> list[AnyEffect]:
     """The average is on this node's own disk."""
-    stage.acceptor.blob_ready(known(stage.it.proposal).model)
+    stage.acceptor.blob_ready((known(stage.it.proposal).model,))
     return taken(stage.ctx)
 
 
@@ -483,7 +485,7 @@ def test_a_quorum_of_others_commits_without_it() -> None:
 
 def test_its_own_acceptance_is_asked_for_again_like_any_other() -> None:
     stage, _ = proposing()
-    stage.acceptor.blob_failed(known(stage.it.proposal).model, "its file is gone")
+    stage.acceptor.blob_failed(BlobFailed(known(stage.it.proposal).model, "its file is gone", invalid=False))
     stage.accepted("ben")
     effects = stage.advance(stage.ctx.settings.resend)
     assert receivers(effects, Accept) == [node("cleo")]

@@ -88,9 +88,9 @@ def test_a_blob_is_waited_for_only_by_those_who_announced_it() -> None:
     theirs = Contribution(Stage.ANNOUNCED, update("dan", 1))
     counted = Contribution(Stage.COUNTED, update("eve", 1))
     collection = Collection(set(), 0, {"dan": theirs, "eve": counted})
-    assert collection.with_blob(update("dan", 1).digest) == ["dan"]
-    assert collection.with_blob(update("eve", 1).digest) == []
-    assert collection.with_blob(update("eve", 1).digest, Stage.COUNTED) == ["eve"]
+    assert collection.with_update(lambda _: True) == ["dan"]
+    assert collection.with_update(lambda one: one == update("eve", 1)) == []
+    assert collection.with_update(lambda one: one == update("eve", 1), Stage.COUNTED) == ["eve"]
 
 
 def test_counted_updates_come_in_the_order_asked_for_whatever_their_order_of_arrival() -> None:

@@ -9,6 +9,7 @@ from p2pfl import events
 from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.collection import PULL_TRIES, Stage
 from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, Send
+from p2pfl.core.inputs import BlobFailed
 from p2pfl.messages import Accept, Ack, Collect, Evaluation, Submit, UpdateBlobs
 from p2pfl.spec import with_options
 from tests.support.aggregator import Bench
@@ -102,7 +103,7 @@ def test_an_update_with_blobs_that_the_strategy_does_not_have_is_refused(stage: 
 def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage: Bench) -> None:
     stage.elect()
     stage.submit("ben")
-    stage.it.blob_failed(update("ben", 1).digest, "tensor weight holds a NaN", invalid=True)
+    stage.it.blob_failed(BlobFailed(update("ben", 1).digest, "tensor weight holds a NaN", invalid=True))
     (refused,) = told(taken(stage.ctx), events.UpdateRefused)
     assert (refused.name, refused.reason) == ("ben", "tensor weight holds a NaN")
 
@@ -110,7 +111,7 @@ def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage: Be
 def test_an_update_that_cannot_be_pulled_for_now_may_be_announced_again(stage: Bench) -> None:
     stage.elect()
     stage.submit("ben")
-    stage.it.blob_failed(update("ben", 1).digest, "the link ended", invalid=False)
+    stage.it.blob_failed(BlobFailed(update("ben", 1).digest, "the link ended", invalid=False))
     assert of_kind(stage.submit("ben"), Fetch)
 
 
@@ -187,7 +188,7 @@ def fail_pull(stage: Bench, name: str, times: int = 1) -> list[AnyEffect]:
     effects = []
     for _ in range(times):
         stage.submit(name)
-        stage.it.blob_failed(update(name, stage.round).digest, "nobody answers", invalid=False)
+        stage.it.blob_failed(BlobFailed(update(name, stage.round).digest, "nobody answers", invalid=False))
         effects += taken(stage.ctx)
     return effects
 
@@ -212,7 +213,7 @@ def test_a_pull_that_fails_with_the_link_is_no_try(stage: Bench) -> None:
     stage.elect()
     stage.submit("cleo")
     unlink(stage.ctx, "cleo")
-    stage.it.blob_failed(update("cleo", stage.round).digest, "nobody answers", invalid=False)
+    stage.it.blob_failed(BlobFailed(update("cleo", stage.round).digest, "nobody answers", invalid=False))
     assert stage.it.collection.failed_pulls == {}
 
 

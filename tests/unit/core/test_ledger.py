@@ -176,7 +176,7 @@ def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx: C
         None,
         resumed=False,
         voters=chain.commits[0].record.roster,
-        parent=chain.commits[0].record.model,
+        parent=chain.commits[0].record.blobs,
     )
     book = Ledger.restore(ctx, saved)
     assert book.conflict(altered(commit, blobs=RecordBlobs(model("another"))), node("ben"))
@@ -282,7 +282,7 @@ def test_after_a_restart_the_last_two_models_are_kept_as_before(ctx: Context, ch
         None,
         resumed=False,
         voters=chain.genesis.roster,
-        parent=model("one"),
+        parent=RecordBlobs(model("one")),
     )
     Ledger.restore(ctx, saved).collect(set())
     assert of_kind(taken(ctx), DeleteUnneededBlobs) == [

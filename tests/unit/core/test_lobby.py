@@ -12,7 +12,7 @@ from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
 from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema
-from p2pfl.core.inputs import Created, Described, SchemaRead
+from p2pfl.core.inputs import BlobFailed, Created, Described, SchemaRead
 from p2pfl.core.lobby import (
     MAX_DECLINED,
     MAX_DECLINED_OF_PEER,
@@ -242,7 +242,7 @@ def test_a_member_takes_record_0_once_the_schema_matches_and_the_model_is_here(c
     assert lobby.describe(described(ctx, spec=record_0.spec)) is None
     (fetch,) = of_kind(taken(ctx), Fetch)
     assert (fetch.digest, fetch.sources) == (record_0.model, (node("ben"), node("cleo")))
-    assert known(lobby.blob_ready(record_0.model)).run == record_digest(record_0)
+    assert known(lobby.blob_ready((record_0.model,))).run == record_digest(record_0)
 
 
 def test_a_late_joiner_takes_the_run_without_its_first_model(ctx: Any) -> None:
@@ -346,7 +346,7 @@ def test_a_peer_whose_first_models_do_not_come_is_not_listened_to_for_a_while_ei
         record_0 = genesis(model=digest(f"model {number}"))
         lobby.offer(node("ben"), record_0, ())
         lobby.describe(described(ctx, spec=record_0.spec))
-        lobby.blob_failed(record_0.model, "nobody has it", invalid=False)
+        lobby.blob_failed(BlobFailed(record_0.model, "nobody has it", invalid=False))
     assert len(of_kind(taken(ctx), Fetch)) == MAX_DECLINED_OF_PEER
     assert len(lobby.tries) == MAX_DECLINED_OF_PEER
 
@@ -358,7 +358,7 @@ def test_an_unfit_run_is_not_joined_after_its_commits_either_one_without_its_fir
     unfit, bare = decline(lobby), genesis(model=digest("another"))
     lobby.offer(node("ben"), bare, ())
     lobby.describe(described(ctx, spec=bare.spec))
-    lobby.blob_failed(bare.model, "an element is not finite", invalid=True)
+    lobby.blob_failed(BlobFailed(bare.model, "an element is not finite", invalid=True))
     for record_0, begun in ((unfit, "no such task"), (bare, "")):
         run = record_digest(record_0)
         assert lobby.turns_down(status(run=run, round=0))
@@ -405,7 +405,7 @@ def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx: Con
     lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     lobby.describe(described(ctx, spec=record_0.spec))
-    lobby.blob_failed(record_0.model, "nobody has it", invalid=False)
+    lobby.blob_failed(BlobFailed(record_0.model, "nobody has it", invalid=False))
     taken(ctx)
     lobby.offer(node("cleo"), record_0, ())
     assert of_kind(taken(ctx), Describe)
@@ -443,7 +443,7 @@ def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(
         assert sent(effects, Decline) == []
         lobby.offer(node("ben"), record_0, ())
         lobby.describe(described(ctx, spec=record_0.spec))
-        lobby.blob_failed(record_0.model, "nobody has it", invalid=invalid)
+        lobby.blob_failed(BlobFailed(record_0.model, "nobody has it", invalid=invalid))
         effects = taken(ctx)
     assert {one.reason for one in sent(effects, Decline)} == {f"its first model {what}: nobody has it"}
     assert of_kind(effects, Exit) == []

@@ -35,8 +35,8 @@ class Court:
         self.checker = InvariantChecker(self.disks.values)
         for name in self.disks:
             self.save(name, SaveGenesis(self.run, self.chain.genesis))
-        commit = self.chain.commit(model=model("average"))
-        self.record = msgspec.structs.replace(commit.record, updates=())
+        commit = self.chain.commit()
+        self.record = msgspec.structs.replace(commit.record, updates=(), blobs=self.chain.genesis.blobs)
         self.commit = msgspec.structs.replace(commit, record=self.record)
         for name in self.disks:
             self.save(name, SavePromise(self.run, 1, ballot(1, "ada"), 1))
@@ -59,7 +59,7 @@ def court() -> Court:
 
 
 def test_an_acceptance_without_the_model_violates_possession(court: Court) -> None:
-    with pytest.raises(Violation, match=r"possession: .* whose model it does not hold"):
+    with pytest.raises(Violation, match=r"possession: .* whose blobs it does not hold"):
         court.save("ada", SaveAccepted(court.run, 1, ballot(1, "ada"), court.record, 1))
 
 

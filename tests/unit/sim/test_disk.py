@@ -48,7 +48,8 @@ def test_the_run_comes_back_with_its_last_commit_and_its_resumption() -> None:
         None,
         resumed=True,
         voters=first.record.roster,
-        parent=first.record.model,
+        parent=first.record.blobs,
+        memory=update("ada", 2).digest,
     )
     assert disk.load().current == expected
 

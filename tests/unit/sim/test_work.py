@@ -33,16 +33,16 @@ class Court:
 
     def trained(self, *updates: UpdateEntry, round_: int = 1, parent: str | None = None) -> None:
         for entry in updates:
-            self.work.updates[entry.digest] = (self.run, round_, parent or self.genesis.model)
+            blobs = RecordBlobs(parent or self.genesis.model)
+            self.work.updates[entry.digest] = (self.run, round_, blobs)
 
     def record(self, *updates: UpdateEntry, **changes: RecordBlobs | tuple[LeftOut, ...]) -> Record:
         """A record that aggregates *updates*."""
         record = self.chain.commit().record
         self.chain.commits.pop()
-        aggregate = aggregate_of(self.genesis.model, updates)
-        return msgspec.structs.replace(
-            record, **{"updates": updates, "blobs": RecordBlobs(aggregate), **changes}
-        )
+        parent = self.genesis.blobs
+        blobs = aggregate_of(self.genesis.spec, parent, updates) if updates else parent
+        return msgspec.structs.replace(record, **{"updates": updates, "blobs": blobs, **changes})
 
     def accept(self, record: Record) -> None:
         self.work.accepted(record, record_digest(record))
@@ -175,7 +175,7 @@ def judged(*accuracies: int, kind: str = "train", spec: RunSpec) -> WorkChecker:
         is_last = place == len(accuracies)
         measured = evaluations(*((accuracy, 100),) * 3) if place else ()
         record = chain.commit(kind=kind if is_last else "train", evaluated=measured).record
-        record = msgspec.structs.replace(record, updates=())
+        record = msgspec.structs.replace(record, updates=(), blobs=chain.genesis.blobs)
         work.accepted(record, record_digest(chain.commits[-1].record))
     return work
 
