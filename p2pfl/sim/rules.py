@@ -276,14 +276,14 @@ RULES = {
     "state": Rule(
         "a record without updates repeats the model and the state of the record before it",
         "content",
-        30,
+        60,
         GARBLERS,
         policy=lambda _: Policy(keeps=lambda _record, _parent: ""),
     ),
     "least-updates": Rule(
         "no record counts fewer updates than its run's strategy needs",
         "content",
-        10,
+        30,
         FAILING,
         policy=lambda _: Policy(enough=lambda _counted, _spec: ""),
     ),

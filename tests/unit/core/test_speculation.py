@@ -133,7 +133,9 @@ def test_what_was_done_by_the_commit_is_the_new_round_s(bench: Bench) -> None:
 def test_what_is_still_under_way_at_the_commit_goes_on(bench: Any) -> None:
     record = bench.proposal()
     [evaluate] = of_kind(bench.propose(record), Evaluate)
-    bench.it.progressed(inputs.TrainProgress(training(bench.chain, 3, record.model, memory=MEMORY), 5, 10, 8.0))
+    bench.it.progressed(
+        inputs.TrainProgress(training(bench.chain, 3, record.model, memory=MEMORY), 5, 10, 8.0)
+    )
     effects = bench.commit(record)
     assert not of_kind(effects, Evaluate, Train, StopTraining)
     assert (bench.it.local_trainer.progress, bench.it.local_trainer.predicted) == (0.5, 8.0)
