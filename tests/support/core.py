@@ -150,6 +150,7 @@ def model(word: object) -> str:
 
 def training(chain: Chain, round_: int, parent: str, partition: int = 0, memory: str = "") -> TrainingJob:
     """A training for *round_* of the run of *chain*."""
+    states = [one.record.blobs.state for one in chain.commits if one.record.model == parent]
     return TrainingJob(
         chain.run,
         round_,
@@ -159,6 +160,7 @@ def training(chain: Chain, round_: int, parent: str, partition: int = 0, memory:
         partition,
         round_ - 1,
         chain.genesis.spec.rounds,
+        state=states[-1] if states else "",
         members=len(chain.genesis.roster),
         memory=memory,
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 
 from p2pfl import events
@@ -11,8 +12,8 @@ from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, SaveAccepted, SavePr
 from p2pfl.core.inputs import BlobFailed
 from p2pfl.core.options import Policy
 from p2pfl.core.stopping import STOPPED
-from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, Report, StepDown, Undelivered
-from p2pfl.spec import MetricTarget, with_options
+from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, RecordBlobs, Report, StepDown, Undelivered
+from p2pfl.spec import MetricTarget, RunSpec, with_options
 from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
 from tests.support.aggregator import Bench
 from tests.support.core import (
@@ -30,7 +31,7 @@ from tests.support.core import (
     unlink,
 )
 from tests.support.known import known
-from tests.support.records import NAMES, SPEC, Chain, evaluation, node, update
+from tests.support.records import MEDIAN, NAMES, SPEC, STATEFUL, Chain, evaluation, node, update
 
 
 @pytest.fixture
@@ -659,3 +660,108 @@ def test_a_member_that_is_away_accepts_nothing_either() -> None:
     stage, _ = proposing()
     unlink(stage.ctx, "cleo")
     assert sent(undelivered(stage, "ben"), StepDown)
+
+
+# --- strategies with a state, and with a least number of updates ------------------------------------------------
+
+
+def stateful(spec: RunSpec = STATEFUL, rounds: int = 1) -> Bench:
+    return Bench(chain_of(*NAMES[:3], rounds=rounds, spec=spec))
+
+
+def test_the_worker_gets_state_and_controls_and_its_state_is_proposed() -> None:
+    stage = stateful()
+    stage.elect()
+    stage.count(*NAMES[:3])
+    (asked,) = of_kind(stage.advance(), Aggregate)
+    assert asked.job.state == stage.ledger.blobs.state == stage.chain.commits[0].record.blobs.state
+    controls = {known(stage.update_of(name)).blobs.control for name in NAMES[:3]}
+    assert {one.control for one in asked.job.updates} == controls
+    (record, *_) = [
+        one.record for one in sent(stage.aggregate(AggregatedModel(model("m"), model("s"))), Accept)
+    ]
+    assert record.blobs == RecordBlobs(model("m"), model("s"))
+    assert stage.it.pinned() >= {model("m"), model("s")}
+
+
+def test_an_empty_round_keeps_the_state_too() -> None:
+    stage = stateful()
+    stage.elect()
+    stage.count(*NAMES[:3])
+    stage.advance()
+    record = sent(stage.aggregate(NotFinite()), Accept)[0].record
+    assert (record.blobs, record.updates) == (stage.ledger.blobs, ())
+
+
+def test_a_record_with_the_same_model_and_another_state_is_adopted_by_its_own_blobs() -> None:
+    stage = stateful()
+    (lost,) = values(stage.chain, "accepted")
+    other = msgspec.structs.replace(lost, blobs=RecordBlobs(lost.model, model("other state")))
+    stage.run_for_election()
+    stage.promise("ben", ballot(1, "ben"), lost)
+    companions = (other.blobs.state,)
+    stage.it.blob_failed(BlobFailed(other.model, "nobody has it", invalid=False, companions=companions))
+    assert stage.it.candidacy is Candidacy.ADOPTING
+    stage.it.blob_failed(
+        BlobFailed(lost.model, "nobody has it", invalid=False, companions=(lost.blobs.state,))
+    )
+    assert stage.it.candidacy is Candidacy.PREPARING
+    stage.promise("cleo", ballot(1, "ben"), other)
+    assert stage.it.proposal == other, "a quorum without a promise that names the lost state"
+    assert stage.pulled(other.model, durable=True) == []
+    assert sent(stage.pulled(*other.blobs.digests, durable=True), Accept)
+
+
+def test_too_few_updates_for_the_strategy_keep_the_model_and_each_member_is_told_why() -> None:
+    stage = stateful(MEDIAN)
+    stage.elect()
+    stage.count("ada", "ben")
+    stage.submit("cleo", announced=False, declined="it is out of memory")
+    record = sent(stage.advance(), Accept)[0].record
+    assert (record.blobs, record.updates, record.then) == (stage.ledger.blobs, (), "go")
+    assert record.note == "median needs 3 updates, and 2 came"
+    reasons = {left.node: left.reason for left in record.left_out}
+    assert reasons == {
+        node("ada"): record.note,
+        node("ben"): record.note,
+        node("cleo"): "it is out of memory",
+    }
+
+
+def test_the_run_pauses_when_too_few_updates_come_again_and_again() -> None:
+    stage = stateful(MEDIAN)
+    stage.ledger.unproductive = 2
+    stage.elect()
+    stage.count("ada", "ben")
+    stage.submit("cleo", announced=False, declined="it is out of memory")
+    record = sent(stage.advance(), Accept)[0].record
+    assert record.then == "pause"
+    assert record.note == (
+        "the model stayed for 3 rounds, so the run pauses: cleo: it is out of memory; "
+        "median needs 3 updates, and 2 came"
+    )
+
+
+def test_a_strategy_that_needs_more_updates_waits_for_a_member_that_is_away() -> None:
+    stage = stateful(MEDIAN)
+    stage.elect()
+    stage.count("ada", "ben")
+    unlink(stage.ctx, "cleo")
+    gone = stage.ctx.settings.gone
+    warned = told(stage.advance(gone), events.Notice)
+    assert [one.text for one in warned] == [
+        "2 of the 3 updates that the strategy needs came: the round waits for cleo"
+    ]
+    assert told(stage.advance(1.0), events.Notice) == [], "it is said once"
+    assert stage.it.candidacy is Candidacy.COLLECTING
+    assert sent(stage.advance(60.0), Accept)[0].record.updates == ()
+
+
+def test_an_update_that_cannot_be_read_may_leave_too_few() -> None:
+    stage = stateful(MEDIAN)
+    stage.elect()
+    stage.count(*NAMES[:3])
+    stage.advance()
+    lost = UnreadableUpdate(stage.update_of("cleo").digest, "it was cut short")
+    record = sent(stage.aggregate(lost), Accept)[0].record
+    assert (record.updates, record.note) == ((), "median needs 3 updates, and 2 came")

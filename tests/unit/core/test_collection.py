@@ -15,6 +15,7 @@ from p2pfl.core.collection import (
     Stage,
     decide_closing,
     decide_pulling_again,
+    decide_without_more,
     judge,
 )
 from p2pfl.messages import Submit
@@ -160,3 +161,22 @@ def test_an_update_is_pulled_again_while_that_may_help(
     failed: int, is_invalid: bool, is_known: bool, again: bool
 ) -> None:
     assert decide_pulling_again(failed, is_invalid=is_invalid, is_known=is_known)[0] is again
+
+
+def test_a_strategy_that_needs_more_updates_waits_for_absent_members_until_the_cap() -> None:
+    progress = CollectionProgress(
+        now=0.0, awaited=(), counted=2, enough=3, cap_at=60.0, least=3, absent=("pi", "nas")
+    )
+    verdict, reason, again = decide_without_more(progress)
+    assert (verdict, again) == (Closing.WAIT, 60.0)
+    assert reason == "2 of the 3 updates that the strategy needs came: the round waits for pi, nas"
+
+
+@pytest.mark.parametrize("changes", [{"now": 60.0}, {"counted": 0}, {"least": 2}, {"absent": ()}])
+def test_a_round_closes_where_nobody_who_is_away_could_help(changes: dict[str, Any]) -> None:
+    progress = CollectionProgress(
+        now=0.0, awaited=(), counted=2, enough=3, cap_at=60.0, least=3, absent=("pi",)
+    )
+    verdict, reason, again = decide_without_more(msgspec.structs.replace(progress, **changes))
+    assert (verdict, again) == (Closing.CLOSE, None)
+    assert reason.endswith("of 3 updates came")

@@ -25,12 +25,24 @@ from p2pfl.core.lobby import (
 from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.events import Notice
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsRequest, record_digest
+from p2pfl.messages import Decline, Genesis, Origin, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical, layout_of
 from p2pfl.spec import RunSpec, TaskSpec, from_options, partitions_of, to_options, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.known import known
-from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, SPEC, digest, genesis, node
+from tests.support.records import (
+    AGREEMENT,
+    CARD,
+    LAYOUT,
+    MEDIAN,
+    NAMES,
+    SCHEMA,
+    SPEC,
+    STATEFUL,
+    digest,
+    genesis,
+    node,
+)
 
 BASE = FoundingSituation(
     me="a",
@@ -531,3 +543,26 @@ def test_cards_are_merged_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(3):
         found(lobby)
     assert len(merged) == 1
+
+
+def test_the_state_of_a_continued_run_is_pulled_with_its_first_model(ctx: Context) -> None:
+    origin = Origin(digest("run"), 4, digest("record"), 4)
+    record_0 = msgspec.structs.replace(
+        genesis(), spec=STATEFUL, blobs=RecordBlobs(digest("model"), digest("state")), continues=(origin,)
+    )
+    lobby = ready_lobby(ctx)
+    lobby.offer(node("ben"), record_0, ())
+    lobby.describe(described(ctx, spec=STATEFUL))
+    (fetch,) = of_kind(taken(ctx), Fetch)
+    assert fetch.digests == record_0.blobs.digests
+    assert lobby.blob_ready((record_0.model,)) is None
+    assert known(lobby.blob_ready(record_0.blobs.digests)).genesis == record_0
+
+
+def test_a_run_is_not_founded_by_fewer_nodes_than_its_strategy_needs(ctx: Context) -> None:
+    ctx.options = msgspec.structs.replace(ctx.options, min_nodes=1, spec=MEDIAN)
+    ctx.peers.pop(node("cleo"))
+    lobby = Lobby(ctx)
+    lobby.describe(described(ctx, spec=MEDIAN))
+    found(lobby)
+    assert told(taken(ctx), events.Waiting)[-1].reason == "2 of 3 nodes are here"

@@ -56,3 +56,14 @@ def test_a_round_waits_while_a_leaver_is_needed_for_the_quorum() -> None:
     )
     assert not decide_holding([node("ben")], entries, is_wanted=True)[0]
     assert not decide_holding([node("ben")], entries[:1], is_wanted=False)[0]
+
+
+def test_a_run_pauses_when_too_few_updates_came_for_some_rounds() -> None:
+    short = "median needs 3 updates, and 2 came"
+    before = UNPRODUCTIVE_ROUNDS - 1
+    assert not decide(shortage=short, unproductive=before - 1)[0], "a killed worker is no reason"
+    assert decide(shortage=short, unproductive=before, failed={"ada": "no data"}) == (
+        True,
+        "the model stayed for 3 rounds, so the run pauses: ada: no data",
+    )
+    assert decide(shortage=short, unproductive=before, failed={})[1].endswith("so the run pauses")

@@ -28,7 +28,17 @@ from tests.support.core import (
     training,
 )
 from tests.support.known import known
-from tests.support.records import NAMES, SPEC, digest, evaluation, node, resigned, update
+from tests.support.records import (
+    NAMES,
+    SPEC,
+    STATEFUL,
+    digest,
+    evaluation,
+    node,
+    resigned,
+    result_with,
+    update,
+)
 
 HERE = evaluation(3, 4, 1.5)
 
@@ -245,3 +255,18 @@ def test_a_proposed_model_whose_file_is_lost_takes_the_work_on_it_along(bench: B
     assert of_kind(effects, StopTraining)
     assert bench.it.speculation.record is None
     assert bench.ledger.holds, "the open round's own model is here"
+
+
+def test_work_on_a_proposal_uses_its_state_and_the_memory_as_of_it() -> None:
+    bench = Bench(spec=STATEFUL)
+    record = bench.proposal()
+    bench.it.received(member("ben"), Accept(bench.chain.run, 2, ballot(2, "ben"), record))
+    stray = inputs.BlobReady(record.model, durable=False, companions=(model("another state"),))
+    bench.it.blob_ready(stray)
+    assert of_kind(taken(bench.ctx), Train) == []
+    bench.it.blob_ready(inputs.BlobReady(record.model, durable=False, companions=(record.blobs.state,)))
+    (train,) = of_kind(taken(bench.ctx), Train)
+    assert (train.job.state, train.job.memory) == (record.blobs.state, MEMORY)
+    result = msgspec.structs.replace(result_with(digest("mine")), control=digest("control"))
+    bench.it.trained(inputs.Trained(train.job, result))
+    assert bench.it.speculation.pinned() == {digest("mine"), digest("control")}

@@ -21,7 +21,7 @@ from p2pfl.messages import Promise
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
-from tests.support.core import ballot, chain_of, member, model, training
+from tests.support.core import ballot, chain_of, member, training
 from tests.support.records import NAMES, node, signed
 
 
