@@ -29,7 +29,7 @@ from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces, Upd
 from p2pfl.learning.strategies.registry import strategy_of
 from p2pfl.learning.weights import ModelFile, ModelWriter, Run, bytes_of, is_finite, runs
 from p2pfl.schema import Schema, first_difference, header
-from p2pfl.spec import slot_schema
+from p2pfl.spec import ScriptTask, slot_schema
 from p2pfl.work import (
     AggregatedModel,
     AggregationJob,
@@ -175,13 +175,13 @@ def _table(
             updates, parent.read, updates[0].schema, measured, slots=len(strategy.slots), piece=PIECE_ELEMENTS
         )
 
-    training = job.spec.training
+    training, is_script = job.spec.training, isinstance(job.spec.task, ScriptTask)
     return UpdateTable(
         examples=column([one.examples for one in job.updates]),
         steps=column([one.steps for one in job.updates]),
         losses=column([one.loss for one in job.updates]),
         members=job.members,
-        momentum=training.momentum if training.optimizer == "sgd" else 0.0,
+        momentum=training.momentum if training.optimizer == "sgd" and not is_script else 0.0,
         learning_rate=training.learning_rate,
         products=products,
     )
@@ -318,7 +318,7 @@ class _Pieces:
         for run in runs(self._schema, by_kind=self._strategy.averages_buffers):
             size = min(PIECE_ELEMENTS, run.elements)
             combiner = self._combiner(run, size)
-            for start in range(0, run.elements, size):
+            for start in range(0, run.elements, PIECE_ELEMENTS):
                 piece = combiner.next(min(size, run.elements - start), offset)
                 if run.dtype.is_floating_point and not is_finite(piece):
                     self._sources.parent.take_over(piece, offset)

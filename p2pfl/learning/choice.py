@@ -17,6 +17,7 @@ from p2pfl.learning import catalogue, partition
 from p2pfl.learning.data import DataPlaces
 from p2pfl.paths import full, holds_file, holds_folder, is_there, obstacle, shown
 from p2pfl.spec import RunSpec, from_options
+from p2pfl.strategy_specs import strategy_name, trains_differently
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 """Ends of the names of files that are read as tables."""
@@ -47,7 +48,19 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 SCRIPT_OPTIONS = frozenset(
-    {"rounds", "seed", "sample", "min_updates", "round_cap", "drop_after", "share", "until", "patience"}
+    {
+        "rounds",
+        "seed",
+        "sample",
+        "min_updates",
+        "round_cap",
+        "drop_after",
+        "share",
+        "until",
+        "patience",
+        "strategy",
+        "strategy_arg",
+    }
 )
 """Options of a run that have a meaning for scripts: their own loops decide about the training."""
 
@@ -127,7 +140,13 @@ def make_spec(choice: Choice, given: Mapping[str, Any]) -> RunSpec:
         raise UserError(
             f"Which column of {shown(choice.places.own or Path())} is to be predicted? Name it with --target."
         )
-    return catalogue.checked(lambda: from_options(kind=choice.kind, **options))
+    spec = catalogue.checked(lambda: from_options(kind=choice.kind, **options))
+    if choice.kind == "script" and trains_differently(spec.strategy):
+        raise UserError(
+            f"The strategy {strategy_name(spec.strategy)} changes local training, which the script's own "
+            "loop does: use another strategy, or a task file without train()."
+        )
+    return spec
 
 
 def _is_code(task: str) -> bool:

@@ -31,7 +31,8 @@ from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
 from p2pfl.learning.own.objective import UserObjective
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
-from p2pfl.learning.strategies.local import LocalEnd, LocalStart, local_rule
+from p2pfl.learning.strategies.local import LocalEnd, LocalStart
+from p2pfl.learning.strategies.local_rules import local_rule
 from p2pfl.schema import Schema
 from p2pfl.spec import (
     BuiltinTask,
@@ -45,7 +46,7 @@ from p2pfl.spec import (
     slot_schema,
     task_name,
 )
-from p2pfl.strategy_specs import memory_slots, state_slots
+from p2pfl.strategy_specs import memory_slots, state_slots, strategy_name, trains_differently
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
@@ -261,6 +262,11 @@ class Jobs:
         prepared = self._prepared[1]
         if spec.training.class_weights:
             _classification(prepared.objective)
+        if prepared.train is not None and trains_differently(spec.strategy):
+            raise TaskError(
+                f"The strategy {strategy_name(spec.strategy)} changes local training, and the task file of "
+                f"{task_name(spec.task)!r} does it in its own train(): use another strategy, or remove it."
+            )
         return prepared
 
     def _initial(self, spec: RunSpec, agreement: Agreement) -> nn.Module:

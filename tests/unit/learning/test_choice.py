@@ -11,6 +11,7 @@ from p2pfl.errors import TaskError, UserError
 from p2pfl.learning.choice import DEFAULTS, Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.spec import BuiltinTask, FileTask, PicturesTask, ScriptTask, TableTask, task_name
+from p2pfl.strategy_specs import FedAdamSpec
 
 
 @pytest.fixture
@@ -139,3 +140,17 @@ def test_an_option_that_cannot_be_is_named(kind: str, given: dict[str, object], 
 def test_a_built_in_task_that_is_not_there_is_told() -> None:
     with pytest.raises(TaskError, match="There is no task 'birds'"):
         make_spec(choose("birds", None, DataPlaces()), {})
+
+
+@pytest.mark.parametrize("strategy", ["fedprox", "scaffold", "feddyn", "q-fedavg"])
+def test_a_strategy_that_changes_local_training_is_refused_for_a_script(strategy: str) -> None:
+    with pytest.raises(
+        UserError, match=f"The strategy {strategy} changes local training, which the script's"
+    ):
+        make_spec(Choice("script", "train", DataPlaces()), {"strategy": strategy})
+
+
+def test_a_script_has_any_strategy_that_only_aggregates() -> None:
+    given = {"strategy": "fedadam", "strategy_arg": {"tau": 0.1}}
+    spec = make_spec(Choice("script", "train", DataPlaces()), given)
+    assert spec.strategy == FedAdamSpec(tau=0.1)
