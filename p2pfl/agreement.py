@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
+import msgspec
+
 from p2pfl.card_checks import agreement_flaw, card_flaw
 from p2pfl.cards import (
     CLASSIFICATION,
@@ -65,11 +67,26 @@ def merge_cards(task: TaskSpec, cards: Cards) -> tuple[Agreement | None, str]:
     *cards* holds at least one card by member name; their order does not matter.
     """
     try:
-        agreement = _merge(task, cards)
+        agreement = _noted(_merge(task, cards), cards)
     except _Mismatch as reason:
         return None, str(reason)
     flaw = agreement_flaw(task, agreement)
     return (None, flaw) if flaw else (agreement, "")
+
+
+def _noted(agreement: Agreement, cards: Cards) -> Agreement:
+    """Return *agreement* with a note for each device whose strategy has another source than the first one.
+
+    A device that was started with another strategy tells no source.
+    """
+    told = {name: cards[name].strategy_source for name in sorted(cards) if cards[name].strategy_source}
+    first = next(iter(told), "")
+    notes = [
+        f"the source of the strategy on {name} differs from that on {first}"
+        for name, source in told.items()
+        if source != told[first]
+    ]
+    return msgspec.structs.replace(agreement, notes=_shortened([*agreement.notes, *notes]))
 
 
 def _merge(task: TaskSpec, cards: Cards) -> Agreement:

@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from p2pfl.schema import FLOAT_DTYPES, Schema, TensorSpec, canonical
 from p2pfl.spec_part import SpecPart
-from p2pfl.strategy_specs import StrategySpec, control_slots, state_slots
+from p2pfl.strategy_specs import FedAvgSpec, StrategySpec, control_slots, describe_strategy, state_slots
 
 MAX_ROSTER = 256
 """Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
@@ -307,6 +307,22 @@ def to_options(spec: RunSpec) -> dict[str, Any]:
     for group in _GROUPS:
         options |= msgspec.structs.asdict(getattr(spec, group))
     return options
+
+
+def shown_options(spec: RunSpec) -> dict[str, Any]:
+    """Return the options of *spec* as in `to_options`, for people: "strategy" has its arguments with it."""
+    options = {name: value for name, value in to_options(spec).items() if name != "strategy_arg"}
+    return options | {"strategy": describe_strategy(spec.strategy)}
+
+
+def describe_run(spec: RunSpec) -> str:
+    """Return what a run of *spec* trains, for people: its task, and its strategy unless that is FedAvg.
+
+    For example "digits, model cnn, partition iid, strategy fedadam (server_lr 0.05)".
+    """
+    task = describe_task(spec.task)
+    is_plain = isinstance(spec.strategy, FedAvgSpec)
+    return task if is_plain else f"{task}, strategy {describe_strategy(spec.strategy)}"
 
 
 def from_options(**options: Any) -> RunSpec:

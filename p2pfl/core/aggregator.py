@@ -25,6 +25,7 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.proposal import Draft
 from p2pfl.core.roster import contains
+from p2pfl.disclosure import told_to_peers
 from p2pfl.messages import (
     MAX_ATTEMPT,
     Accept,
@@ -50,6 +51,7 @@ from p2pfl.work import (
     AggregationJob,
     AggregationResult,
     NotFinite,
+    StrategyFailed,
     UnreadableUpdate,
     WeightedUpdate,
 )
@@ -414,6 +416,10 @@ class Aggregator:
             case NotFinite():
                 note = "the average was not finite: the parent's model stays"
                 self._propose(self._draft(None, note), adopted=False)
+            case StrategyFailed():
+                self.ctx.warn(f"the strategy failed: {result.reason}")
+                note = f"the strategy failed: {told_to_peers(self.ledger.spec.task, result.reason)}"[:300]
+                self._propose(self._draft(None, note, note), adopted=False)
             case UnreadableUpdate():
                 assert self.gathering is not None
                 self.gathering.discount(result.digest, result.reason)

@@ -35,8 +35,8 @@ class Draft:
     def record(self, ctx: Context, blobs: RecordBlobs | None, note: str, shortage: str = "") -> Record:
         """Return the record with the new *blobs*; None keeps those of the parent and counts no update.
 
-        *shortage* says why the updates that came are too few for the strategy. If the run stops early, the
-        record closes it, without the *blobs* (rule "Stopping early").
+        *shortage* says why the strategy made no model of the updates that came, such as too few of them. If
+        the run stops early, the record closes it, without the *blobs* (rule "Stopping early").
         """
         ledger, kind = self.ledger, self.ledger.next_kind
         stops, reason = self.decide_stopping()

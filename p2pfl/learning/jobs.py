@@ -18,7 +18,7 @@ from torch import nn
 
 from p2pfl.agreement import merge_cards, misfit
 from p2pfl.card_checks import card_flaw
-from p2pfl.cards import Agreement
+from p2pfl.cards import Agreement, DataCard
 from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import commands, training, weights
 from p2pfl.learning.aggregation import aggregate
@@ -30,6 +30,7 @@ from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
 from p2pfl.learning.own.objective import UserObjective
+from p2pfl.learning.own.strategy import OwnStrategy
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
 from p2pfl.learning.strategies.local import LocalEnd, LocalStart
 from p2pfl.learning.strategies.local_rules import local_rule
@@ -46,7 +47,7 @@ from p2pfl.spec import (
     slot_schema,
     task_name,
 )
-from p2pfl.strategy_specs import memory_slots, state_slots, strategy_name, trains_differently
+from p2pfl.strategy_specs import OwnStrategySpec, memory_slots, state_slots, strategy_name, trains_differently
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
@@ -69,6 +70,7 @@ class Jobs:
             torch.set_num_threads(threads)
         self._wish = device
         self._places = places or DataPlaces()
+        self._own_strategy = OwnStrategy(self._places.strategy)
         self._device: torch.device | None = None
         self._local: tuple[tuple[object, ...], LocalTask] | None = None
         self._prepared: tuple[tuple[object, ...], PreparedTask] | None = None
@@ -105,6 +107,8 @@ class Jobs:
                 return self._describe(command)
             case commands.CreateJob():
                 return self._create(command)
+            case commands.CheckStrategy():
+                return commands.StrategyChecked(command.id, self._own_strategy.check(command.spec))
             case commands.RunTraining():
                 return self._train(command, pacer)
             case commands.RunEvaluation():
@@ -120,30 +124,38 @@ class Jobs:
 
     def _describe(self, command: commands.DescribeJob) -> commands.DescribeDone:
         local = self._open(command.spec)
-        task, agreed = command.spec.task, command.agreement
-        if flaw := card_flaw(task, local.card):
+        task, agreed, card = command.spec.task, command.agreement, local.card
+        if isinstance(command.spec.strategy, OwnStrategySpec):
+            source = self._own_strategy.check(command.spec)
+            card = msgspec.structs.replace(card, strategy_source=source)
+        if flaw := card_flaw(task, card):
             raise TaskError(f"The data of this device cannot be used: {flaw}.")
-        if agreed is not None and misfit(task, agreed, local.card):
+        if agreed is not None and misfit(task, agreed, card):
             # The node names the misfit; a model for these data cannot be built.
-            return self._described(command, local, (), 0)
+            return self._described(command, local, card, (), 0)
         # Before the devices agree, the model that this device's data alone would make is built. Most runs
         # have the same one, and a mistake in a user's model is found before the device waits for others.
-        agreement = command.agreement or merge_cards(command.spec.task, {"": local.card})[0]
+        agreement = command.agreement or merge_cards(command.spec.task, {"": card})[0]
         schema, parameters = None, 0
         if agreement is not None:
             with torch.random.fork_rng():
                 module = self._reused(command.spec, agreement)
             schema = weights.schema_of(module) if command.agreement is not None else None
             parameters = sum(one.numel() for one in module.parameters() if one.requires_grad)
-        return self._described(command, local, schema, parameters)
+        return self._described(command, local, card, schema, parameters)
 
     def _described(
-        self, command: commands.DescribeJob, local: LocalTask, schema: Schema | None, parameters: int
+        self,
+        command: commands.DescribeJob,
+        local: LocalTask,
+        card: DataCard,
+        schema: Schema | None,
+        parameters: int,
     ) -> commands.DescribeDone:
         return commands.DescribeDone(
             command.id,
             schema=schema,
-            card=local.card,
+            card=card,
             test_examples=local.test_examples,
             parameters=parameters,
             device=training.describe_device(self._on()),
@@ -234,10 +246,11 @@ class Jobs:
             evaluation = evaluation.as_one_example()
         return commands.EvaluationDone(command.id, evaluation)
 
-    @staticmethod
-    def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
+    def _aggregate(self, command: commands.RunAggregation) -> commands.AggregationDone:
         state_path = Path(command.state_path) if command.state_path else None
-        result = aggregate(command.job, Path(command.folder), Path(command.path), state_path)
+        result = aggregate(
+            command.job, Path(command.folder), Path(command.path), state_path, self._own_strategy
+        )
         return commands.AggregationDone(command.id, result)
 
     # --- caches between jobs --------------------------------------------------------------------------------
