@@ -67,7 +67,9 @@ async def test_a_device_without_the_file_is_told_and_a_class_that_fails_costs_th
     ben = nodes.start_unheard("ben", *shared, peers=[ada])
     for process in (ada, ben):
         committed = await process.until(events.Committed)
-        assert "the strategy failed: mine.py, line 10, in combine(): ValueError: two updates" in committed.note
+        assert (
+            "the strategy failed: mine.py, line 10, in combine(): ValueError: two updates" in committed.note
+        )
         assert committed.updates == ()
         assert not process.has_ended
     cleo = nodes.start_unheard("cleo", "--min-nodes=3", peers=[ada])

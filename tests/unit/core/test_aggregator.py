@@ -701,11 +701,11 @@ def test_a_record_with_the_same_model_and_another_state_is_adopted_by_its_own_bl
     stage.promise("ben", ballot(1, "ben"), lost)
     companions = (other.blobs.state,)
     stage.it.blob_failed(BlobFailed(other.model, "nobody has it", invalid=False, companions=companions))
-    assert stage.it.candidacy is Candidacy.ADOPTING
+    assert stage.it.unusable == {}
     stage.it.blob_failed(
         BlobFailed(lost.model, "nobody has it", invalid=False, companions=(lost.blobs.state,))
     )
-    assert stage.it.candidacy is Candidacy.PREPARING
+    assert list(stage.it.unusable) == [lost.blobs]
     stage.promise("cleo", ballot(1, "ben"), other)
     assert stage.it.proposal == other, "a quorum without a promise that names the lost state"
     assert stage.pulled(other.model, durable=True) == []

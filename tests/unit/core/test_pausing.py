@@ -14,7 +14,7 @@ from tests.support.records import NAMES, Chain, node, roster
 NOTHING = TrainingSummary(counted=0, failed={"ada": "no data", "ben": "no data"}, late=0, unproductive=0)
 
 
-def decide(**changes: dict[str, str] | int | int) -> tuple[bool, str]:
+def decide(**changes: dict[str, str] | int | str) -> tuple[bool, str]:
     return decide_pausing(msgspec.structs.replace(NOTHING, **changes))
 
 
