@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from p2pfl.core import inputs
@@ -18,7 +19,7 @@ from p2pfl.work import (
     WeightedUpdate,
 )
 from tests.support.core import ballot, chain_of, member, model, options
-from tests.support.records import AGREEMENT, SCHEMA, result_with
+from tests.support.records import AGREEMENT, SCHEMA, STATEFUL, result_with
 
 
 @pytest.fixture
@@ -153,3 +154,21 @@ def test_the_accuracy_of_a_model_is_drawn_from_it_and_is_the_same_each_time() ->
     assert drawn == [evaluation_on("ada", model(number)).sums["accuracy"] for number in range(50)]
     assert (min(drawn), max(drawn)) == (0.0, 10.0)
     assert drawn != [evaluation_on("ben", model(number)).sums["accuracy"] for number in range(50)]
+
+
+def test_with_a_state_the_model_follows_from_the_number_of_updates_and_the_state_from_all() -> None:
+    parent = RecordBlobs(model("parent"), model("state"))
+    one, other = (aggregate_of(STATEFUL, parent, updates) for updates in ([A, B], [B, A]))
+    assert one.model == other.model
+    assert one.state != other.state
+    before = aggregate_of(STATEFUL, RecordBlobs(model("parent")), [A, B])
+    assert (before.model == one.model, before.state == one.state) == (True, False)
+
+
+def test_an_update_with_a_control_follows_from_state_and_memory(device: Device) -> None:
+    job = TrainingJob(model("run"), 1, STATEFUL, AGREEMENT, model("parent"), 0)
+    jobs = [job, *(msgspec.structs.replace(job, **{name: model("x")}) for name in ("state", "memory"))]
+    results = [work(device, Train(one))[1].result for one in jobs]
+    assert len({result.digest for result in results}) == len({result.control for result in results}) == 3
+    device.keep(inputs.Trained(job, results[0]))
+    assert device.disk.unflushed == {results[0].digest, results[0].control}
