@@ -220,7 +220,8 @@ def strategy_options(strategy: StrategySpec) -> dict[str, float]:
     """Return the options of *strategy* that have not their default, by name."""
     if isinstance(strategy, OwnStrategySpec):
         return dict(strategy.options)
-    return {name: value for name, value in msgspec.to_builtins(strategy).items() if name != "type"}
+    values = ((field, getattr(strategy, field.name)) for field in msgspec.structs.fields(strategy))
+    return {field.name: value for field, value in values if value != field.default}
 
 
 def describe_strategy(strategy: StrategySpec) -> str:

@@ -62,6 +62,14 @@ def test_what_a_scripts_loop_decides_is_no_option() -> None:
         make_spec(choice, {"rounds": 3, "learning_rate": 0.1})
 
 
+def test_a_script_may_be_aggregated_in_any_way_that_leaves_its_loop_alone() -> None:
+    choice = Choice("script", "mine", DataPlaces())
+    given = {"strategy": "fedadam", "strategy_arg": {"server_lr": 0.5}}
+    assert make_spec(choice, given).strategy == FedAdamSpec(server_lr=0.5)
+    with pytest.raises(UserError, match="--strategy scaffold changes the local training, which the script's"):
+        make_spec(choice, {"strategy": "scaffold"})
+
+
 @pytest.mark.parametrize(
     ("source", "kind"),
     [

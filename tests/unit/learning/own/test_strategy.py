@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,21 +20,21 @@ from p2pfl.learning.own import templates
 from p2pfl.learning.own.strategy import OwnStrategy
 from p2pfl.learning.strategy_choice import choose_strategy
 from p2pfl.spec import RunSpec
-from p2pfl.work import AggregatedModel, AggregationJob, AggregationResult, StrategyFailed, WeightedUpdate
+from p2pfl.strategy_specs import OwnStrategySpec
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    AggregationResult,
+    EvaluationJob,
+    StrategyFailed,
+    TrainingJob,
+    WeightedUpdate,
+)
 from tests.support.core import ballot
 from tests.support.learning import make_spec
 from tests.support.records import AGREEMENT
-from tests.support.user_tasks import write_task
-
-MEDIAN = """
-import p2pfl
-
-class Median(p2pfl.Elementwise):
-    least_updates = 3
-
-    def combine(self, parent, updates, weights, state):
-        return updates.matrix().median(dim=0).values, state
-"""
+from tests.support.source import ROOT
+from tests.support.user_tasks import MEDIAN, write_task
 
 STEPS = """
 import p2pfl
@@ -242,6 +243,19 @@ def test_a_data_card_tells_the_digest_of_the_strategys_source(tmp_path: Path) ->
         describe(Jobs("cpu"), one.spec)
 
 
+def test_the_strategy_of_the_readme_aggregates(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [source] = [
+        block for block in re.findall("```python\n(.*?)```", text, re.DOTALL) if "Elementwise" in block
+    ]
+    one = Bench(tmp_path, write_task(tmp_path, source), "Median")
+    one.own.check(one.spec)
+    assert (one.spec.strategy, one.bias(one.aggregate(1.0, 2.0, 100.0))) == (
+        OwnStrategySpec("mine.py:Median", 3),
+        2.0,
+    )
+
+
 TEMPLATE = Path(templates.__file__).parent / "strategy.py"
 EXAMPLE = Path(p2pfl.examples.__file__).parent / "own_strategy.py"
 
@@ -268,7 +282,7 @@ def test_a_run_with_the_template_and_with_the_example_learns(
     for number in range(1, 5):
         updates = []
         for part in range(3):
-            training = commands.TrainingJob("run", number, spec, agreement, model, part)
+            training = TrainingJob("run", number, spec, agreement, model, part)
             trained = do(commands.RunTraining(2, training, str(tmp_path), str(path)))
             assert isinstance(trained, commands.TrainingDone)
             path.rename(tmp_path / trained.result.digest)
@@ -281,7 +295,7 @@ def test_a_run_with_the_template_and_with_the_example_learns(
         path.rename(tmp_path / model)
         if state:
             state_path.rename(tmp_path / state)
-        judged = commands.EvaluationJob("run", number, spec, agreement, model, 0, 1)
+        judged = EvaluationJob("run", number, spec, agreement, model, 0, 1)
         evaluated = do(commands.RunEvaluation(4, judged, str(tmp_path)))
         assert isinstance(evaluated, commands.EvaluationDone)
         accuracies.append(evaluated.result.metrics["accuracy"])
