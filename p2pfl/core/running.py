@@ -135,9 +135,8 @@ class Running:
     def _begin_speculation(self, digests: tuple[str, ...]) -> None:
         """Work on the proposed record with the blobs *digests*, if this member has done its part."""
         pending = self.acceptor.pending
-        if pending is None or pending.record.blobs.digests != digests:
-            return
-        if not self.ledger.succeeds(pending.record):
+        is_pending = pending is not None and pending.record.blobs.digests == digests
+        if pending is None or not is_pending or not self.ledger.succeeds(pending.record):
             return
         if self.ready and self.local_trainer.has_done_its_part and not self._declines:
             self.speculation.begin(pending.record)

@@ -30,8 +30,8 @@ class LocalStart:
     memory: Mapping[str, Tensor]
     """What this device remembers of the run, by name; empty at first. Names are those of `in_memory`."""
     shared: Collection[str] | None = None
-    """Names of the tensors that devices exchange; None: all. The gradients of other tensors are not corrected,
-    because each device has its own."""
+    """Names of the tensors that devices exchange; None: all. Gradients of other tensors are not corrected:
+    each device has its own, so there is no difference between devices to correct."""
 
 
 @dataclass

@@ -1,7 +1,9 @@
 """q-FedAvg: members on which the model is worse weigh more, so that their losses become more equal.
 
 Li et al., "Fair Resource Allocation in Federated Learning" (2020), algorithm 2, with L = 1 / learning rate as
-there. Members count alike, whatever their number of examples. Buffers are averaged by examples.
+there. With momentum rho, which the paper does not have, a gradient moves the parameters 1 / (1 - rho) times
+as far, so L = (1 - rho) / learning rate. Members count alike, whatever their number of examples. Buffers are
+averaged by examples.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class QFedAvg(Elementwise):
         """Compute the factor of each change."""
         count = len(table.losses)
         squares = table.products().diagonal()[:count] if self._q else torch.zeros(count)
-        self._factors = fair_factors(table.losses, squares, self._q, 1 / table.learning_rate)
+        lipschitz = (1 - table.momentum) / table.learning_rate
+        self._factors = fair_factors(table.losses, squares, self._q, lipschitz)
         return range(count)
 
     def combine(

@@ -468,7 +468,7 @@ class Federation:
             self.model,
             tuple(updates),
             self.state,
-            members=2,
+            members=len(self.members),
         )
         model, state = one.blobs / "mean", one.blobs / "state"
         answer = one.bench.do(commands.RunAggregation(4, job, str(one.blobs), str(model), str(state)))

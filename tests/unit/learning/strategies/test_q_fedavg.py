@@ -20,9 +20,8 @@ PARENT = [1.0, -2.0, 0.5]
 RATE = 0.1
 
 
-def _by_hand(model: torch.Tensor, updates: tuple[Trained, ...], q: float) -> torch.Tensor:
+def _by_hand(model: torch.Tensor, updates: tuple[Trained, ...], q: float, lipschitz: float) -> torch.Tensor:
     """Algorithm 2, line by line."""
-    lipschitz = 1 / RATE
     deltas, curvatures = [], []
     for one in updates:
         change = lipschitz * (model - torch.tensor(one.w))
@@ -33,14 +32,19 @@ def _by_hand(model: torch.Tensor, updates: tuple[Trained, ...], q: float) -> tor
 
 
 @pytest.mark.parametrize("q", [0.0, 0.5, 1.0, 2.0])
-def test_two_rounds_are_what_a_hand_computation_gives(tmp_path: Path, q: float) -> None:
-    rounds = Rounds(tmp_path, "q-fedavg", PARENT, strategy_arg={"q": q}, learning_rate=RATE)
+@pytest.mark.parametrize(("momentum", "lipschitz"), [(0.0, 10.0), (0.9, 1.0)])
+def test_two_rounds_are_what_a_hand_computation_gives(
+    tmp_path: Path, q: float, momentum: float, lipschitz: float
+) -> None:
+    rounds = Rounds(
+        tmp_path, "q-fedavg", PARENT, strategy_arg={"q": q}, learning_rate=RATE, momentum=momentum
+    )
     model = torch.tensor(PARENT)
     for updates in (
         (Trained([1.2, -2.0, 0.5], loss=2.5, examples=9), Trained([1.0, -1.5, 0.4], loss=0.3)),
         (Trained([1.0, -1.0, 1.0], loss=0.9), Trained([0.8, -1.0, 0.0], loss=1.4)),
     ):
-        model = _by_hand(model, updates, q)
+        model = _by_hand(model, updates, q, lipschitz)
         assert rounds.play(*updates)["w"] == pytest.approx(model.tolist(), rel=1e-5)
 
 
