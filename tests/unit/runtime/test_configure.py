@@ -106,7 +106,7 @@ def test_a_script_has_arguments(certs: Path, tmp_path: Path) -> None:
         ({"strategy": "fedadm"}, "no strategy 'fedadm' .did you mean 'fedadam'"),
         ({"strategy": "fedprox", "strategy_arg": {"mu": -1}}, "--strategy-arg mu=-1 is out of range"),
         ({"strategy_arg": ["mu=1"]}, "--strategy-arg mu=1 needs a strategy"),
-        ({"strategy": "fedprox", "script": Path("-")}, "--strategy fedprox changes the local training"),
+        ({"strategy": "fedprox", "script": Path("-")}, "The strategy fedprox changes local training"),
         ({"track": "excel:x"}, "--track is 'excel:x'"),
     ],
 )
