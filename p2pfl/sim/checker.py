@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import assert_never
 
 from p2pfl.core.effects import (
+    Aggregate,
     AnyEffect,
     DeleteUnneededBlobs,
     Save,
@@ -88,7 +89,12 @@ class InvariantChecker:
             case DeleteUnneededBlobs():
                 self._collected(disk)
             case Train():
+                self._check_input(disk, effect.job.round, (effect.job.model, effect.job.state))
                 self.work.begun(disk, effect)
+            case Aggregate():
+                job = effect.job
+                updates = [digest for one in job.updates for digest in (one.digest, one.control)]
+                self._check_input(disk, job.round, (job.parent, job.state, *updates))
             case _:
                 pass
 
@@ -147,6 +153,15 @@ class InvariantChecker:
             last = self.votes.last.get(run)
             if last is not None:
                 self._check_possession(self.votes.chosen[run, last])
+
+    def _check_input(self, disk: Disk, round_: int, digests: Iterable[str]) -> None:
+        """Check that the blobs that a job reads are here; an empty digest stands for none.
+
+        A member whose bytes of a blob were lost is excused: its worker finds that, and its job fails.
+        """
+        for digest in digests:
+            if digest and not disk.has(digest) and (disk.member, digest) not in self._damaged:
+                raise Violation("possession", f"{short(disk)} works in round {round_} on a blob it lacks")
 
     def _check_possession(self, chosen: Chosen) -> None:
         """Check that the blobs of a decided record are durable on a quorum.

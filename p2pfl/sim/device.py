@@ -67,13 +67,14 @@ def aggregate_of(
     """Return the aggregate of *updates*, in this order, in a run of *spec* after a record of blobs *parent*.
 
     As with real bytes, the same updates give the same blobs, whoever aggregates them in whatever ballot. With
-    a state, the model follows from the number of updates alone, so that many records differ only in it.
+    a state, the model follows from the number of updates alone, so that many records differ only in their
+    state, also successive ones.
     """
     entries = [part for update in updates for part in (*_digests_of(update), update.examples)]
     if not state_slots(spec.strategy):
         return RecordBlobs(digest_of("aggregate", parent.model, *entries))
     state = digest_of("state", parent.model, parent.state, *entries)
-    return RecordBlobs(digest_of("aggregate", parent.model, len(entries)), state)
+    return RecordBlobs(digest_of("aggregate", len(entries)), state)
 
 
 def _digests_of(update: WeightedUpdate | UpdateEntry) -> tuple[str, ...]:

@@ -7,7 +7,14 @@ import math
 from p2pfl import events
 from p2pfl.cards import DataCard
 from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
-from p2pfl.messages import Genesis, Member, Record, RecordBlobs, RosterEntry, record_digest
+from p2pfl.messages import (
+    Genesis,
+    Member,
+    Record,
+    RecordBlobs,
+    RosterEntry,
+    record_digest,
+)
 from p2pfl.sim.device import EVALUATION, aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.trace import SHORT

@@ -163,6 +163,8 @@ def test_with_a_state_the_model_follows_from_the_number_of_updates_and_the_state
     assert one.state != other.state
     before = aggregate_of(STATEFUL, RecordBlobs(model("parent")), [A, B])
     assert (before.model == one.model, before.state == one.state) == (True, False)
+    later = aggregate_of(STATEFUL, one, [A, B])
+    assert (later.model == one.model, later.state == one.state) == (True, False)
 
 
 def test_an_update_with_a_control_follows_from_state_and_memory(device: Device) -> None:
