@@ -166,14 +166,14 @@ class WorkChecker:
 
     def _check_memory(self, disk: Disk, job: TrainingJob) -> None:
         """Check that *job* remembers the member's last update that a record up to its parent counts."""
-        blobs, known = RecordBlobs(job.model, job.state), self._records.values()
-        parents = [one for one in known if (one.run, one.round + 1, one.blobs) == (job.run, job.round, blobs)]
-        is_continued = bool(self._geneses[job.run].continues)
-        if (
-            parents
-            and not is_continued
-            and job.memory not in {self._last_update(parent, disk.member.node) for parent in parents}
-        ):
+        genesis = self._geneses.get(job.run)
+        if genesis is None or genesis.continues:
+            return
+        blobs = RecordBlobs(job.model, job.state)
+        at = (job.run, job.round - 1, blobs)
+        parents = [one for one in self._records.values() if (one.run, one.round, one.blobs) == at]
+        allowed = {self._last_update(parent, disk.member.node) for parent in parents}
+        if allowed and job.memory not in allowed:
             raise Violation("work", f"{short(disk)} trains with another memory in round {job.round}")
 
     def _last_update(self, record: Record, node: str) -> str:

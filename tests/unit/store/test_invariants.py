@@ -283,7 +283,7 @@ def test_an_accepted_record_without_updates_repeats_the_blobs_of_its_own_parent(
     records = [chain.commit().record for _ in range(3)]
     found, violations = checked(chain, chain.commits[:2])
     assert violations == []
-    parent = [chain.genesis, *records][round_ - 1].blobs
+    parent = [chain.genesis.blobs, *(record.blobs for record in records)][round_ - 1]
     flaw = (
         f"what it accepted in round {round_} does not fit the run: it counts no update, and does not repeat"
     )
