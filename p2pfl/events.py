@@ -316,6 +316,8 @@ class TrainingFinished(Event, frozen=True, tag="training_finished"):
     """Optimizer steps."""
     loss: float
     seconds: float
+    planned: int = 0
+    """Steps that it was to take, if the deadline cut it; 0: it took all."""
 
 
 class UpdateReused(Event, frozen=True, tag="update_reused"):
@@ -423,6 +425,13 @@ class CountedUpdate(msgspec.Struct, frozen=True):
     """Mean training loss of its last local epoch."""
     seconds: float
     """Duration of its training."""
+    planned: int = 0
+    """Steps that its training was to take, if the deadline cut it; 0: it took all."""
+
+    @property
+    def cut(self) -> str:
+        """Where the deadline cut its training, such as "37 of 120 batches"; empty if it did not."""
+        return f"{self.steps} of {self.planned} batches" if self.planned else ""
 
 
 R2_HIDDEN = ("target", "target_square")

@@ -25,7 +25,6 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.proposal import Draft
 from p2pfl.core.roster import contains
-from p2pfl.disclosure import told_to_peers
 from p2pfl.messages import (
     MAX_ATTEMPT,
     Accept,
@@ -417,8 +416,9 @@ class Aggregator:
                 note = "the average was not finite: the parent's model stays"
                 self._propose(self._draft(None, note), adopted=False)
             case StrategyFailed():
-                self.ctx.warn(f"the strategy failed: {result.reason}")
-                note = f"the strategy failed: {told_to_peers(self.ledger.spec.task, result.reason)}"[:300]
+                # Nothing private is in it: a strategy gets the models, which every aggregator sees.
+                note = f"the strategy failed: {result.reason}"[:300]
+                self.ctx.warn(note)
                 self._propose(self._draft(None, note, note), adopted=False)
             case UnreadableUpdate():
                 assert self.gathering is not None

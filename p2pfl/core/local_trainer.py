@@ -93,11 +93,8 @@ class LocalTrainer:
         self._begin_evaluation()
         if not self.is_training_round or self.training or self.update is not None or self.declined:
             return
-        spec = ledger.spec
         round_ = ledger.round + 1
-        self.wanted = self.wanted or me.node in selection(
-            ledger.run, round_, ledger.roster, spec.participation.sample
-        )
+        self.wanted = self.wanted or me.node in selection(ledger.run, round_, ledger.roster, ledger.spec)
         if not self.wanted:
             return
         if declines:
@@ -143,10 +140,22 @@ class LocalTrainer:
         # A device that has more data since it joined weighs as much as it stated then.
         examples = min(result.part.examples, entry.examples)
         digest, steps = result.digest, result.steps
-        blobs = UpdateBlobs(digest, result.control)
         self.training, self.progress = False, 1.0
-        self.update = UpdateEntry(me.node, me.journal, blobs, examples, steps, result.loss, result.seconds)
-        self.ctx.tell(events.TrainingFinished(round_, digest, examples, steps, result.loss, result.seconds))
+        self.update = UpdateEntry(
+            me.node,
+            me.journal,
+            UpdateBlobs(digest, result.control),
+            examples,
+            steps,
+            result.loss,
+            result.seconds,
+            result.planned,
+        )
+        self.ctx.tell(
+            events.TrainingFinished(
+                round_, digest, examples, steps, result.loss, result.seconds, result.planned
+            )
+        )
         self.announce()
         # Saved after the announcement, which need not wait for the disk: no vote depends on the update.
         self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))

@@ -19,6 +19,7 @@ from p2pfl.learning import partition
 from p2pfl.learning.data import Bundled, DataPlaces, DataSet, DataSource, locate
 from p2pfl.learning.pictures.inputs import PictureInputs
 from p2pfl.spec import BuiltinTask, RunSpec, from_options
+from p2pfl.strategy_specs import least_updates, strategy_name
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -239,16 +240,43 @@ def checked(make: Callable[[], RunSpec]) -> RunSpec:
     """Return the spec that *make* returns.
 
     Raises:
-        UserError: an option is unknown to the kind of task, or out of its range; the message names it.
+        UserError: an option is unknown to the kind of task, out of its range, or contradicts another one; the
+            message names it.
     """
     try:
-        return make()
+        spec = make()
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
         if unknown := re.search("unknown field `(.*)`", what):
             raise UserError(f"--{option_of(unknown[1])} is of no use for this task; leave it out.") from error
         field = path.rstrip("`").rpartition(".")[2]
         raise UserError(f"--{option_of(field)} is out of range: {what[0].lower()}{what[1:]}.") from error
+    _check_sampling(spec)
+    return spec
+
+
+def _check_sampling(spec: RunSpec) -> None:
+    """Refuse a sample of members with which no round could train as asked.
+
+    Raises:
+        UserError: it is one.
+    """
+    participation, least = spec.participation, least_updates(spec.strategy)
+    sample, fraction = participation.sample, participation.fraction
+    if sample and fraction:
+        raise UserError(
+            "--sample and --fraction cannot be used together: give a number of members or a fraction of them."
+        )
+    if participation.sample_by != "uniform" and not (sample or fraction):
+        raise UserError(
+            f"--sample-by {participation.sample_by} has no effect when all members train: give --sample or "
+            "--fraction with it."
+        )
+    if 0 < sample < least:
+        raise UserError(
+            f"--sample is {sample}, and the strategy {strategy_name(spec.strategy)} needs at least {least} "
+            f"updates in a round: give --sample {least} or more."
+        )
 
 
 def option_of(field: str) -> str:

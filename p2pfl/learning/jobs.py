@@ -184,11 +184,12 @@ class Jobs:
         self._holds = None  # training changes the parameters
         seed = training.derive_seed("train", spec.seed, job.round, job.partition)
         memory = RunMemory(memory_folder(Path(command.folder)), job.run)
-        end = LocalEnd()
+        end, planned, deadline = LocalEnd(), 0, options.deadline
         if prepared.train is not None:
             steps, loss = prepared.train(module, job.partition, options, job.round, seed, pacer)
         else:
             part = prepared.train_part(job.partition)
+            planned, pacer.deadline = training.planned_steps(part.examples, options), deadline
             objective = _weighted(prepared.objective, part) if options.class_weights else prepared.objective
             rule = local_rule(
                 LocalStart(
@@ -210,6 +211,7 @@ class Jobs:
                     after_batch=pacer,
                     make_optimizer=prepared.optimizer(job) if prepared.optimizer else build_optimizer,
                     rule=rule,
+                    is_over=(lambda: time.monotonic() - started >= deadline) if deadline else None,
                 )
             except training.DivergedError as error:
                 raise TaskError(f"{task_name(spec.task)}: {error}") from error
@@ -222,7 +224,7 @@ class Jobs:
             memory.remember(job.round, digest, end.memory, keep=job.memory)
         weights.release(module)  # it is unused until the next model arrives
         if share_of(spec.task) == "none":
-            steps = 1  # with the batch size they would tell the number of examples
+            steps = planned = 1  # with the batch size they would tell the number of examples
         result = TrainingResult(
             digest=digest,
             part=card,
@@ -230,6 +232,7 @@ class Jobs:
             loss=loss,
             seconds=time.monotonic() - started,
             control=control,
+            planned=planned if planned > steps else 0,
         )
         return commands.TrainingDone(command.id, result)
 
@@ -404,6 +407,8 @@ class _Pacer:
         """Time of the end of the first batch. It warms up memory and kernels, so later predictions ignore
         it."""
         self._reported = self._started
+        self.deadline = 0.0
+        """Seconds after which the training ends with the batch that it is in; 0: never."""
 
     def __call__(self, done: int, total: int) -> None:
         if self._is_stopped():
@@ -417,4 +422,6 @@ class _Pacer:
         self._reported = now
         rate = now - self._started if done == 1 else (now - self._warm) / (done - 1)
         predicted = now - self._started + rate * (total - done)
+        if self.deadline:
+            predicted = min(predicted, self.deadline + rate)
         self._report(commands.TrainJobProgress(self._job, done, total, predicted))

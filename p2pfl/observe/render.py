@@ -230,9 +230,12 @@ def _ended(event: events.RunEnded) -> tuple[str, str]:
 def _of_training(event: events.TrainingEvent, number: int) -> tuple[str, str] | None:
     match event:
         case events.TrainingFinished():
+            cut = (
+                f", cut at {event.steps} of {event.planned} batches by the deadline" if event.planned else ""
+            )
             return "·", (
                 f"round {number}: trained on {event.examples} samples in {event.seconds:.1f} s, "
-                f"loss {event.loss:.4f}"
+                f"loss {event.loss:.4f}{cut}"
             )
         case events.UpdateReused():
             return "·", f"round {number}: the update trained before the restart is offered again"
@@ -311,6 +314,8 @@ def _committed(event: events.Committed) -> str:
     left_out = "".join(f"; without {', '.join(names)} ({reason})" for reason, names in reasons.items())
     note = f"; {event.note}" if event.note else ""
     updates = f"{len(event.updates)} update{'' if len(event.updates) == 1 else 's'}"
+    cut = [f"{update.name} at {update.cut}" for update in event.updates if update.cut]
+    left_out += f"; cut by the deadline: {', '.join(cut)}" if cut else ""
     if not event.updates:
         updates = "no update, so the model of the round before"
     return (

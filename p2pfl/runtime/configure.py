@@ -89,6 +89,7 @@ class NodeOptions(TypedDict, total=False):
     clip: float
     precision: str
     class_weights: bool
+    deadline: float
     batch_size: int
     lr: float
     momentum: float
@@ -98,6 +99,8 @@ class NodeOptions(TypedDict, total=False):
     strategy: str
     strategy_arg: Values
     sample: int
+    fraction: float
+    sample_by: str
     min_updates: int
     round_cap: float
     drop_after: float
@@ -106,9 +109,9 @@ class NodeOptions(TypedDict, total=False):
 
 RUN_OPTIONS = (
     "task", "target", "target_kind", "share", "holdout", "image_size", "augment", "model", "rounds", "epochs",
-    "steps", "until", "patience", "optimizer", "schedule", "clip", "precision", "class_weights", "batch_size",
-    "lr", "momentum", "weight_decay", "partition", "partitions", "strategy", "strategy_arg", "sample",
-    "min_updates", "round_cap", "drop_after", "seed",
+    "steps", "until", "patience", "optimizer", "schedule", "clip", "precision", "class_weights", "deadline",
+    "batch_size", "lr", "momentum", "weight_decay", "partition", "partitions", "strategy", "strategy_arg",
+    "sample", "fraction", "sample_by", "min_updates", "round_cap", "drop_after", "seed",
 )  # fmt: skip
 """The options that are part of the run, which all its members share."""
 

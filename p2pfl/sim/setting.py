@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from blake3 import blake3
@@ -28,6 +29,9 @@ DEFER_SECONDS = 0.25
 NEVER = Stopping()
 """No rule for stopping early: the run trains all its rounds."""
 
+ALL: Mapping[str, Any] = {}
+"""No options that select who trains: all members do."""
+
 
 def digest_of(*parts: object) -> str:
     """Return the digest standing for a simulated model made of *parts*."""
@@ -47,21 +51,37 @@ def stopping_of(seed: int) -> Stopping:
 def strategy_of(seed: int, nodes: int) -> StrategySpec:
     """Return the strategy of world *seed* with *nodes* nodes.
 
-    One in five has a state and controls. Another one has a state and needs the updates of a majority.
+    Two in seven have a state and controls. Another one has a state and needs the updates of a majority.
     """
-    match seed % 5:
-        case 2:
+    match seed % 7:
+        case 2 | 4:
             return ScaffoldSpec()
-        case 4:
+        case 6:
             return OwnStrategySpec("simulated", least=quorum(nodes), slots=("momentum",))
         case _:
             return FedAvgSpec()
 
 
+def sampling_of(seed: int) -> Mapping[str, Any]:
+    """Return the options of world *seed* that select who trains: in two of five worlds not all do."""
+    options: tuple[Mapping[str, Any], ...] = (
+        {},
+        {},
+        {"fraction": 0.5},
+        {},
+        {"sample": 2, "sample_by": "examples"},
+    )
+    return options[seed % 5]
+
+
 def spec_of(
-    rounds: int, seed: int = 1, stopping: Stopping = NEVER, strategy: StrategySpec | None = None
+    rounds: int,
+    seed: int = 1,
+    stopping: Stopping = NEVER,
+    sampling: Mapping[str, Any] = ALL,
+    strategy: StrategySpec | None = None,
 ) -> RunSpec:
-    """Return a run's spec; the simulator uses only its rounds, timings, strategy and stopping rule."""
+    """Return a run's spec; the simulator uses its rounds, timings, *sampling*, strategy and stopping rule."""
     spec = from_options(
         task="simulated",
         model="two",
@@ -74,12 +94,12 @@ def spec_of(
         momentum=0.0,
         weight_decay=0.0,
         seed=seed,
-        sample=0,
         min_updates=1,
         round_cap=60.0,
         drop_after=30.0,
         until=stopping.until,
         patience=stopping.patience,
+        **{"sample": 0, **sampling},
     )
     return msgspec.structs.replace(spec, strategy=strategy or spec.strategy)
 

@@ -7,7 +7,9 @@ import math
 from p2pfl import events
 from p2pfl.cards import DataCard
 from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
+from p2pfl.core.roster import selection
 from p2pfl.messages import (
+    Collect,
     Genesis,
     Member,
     Record,
@@ -42,6 +44,8 @@ class WorkChecker:
         """The blobs of every record that any member accepted, by the record's digest."""
         self._records: dict[str, Record] = {}
         """Every record that any member accepted, by its digest."""
+        self.asked: dict[tuple[str, int], set[str]] = {}
+        """By run and round: the members that an aggregator asked for an update, and the aggregators."""
         self._offered: dict[Member, str] = {}
         """The update of each running member for its open round: trained, or reused after a restart."""
 
@@ -60,12 +64,18 @@ class WorkChecker:
         self._controls[result.digest] = result.control
         self._cards[result.digest] = card
 
+    def collects(self, sender: str, to: str, message: Collect) -> None:
+        """Record whom an aggregator asks for an update: perhaps *to*, and perhaps itself."""
+        asked = self.asked.setdefault((message.run, message.round), set())
+        asked.update({sender, to} if message.selected else {sender})
+
     def accepted(self, record: Record, digest: str) -> None:
         """Check the content and the updates of a record."""
         self._blobs[digest], self._rosters[digest] = record.blobs, record.roster
         self._records[digest] = record
         self._check_content(record)
         self._check_stopping(record)
+        self._check_sampling(record)
         nodes = [update.node for update in record.updates]
         if len(set(nodes)) != len(nodes):
             raise Violation("update", f"an update counted twice in round {record.round}")
@@ -117,6 +127,20 @@ class WorkChecker:
                 raise Violation("content", f"an update in round {record.round} has another control")
             if bool(update.blobs.control) != bool(control_slots(strategy)):
                 raise Violation("content", f"an update in round {record.round} lacks a blob, or has one more")
+
+    def _check_sampling(self, record: Record) -> None:
+        """Judge whether the selected members are in a record, and updates of nobody who was not asked."""
+        roster = self._rosters.get(record.previous)
+        if roster is None or record.kind != "train":
+            return
+        selected = selection(record.run, record.round, roster, self._geneses[record.run].spec)
+        counted = {update.node for update in record.updates}
+        if strangers := counted - selected - self.asked.get((record.run, record.round), set()):
+            raise Violation(
+                "update", f"{len(strangers)} updates in round {record.round} are of members nobody selected"
+            )
+        if selected - counted - {left.node for left in record.left_out}:
+            raise Violation("update", f"round {record.round} does not say what became of all it selected")
 
     def _check_stopping(self, record: Record) -> None:
         """Judge whether a record ends the run early exactly where its evaluations meet the run's rule."""

@@ -62,7 +62,7 @@ async def test_a_device_without_the_file_is_told_and_a_class_that_fails_costs_th
     nodes: Fleet, tmp_path: Path
 ) -> None:
     option = write_strategy(tmp_path / "files")
-    shared = ("--min-nodes=2", "--rounds=2", "--strategy-arg=scale=2", option)
+    shared = ("--min-nodes=2", "--rounds=9", "--strategy-arg=scale=2", option)
     ada = await nodes.start("ada", *shared)
     ben = nodes.start_unheard("ben", *shared, peers=[ada])
     for process in (ada, ben):

@@ -76,7 +76,9 @@ def test_the_details_of_a_round_and_of_a_peer_have_every_metric_and_no_accuracy(
     for text in (lines, rounds):
         assert "acc" not in text
         assert "None" not in text
+    one.updates = (replace(one.updates[0], steps=3, planned=9), *one.updates[1:])
     gantt, _ = views.round_gantt(state, one)
+    assert [row.note.endswith("  cut at 3 of 9 batches") for row in gantt].count(True) == 1
     assert f"{views.summary.primary_of(state, one.score_of(gantt[0].name))}" in gantt[0].note
 
 

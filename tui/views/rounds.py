@@ -276,6 +276,7 @@ def round_gantt(state: State, one: Round) -> tuple[list[GanttRow], float]:
         scored = one.score_of(update.name)
         weight = update.examples / max(1, sum(u.examples for u in one.updates))
         note = f"{primary_of(state, scored):>5} {share(weight):>4}"
+        note += f"  cut at {update.cut}" if update.cut else ""
         rows.append(GanttRow(clip(update.name, 40), one.aggregator == update.name, tuple(spans), note))
     for name, reason in one.left_out:
         rows.append(GanttRow(clip(name, 40), False, (), clip(reason, 40)))

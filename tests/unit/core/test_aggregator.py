@@ -276,13 +276,13 @@ def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_mo
     assert {left.reason for left in record.left_out} == {"the average was not finite"}
 
 
-def test_a_strategy_that_fails_costs_the_round_and_its_device_is_told_the_place(stage: Bench) -> None:
+def test_a_strategy_that_fails_costs_the_round_and_all_are_told_the_place(stage: Bench) -> None:
     stage.elect()
     stage.count("ada", "ben", "cleo")
     stage.advance()
     effects = stage.aggregate(StrategyFailed("mine.py, line 7, in combine(): ValueError: no"))
-    why = "the strategy failed: mine.py, line 7, in combine(): ValueError"
-    assert [notice.text for notice in told(effects, events.Notice)] == [f"{why}: no"]
+    why = "the strategy failed: mine.py, line 7, in combine(): ValueError: no"
+    assert [notice.text for notice in told(effects, events.Notice)] == [why]
     record = sent(effects, Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
     assert why in record.note

@@ -66,7 +66,7 @@ def test_a_script_may_be_aggregated_in_any_way_that_leaves_its_loop_alone() -> N
     choice = Choice("script", "mine", DataPlaces())
     given = {"strategy": "fedadam", "strategy_arg": {"server_lr": 0.5}}
     assert make_spec(choice, given).strategy == FedAdamSpec(server_lr=0.5)
-    with pytest.raises(UserError, match="--strategy scaffold changes the local training, which the script's"):
+    with pytest.raises(UserError, match="strategy scaffold changes local training, which the script's"):
         make_spec(choice, {"strategy": "scaffold"})
 
 

@@ -5,6 +5,7 @@ import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -315,6 +316,36 @@ def test_a_slow_first_batch_is_reported_at_once(bench: Bench, monkeypatch: pytes
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     jobs._Pacer(1, bench.progress.append, lambda: False)(1, 4)
     assert bench.progress == [commands.TrainJobProgress(1, 1, 4, 20.0)]
+
+
+@pytest.mark.parametrize(
+    ("deadline", "steps"), [(5.0, 5), (0.001, 1), (11.0, 11), (12.0, 12), (99.0, 12), (0.0, 12)]
+)
+def test_a_training_is_cut_by_the_deadline_after_the_batch_it_is_in(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, deadline: float, steps: int
+) -> None:
+    model, spec = bench.create(), make_spec(deadline=deadline)
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    descend = training._descend
+
+    def slow(*arguments: Any) -> None:
+        nonlocal now
+        now += 1.0
+        descend(*arguments)
+
+    monkeypatch.setattr(training, "_descend", slow)
+    result = bench.train(model, "u", spec)
+    assert (result.steps, result.planned) == (steps, 12 if steps < 12 else 0)
+    assert all(0 < one.predicted <= (deadline + 1.0 if deadline else 12.0) for one in bench.progress)
+
+
+def test_a_training_that_is_cut_does_not_tell_the_number_of_examples_where_nothing_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "share_of", lambda _task: "none")
+    result = bench.train(bench.create(), "u", make_spec(deadline=1e-9))
+    assert (result.steps, result.planned) == (1, 0)
 
 
 def test_a_stopped_training_ends_without_an_update(bench: Bench) -> None:

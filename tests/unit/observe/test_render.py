@@ -91,6 +91,19 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             "·",
             "round 2: trained on 300 samples in 1.0 s, loss 0.5000",
         ),
+        (
+            events.TrainingFinished(2, digest("update"), 300, 37, 0.5, 10.04, 120),
+            "·",
+            "in 10.0 s, loss 0.5000, cut at 37 of 120 batches by the deadline",
+        ),
+        (
+            msgspec.structs.replace(
+                COMMITTED,
+                updates=(events.CountedUpdate("ada", 100, 37, 0.5, 10.0, 120), *COMMITTED.updates[1:]),
+            ),
+            "✓",
+            "; cut by the deadline: ada at 37 of 120 batches",
+        ),
         (events.UpdateReused(2, digest("update")), "·", "trained before the restart is offered again"),
         (events.Elected(2, 1, "ada", "a" * 52, 3), "★", "round 2: ada is the aggregator"),
         (events.Elected(2, 3, "ada", "a" * 52, 3), "★", "round 2: ada is the aggregator, attempt 3"),

@@ -7,6 +7,7 @@ from p2pfl.sim.setting import (
     DEFER_SECONDS,
     NEVER,
     node_id,
+    sampling_of,
     signer_of,
     spec_of,
     stopping_of,
@@ -47,6 +48,13 @@ def test_half_of_the_worlds_have_a_rule_for_stopping_early_and_some_have_both_pa
     assert spec_of(7, stopping=rules[3]).stopping == rules[3] != NEVER
 
 
+def test_in_two_of_five_worlds_only_some_members_train() -> None:
+    specs = [spec_of(7, sampling=sampling_of(seed)).participation for seed in range(5)]
+    chosen = [(one.sample, one.fraction, one.sample_by) for one in specs]
+    assert chosen.count((0, 0.0, "uniform")) == 3
+    assert {one[2] for one in chosen} == {"uniform", "examples"}
+
+
 def test_what_the_real_driver_has_in_common_is_the_same_there() -> None:
     assert driver.LATER_SECONDS == DEFER_SECONDS
 
@@ -61,8 +69,8 @@ def test_a_device_signs_as_itself_and_as_nobody_else() -> None:
     assert not verify(OTHER, other.key, signature, b"text")
 
 
-def test_two_worlds_in_five_have_a_strategy_with_a_state() -> None:
-    found = [strategy_of(seed, 5) for seed in range(5)]
-    assert [bool(state_slots(one)) for one in found] == [False, False, True, False, True]
-    assert [least_updates(one) for one in found] == [1, 1, 1, 1, 3]
+def test_three_worlds_in_seven_have_a_strategy_with_a_state() -> None:
+    found = [strategy_of(seed, 5) for seed in range(7)]
+    assert [bool(state_slots(one)) for one in found] == [False, False, True, False, True, False, True]
+    assert [least_updates(one) for one in found] == [1, 1, 1, 1, 1, 1, 3]
     assert spec_of(3, strategy=found[2]).strategy == ScaffoldSpec()
