@@ -220,21 +220,16 @@ def check_min_nodes(min_nodes: int | None) -> None:
 
 
 def check_least_updates(spec: RunSpec, min_nodes: int | None) -> None:
-    """Refuse numbers of nodes with which the strategy of *spec* could aggregate in no round.
+    """Refuse a number of nodes with which the strategy of *spec* could aggregate in no round.
 
     Raises:
-        UserError: it needs more updates than *min_nodes* nodes or the members of a sample give.
+        UserError: it needs more updates than *min_nodes* nodes give.
     """
     least, name = least_updates(spec.strategy), strategy_name(spec.strategy)
     needs = f"The strategy {name} needs the updates of at least {least} nodes in each round"
     if min_nodes is not None and min_nodes < least:
         raise UserError(
             f"{needs}, and --min-nodes is {min_nodes}: give --min-nodes {least} or more, or another strategy."
-        )
-    sample = spec.participation.sample
-    if 0 < sample < least:
-        raise UserError(
-            f"{needs}, and --sample is {sample}: give --sample {least} or more, or 0 for all members."
         )
 
 

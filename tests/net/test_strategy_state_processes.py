@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from p2pfl import events
@@ -21,8 +22,7 @@ ROUND = 2
 
 OPTIONS = ("--rounds=4", "--partition=dirichlet:0.5")
 SLOW = "--pace=5"
-"""Seconds that a training takes at least, so that the killed node is linked again before the others have
-trained."""
+"""Seconds that a training takes at least, so that none ends between the death and the suspension of workers."""
 
 
 @pytest.mark.parametrize("strategy", ["fedadam", "scaffold"])
@@ -44,10 +44,17 @@ async def test_a_run_whose_aggregator_is_killed_has_the_models_and_states_of_an_
         victim = await until(lambda: next((one for one in three if one.has_ended), None), "a death")
         assert await victim.exit_code() == -signal.SIGKILL
         others = [one for one in three if one is not victim]
+        workers = [child for one in others for child in psutil.Process(one.pid).children(recursive=True)]
+        for worker in workers:  # else the next round might close before the killed node is back
+            worker.suspend()
         shared = ("--min-nodes=3", *options, SLOW)
         again = await nodes.start(victim.name, *shared, peers=others, program=rigged)
         processes: list[Process] = [again, *others]
         await again.until(events.RunJoined, lambda event: event.how == "resumed")
+        for one in others:
+            await again.until(events.PeerLinked, lambda event, name=one.name: event.name == name)
+        for worker in workers:
+            worker.resume()
         assert [await process.exit_code() for process in processes] == [0, 0, 0]
         assert sorted(trainings(again)) == [3, 4]
         assert all(len(found) == 1 for found in digests(nodes.rounds()).values())
