@@ -44,6 +44,7 @@ class WorkerReady(Event, frozen=True, tag="worker_ready"):
     task: str
     device: str
     examples: int
+    """Number of its training examples; 0 if they are not told, or told with each update (scripts)."""
     parameters: int
     seconds: float
 
@@ -173,8 +174,8 @@ class PeerDeviceInfo(Event, frozen=True, tag="peer_device_info"):
 
     @property
     def examples(self) -> int:
-        """Training examples of its data partition; 0 until it has trained."""
-        return self.part.examples if self.part is not None else 0
+        """Training examples of its data partition; 0 until it has trained, and if it does not tell them."""
+        return self.part.examples if self.part is not None and self.part.share != "none" else 0
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -215,6 +216,8 @@ class Waiting(Event, frozen=True, tag="waiting"):
     present: int
     needed: int
     reason: str
+    is_mismatch: bool = False
+    """Whether a device must be started in another way first, because its data or its task do not fit."""
 
 
 class RunJoined(Event, frozen=True, tag="run_joined"):

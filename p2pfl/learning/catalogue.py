@@ -190,7 +190,11 @@ def check(spec: RunSpec) -> TaskEntry:
     """
     assert isinstance(spec.task, BuiltinTask)
     entry = check_model(spec.task)
-    partition.parse(spec.task.partition)
+    if isinstance(partition.parse(spec.task.partition), partition.Natural):
+        raise TaskError(
+            f"The examples of {entry.name} have no owners, so they cannot be divided by "
+            f"{spec.task.partition[:40]!r}; use another partition."
+        )
     return entry
 
 

@@ -78,6 +78,18 @@ def planned_steps(examples: int, options: LocalTraining) -> int:
     return options.steps or len(batch_sizes(examples, options.batch_size)) * options.epochs
 
 
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed the default generators of torch that are used on *device*.
+
+    `torch.manual_seed` also seeds those of GPUs that are not in use, for which it formats three stack traces:
+    2 ms, as long as 20 steps of a small model.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def train(
     module: nn.Module,
     batches: Batches,
@@ -101,11 +113,11 @@ def train(
     Raises:
         DivergedError: the loss of the last epoch is not finite.
     """
-    torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(parameters, options)
     device = parameters[0].device if parameters else torch.device("cpu")
+    seed_torch(seed, device)
+    optimizer = make_optimizer(parameters, options)
     precision = choose_precision(device, options.precision)
     module.train()
     sizes = batch_sizes(batches.examples, options.batch_size)

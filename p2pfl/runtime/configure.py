@@ -128,7 +128,7 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
     Raises:
         UserError: an option is of no use or out of its range, or a file, certificate or package is missing.
     """
-    checked = _checked(options)
+    checked = checked_options(options)
     strategy = choose_strategy(checked.get("strategy"), checked.get("strategy_arg", ()))
     given = _given(checked, strategy)
     places = DataPlaces(
@@ -246,7 +246,7 @@ def _given(options: Mapping[str, Any], strategy: StrategyChoice) -> dict[str, An
     return given
 
 
-def _checked(options: NodeOptions) -> dict[str, Any]:
+def checked_options(options: NodeOptions) -> dict[str, Any]:
     """Return *options* without those that are None, each as the type of its annotation.
 
     Raises:

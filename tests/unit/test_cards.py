@@ -11,8 +11,11 @@ from p2pfl.cards import (
     MAX_EXAMPLES,
     REGRESSION,
     Agreement,
+    ColumnCard,
     DataCard,
+    LabelCount,
     Measures,
+    column_lines,
     counted_classes,
     metric_text,
 )
@@ -105,3 +108,23 @@ def test_the_metrics_of_a_run_are_those_of_its_evaluations_the_primary_one_first
     assert table.metric_names == ("r2", "loss", "mae", "mse")
     sums = dict.fromkeys(REGRESSION.metrics, 1.0)
     assert set(Evaluation(10, sums).metrics) == set(table.metric_names)
+
+
+def test_the_columns_of_a_table_are_told_by_kind_with_their_gaps() -> None:
+    card = DataCard(
+        "table",
+        40,
+        (LabelCount("no", 30), LabelCount("yes", 10)),
+        columns=(
+            *(ColumnCard(f"x{index}", "number", 40) for index in range(9)),
+            ColumnCard("sex", "category", 39, 1, categories=("f", "m")),
+            ColumnCard("age", "number", 37, 3),
+        ),
+        target=ColumnCard("ill", "category", categories=("no", "yes")),
+    )
+    assert column_lines(card) == [
+        "columns: 10 numbers (x0, x1, x2, x3, x4, x5, x6, x7 and 2 more); 1 category (sex (2)); the target ill is a "
+        "class (no, yes)",
+        "missing values by column: sex 1, age 3",
+    ]
+    assert column_lines(DataCard("mine", 40, ())) == []

@@ -135,3 +135,10 @@ def test_a_model_of_ones_choice_has_its_own_defaults(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(catalogue.CATALOGUE, "digits", entry)
     assert catalogue.make_spec("digits", {"model": "2nn", "epochs": 5}).rounds == 77
     assert catalogue.make_spec("digits", {}).rounds == catalogue.DIGITS.defaults.rounds
+
+
+def test_a_built_in_task_has_no_owners() -> None:
+    with pytest.raises(
+        TaskError, match="examples of digits have no owners, so they cannot be divided by 'natural:who'"
+    ):
+        catalogue.check(make_spec(partition="natural:who"))
