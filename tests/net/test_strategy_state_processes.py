@@ -51,8 +51,8 @@ async def test_a_run_whose_aggregator_is_killed_has_the_models_and_states_of_an_
         again = await nodes.start(victim.name, *shared, peers=others, program=rigged)
         processes: list[Process] = [again, *others]
         await again.until(events.RunJoined, lambda event: event.how == "resumed")
-        for one in others:
-            await again.until(events.PeerLinked, lambda event, name=one.name: event.name == name)
+        names = {one.name for one in others}
+        await until(lambda: names <= {event.name for event in again.all(events.PeerLinked)}, "links", again)
         for worker in workers:
             worker.resume()
         assert [await process.exit_code() for process in processes] == [0, 0, 0]
