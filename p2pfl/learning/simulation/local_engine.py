@@ -7,6 +7,7 @@ client has no influence on its update.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -35,6 +36,9 @@ from p2pfl.learning.simulation.federation import SimulatedFederation
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
+
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluatePart(msgspec.Struct, frozen=True, tag="evaluate"):
@@ -71,6 +75,9 @@ class CopyFailed(msgspec.Struct, frozen=True, tag="failed"):
     """Whether the user can change something about it."""
 
 
+CAN_TRAIN = b"yes"
+"""First message of a copy that can compute gradients."""
+
 Order = Load | TrainOne | EvaluatePart
 Reply = ClientUpdate | ClientFailure | PartDone | CopyFailed
 
@@ -104,6 +111,7 @@ class LocalEngine:
 
     def train(self, start: RoundStart, jobs: Sequence[ClientJob], /) -> Iterator[ClientResult]:
         """Do *jobs* and yield the result of each, in any order."""
+        self._fork()
         if self._workers == 1:
             self._trainer.begin(start)
             for job in jobs:
@@ -117,6 +125,8 @@ class LocalEngine:
 
     def evaluate(self, model: bytes, parts: int, /) -> list[PartEvaluation]:
         """Evaluate *model* on all *parts* of the held-out examples; return the results in their order."""
+        if parts > 1:
+            self._fork()
         if self._workers == 1 or parts == 1:
             with isolated(), explained(self._code):
                 return [self._trainer.evaluate(model, part, parts) for part in range(parts)]
@@ -140,8 +150,6 @@ class LocalEngine:
             TaskError: the user's code is wrong.
             WorkerError: a copy failed or has ended.
         """
-        if not self._copies:
-            self._fork()
         load, waiting = _encode(Load(start)), iter(orders)
         busy: dict[Connection, _Copy] = {}
         for copy in self._copies:
@@ -163,6 +171,9 @@ class LocalEngine:
                 yield reply
 
     def _fork(self) -> None:
+        """Start the copies, unless they run. Where copies cannot train, this process trains alone."""
+        if self._workers == 1 or self._copies:
+            return
         context = multiprocessing.get_context("fork")
         for number in range(self._workers):
             ours, theirs = context.Pipe()
@@ -177,6 +188,11 @@ class LocalEngine:
                 process.start()
             theirs.close()
             self._copies.append(_Copy(process, ours))
+            if not self._copies[-1].can_train():
+                logger.info("this program has used torch in a way that forks cannot; one process trains")
+                self.close()
+                self._workers = 1
+                return
 
 
 class _Copy:
@@ -195,6 +211,17 @@ class _Copy:
         try:
             self.pipe.send_bytes(order)
         except OSError as error:
+            raise self._ended() from error
+
+    def can_train(self) -> bool:
+        """Wait for the first message of the copy: whether it can compute gradients.
+
+        Raises:
+            WorkerError: the copy has ended.
+        """
+        try:
+            return self.pipe.recv_bytes() == CAN_TRAIN
+        except (EOFError, OSError) as error:
             raise self._ended() from error
 
     def receive(self) -> Reply:
@@ -233,6 +260,7 @@ def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer
     torch.set_num_threads(1)
     model = b""
     with suppress(EOFError, OSError):
+        pipe.send_bytes(CAN_TRAIN if _has_autograd() else b"")
         while True:
             order = _order.decode(pipe.recv_bytes())
             if isinstance(order, Load):
@@ -240,6 +268,15 @@ def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer
                 trainer.begin(order.start)
                 continue
             pipe.send_bytes(_encode(_answer(order, trainer, model, code)))
+
+
+def _has_autograd() -> bool:
+    """Return whether this fork can compute gradients: not if the program had started autograd's threads."""
+    try:
+        torch.ones(1, requires_grad=True).sum().backward()  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return False
+    return True
 
 
 def _answer(order: TrainOne | EvaluatePart, trainer: ClientTrainer, model: bytes, code: str) -> Reply:

@@ -96,7 +96,14 @@ def test_json_is_one_object_a_training_round(data_dir: Path, chain: Chain) -> No
         "members": ["ada", "ben", "cleo"],
         "seconds": 12.5,
     }
-    assert rows[2]["updates"][0] == {"name": "ada", "samples": 100, "steps": 7, "loss": 0.5, "seconds": 1.5}
+    assert rows[2]["updates"][0] == {
+        "name": "ada",
+        "samples": 100,
+        "steps": 7,
+        "planned_steps": 7,
+        "loss": 0.5,
+        "seconds": 1.5,
+    }
     assert rows[2]["left_out"] == [{"name": "cleo", "reason": "silent"}]
     assert rows[2]["loss"] == 1.0
 

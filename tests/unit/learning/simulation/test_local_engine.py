@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,39 @@ def test_copies_make_the_same_updates_and_evaluations_as_this_process() -> None:
         model = alone.initial()
         assert copies.evaluate(model, 4) == alone.evaluate(model, 4)
         assert updates(copies, range(2)) == updates(alone, range(2)), "also with fewer jobs than copies"
+
+
+THREADED = """
+import threading
+import torch
+from p2pfl.learning.simulation.clients import ClientJob, RoundStart
+from p2pfl.learning.simulation.local_engine import LocalEngine
+from tests.support.simulated import quick_federation
+
+class Nested(torch.autograd.Function):
+    @staticmethod
+    def forward(context, value, depth):
+        context.depth = depth
+        return value * 1
+    @staticmethod
+    def backward(context, gradient):
+        if context.depth:  # backward within backward, deeper than one thread goes: autograd starts others
+            with torch.enable_grad():
+                Nested.apply(torch.ones(1, requires_grad=True), context.depth - 1).sum().backward()
+        return gradient, None
+
+Nested.apply(torch.ones(1, requires_grad=True), 100).sum().backward()
+opened = LocalEngine(quick_federation(workers=2))
+start = RoundStart(1, opened.initial())
+print(len(list(opened.train(start, [ClientJob(0), ClientJob(1)]))), opened._workers)
+opened.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no copies elsewhere")
+def test_a_program_whose_forks_cannot_train_trains_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", THREADED], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "1"], done.stderr
 
 
 def test_there_are_as_many_copies_as_can_be_busy() -> None:
