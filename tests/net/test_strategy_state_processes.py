@@ -25,11 +25,21 @@ SLOW = "--pace=5"
 """Seconds that a training takes at least, so that none ends between the death and the suspension of workers."""
 
 
-@pytest.mark.parametrize("strategy", ["fedadam", "scaffold"])
+@pytest.mark.parametrize(
+    ("strategy", "has_state"),
+    [
+        (("--strategy=fedadam",), True),
+        (("--strategy=scaffold",), True),
+        pytest.param(("--strategy=median",), False, marks=pytest.mark.nightly),
+        pytest.param(
+            ("--strategy=multi-krum", "--strategy-arg=attackers=0"), False, marks=pytest.mark.nightly
+        ),
+    ],
+)
 async def test_a_run_whose_aggregator_is_killed_has_the_models_and_states_of_an_undisturbed_one(
-    tmp_path: Path, strategy: str
+    tmp_path: Path, strategy: tuple[str, ...], has_state: bool
 ) -> None:
-    options = (*OPTIONS, f"--strategy={strategy}")
+    options = (*OPTIONS, *strategy)
     (tmp_path / "calm").mkdir()
     async with fleet(tmp_path / "calm") as nodes:
         calm = await nodes.start_all(*NAMES, options=options)
@@ -62,7 +72,7 @@ async def test_a_run_whose_aggregator_is_killed_has_the_models_and_states_of_an_
         found = blobs_of(nodes)
         nodes.check()
     assert found == expected
-    assert [bool(blobs.state) for blobs in found] == [True] * 5
+    assert [bool(blobs.state) for blobs in found] == [has_state] * 5
 
 
 def blobs_of(nodes: Fleet) -> list[RecordBlobs]:
