@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, assert_never
 import msgspec
 from msgspec import Meta
 
+from p2pfl.personal_specs import Personalisation
 from p2pfl.schema import FLOAT_DTYPES, Schema, TensorSpec, canonical
 from p2pfl.spec_part import SpecPart
 from p2pfl.strategy_specs import StrategySpec, control_slots, state_slots
@@ -280,9 +281,15 @@ class RunSpec(SpecPart, frozen=True):
     seed: Annotated[int, Meta(ge=0, le=2**53)]
     """Seed of the initial model, of the data partitioning and of the order of examples."""
     stopping: Stopping = Stopping()
+    personalisation: Personalisation = Personalisation()
 
 
-_GROUPS = {"training": LocalTraining, "participation": Participation, "stopping": Stopping}
+_GROUPS = {
+    "training": LocalTraining,
+    "participation": Participation,
+    "stopping": Stopping,
+    "personalisation": Personalisation,
+}
 _KINDS: dict[str, type[SpecPart]] = {
     "builtin": BuiltinTask,
     "pictures": PicturesTask,
@@ -325,6 +332,8 @@ def from_options(**options: Any) -> RunSpec:
         name: {field: rest.pop(field) for field in group.__struct_fields__ if field in rest}
         for name, group in _GROUPS.items()
     }
+    if not any(groups["personalisation"].values()):
+        del groups["personalisation"]  # so that it is left out of the encoding
     strategy = {**rest.pop("strategy_arg", {}), "type": rest.pop("strategy", "fedavg")}
     fixed = {"encoding": {"type": "full"}, "privacy": {"type": "none"}}
     whole = {**fixed, **rest, **groups, "task": {"type": kind, **task}, "strategy": strategy}

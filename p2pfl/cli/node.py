@@ -294,6 +294,22 @@ def node(  # the command line is the list of its options
             help="Absence after which a member is dropped (default: 60).",
         ),
     ] = None,
+    personal: Annotated[
+        list[str] | None,
+        _run(
+            "--personal",
+            metavar="PATTERN",
+            help="Tensors that stay on each device, such as 'head.*'; may be repeated.",
+        ),
+    ] = None,
+    personalise: Annotated[
+        int | None,
+        _run(
+            "--personalise",
+            metavar="EPOCHS",
+            help="Evaluate the model also after EPOCHS epochs on the device's own data (default: 0).",
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         _run("--seed", metavar="N", help="Seed of the initial model and the partition (default: 1)."),

@@ -47,7 +47,18 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 SCRIPT_OPTIONS = frozenset(
-    {"rounds", "seed", "sample", "min_updates", "round_cap", "drop_after", "share", "until", "patience"}
+    {
+        "rounds",
+        "seed",
+        "sample",
+        "min_updates",
+        "round_cap",
+        "drop_after",
+        "share",
+        "until",
+        "patience",
+        "personal",
+    }
 )
 """Options of a run that have a meaning for scripts: their own loops decide about the training."""
 

@@ -14,25 +14,27 @@ from typing import assert_never
 
 import msgspec
 import torch
-from torch import nn
 
 from p2pfl.agreement import merge_cards, misfit
 from p2pfl.card_checks import card_flaw
 from p2pfl.cards import Agreement
-from p2pfl.errors import BlobError, TaskError, WorkerError
+from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, training, weights
 from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.local_files import memory_folder
+from p2pfl.learning.local_model import LocalModel, of_strategy
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
-from p2pfl.learning.memory import RunMemory, memory_folder
+from p2pfl.learning.memory import RunMemory
 from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
 from p2pfl.learning.own.objective import UserObjective
+from p2pfl.learning.pacer import Pacer, TrainingStoppedError
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
 from p2pfl.learning.strategies.local import LocalEnd, LocalStart, local_rule
-from p2pfl.schema import Schema
+from p2pfl.schema import Schema, is_mark
 from p2pfl.spec import (
     BuiltinTask,
     FileTask,
@@ -47,13 +49,6 @@ from p2pfl.spec import (
 )
 from p2pfl.strategy_specs import memory_slots, state_slots
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
-
-PROGRESS_SECONDS = 0.25
-"""Minimum interval of progress reports: a screen shows no more, and each report wakes up the node."""
-
-
-class _StoppedError(BaseException):
-    """The node stopped this training. It is no `Exception`, which a loop of the user's own may catch."""
 
 
 class Jobs:
@@ -71,9 +66,7 @@ class Jobs:
         self._device: torch.device | None = None
         self._local: tuple[tuple[object, ...], LocalTask] | None = None
         self._prepared: tuple[tuple[object, ...], PreparedTask] | None = None
-        self._module: tuple[tuple[object, ...], nn.Module] | None = None
-        self._holds: tuple[int, int, int] | None = None
-        """The file whose parameters the module has: device, inode, modification time. None: unknown."""
+        self._model: tuple[tuple[object, ...], LocalModel] | None = None
 
     def do(
         self,
@@ -89,8 +82,8 @@ class Jobs:
             P2pflError: the command failed.
         """
         try:
-            return self._do(command, _Pacer(command.id, report, is_stopped))
-        except _StoppedError:
+            return self._do(command, Pacer(command.id, report, is_stopped))
+        except TrainingStoppedError:
             return commands.JobStopped(command.id)
         except Exception as error:
             explained = explain(error, self._places.code)
@@ -98,7 +91,7 @@ class Jobs:
                 raise
             raise explained from error
 
-    def _do(self, command: commands.Command, pacer: _Pacer) -> commands.Answer:
+    def _do(self, command: commands.Command, pacer: Pacer) -> commands.Answer:
         match command:
             case commands.DescribeJob():
                 return self._describe(command)
@@ -131,9 +124,9 @@ class Jobs:
         schema, parameters = None, 0
         if agreement is not None:
             with torch.random.fork_rng():
-                module = self._reused(command.spec, agreement)
-            schema = weights.schema_of(module) if command.agreement is not None else None
-            parameters = sum(one.numel() for one in module.parameters() if one.requires_grad)
+                model = self._reused(command.spec, agreement)
+            schema = model.schema if command.agreement is not None else None
+            parameters = sum(one.numel() for one in model.module.parameters() if one.requires_grad)
         return self._described(command, local, schema, parameters)
 
     def _described(
@@ -149,28 +142,29 @@ class Jobs:
         )
 
     def _create(self, command: commands.CreateJob) -> commands.CreateDone:
-        self._module = None  # else a second one would be in memory beside it
-        module = self._initial(command.spec, command.agreement)
-        schema = weights.schema_of(module)  # raises if a dtype is none of a model file
-        if name := weights.not_finite(module):
+        self._model = None  # else a second one would be in memory beside it
+        model = self._initial(command.spec, command.agreement)
+        schema = model.schema  # raises if a dtype is none of a model file
+        if name := weights.not_finite(model.module):
             raise TaskError(
                 f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
                 "trainable parameter: correct its initialisation in the task, or make it a buffer."
             )
-        digest = weights.save(Path(command.path), module)
-        self._keep(command.spec, command.agreement, module)
+        digest = model.save(Path(command.path))
+        self._keep(command.spec, command.agreement, model)
         return commands.CreateDone(command.id, digest, schema)
 
-    def _train(self, command: commands.RunTraining, pacer: _Pacer) -> commands.TrainingDone:
+    def _train(self, command: commands.RunTraining, pacer: Pacer) -> commands.TrainingDone:
         job, spec = command.job, command.job.spec
         started = time.monotonic()
         prepared = self._prepare(spec, job.agreement)
         card = prepared.part_card(job.partition)
         options = scheduled(spec.training, job.trained, job.rounds)
-        module = self._loaded(job, command.folder)
-        self._holds = None  # training changes the parameters
-        seed = training.derive_seed("train", spec.seed, job.round, job.partition)
         memory = RunMemory(memory_folder(Path(command.folder)), job.run)
+        model = self._loaded(job, command.folder)
+        model.changed()
+        module = model.module
+        seed = training.derive_seed("train", spec.seed, job.round, job.partition)
         end = LocalEnd()
         if prepared.train is not None:
             steps, loss = prepared.train(module, job.partition, options, job.round, seed, pacer)
@@ -183,8 +177,8 @@ class Jobs:
                     module,
                     part,
                     objective,
-                    state=lambda: _read_state(job, module, command.folder),
-                    memory=memory.recall(job.memory) if memory_slots(spec.strategy) else {},
+                    state=lambda: _read_state(job, model, command.folder),
+                    memory=of_strategy(memory.recall(job.memory)) if memory_slots(spec.strategy) else {},
                 )
             )
             try:
@@ -203,11 +197,11 @@ class Jobs:
             if rule is not None:
                 end = rule.finish(steps, options.learning_rate)
                 loss = end.loss if end.loss is not None else loss
-        digest = weights.save(Path(command.path), module, durable=False)
-        control = _write_control(command, module, end.control) if end.control else ""
-        if end.memory:
-            memory.remember(job.round, digest, end.memory, keep=job.memory)
-        weights.release(module)  # it is unused until the next model arrives
+        digest = model.save(Path(command.path), durable=False)
+        control = _write_control(command, model.schema, end.control) if end.control else ""
+        if remembered := {**end.memory, **model.to_remember()}:
+            memory.remember(job.round, digest, remembered, keep=job.memory)
+        model.release()  # it is unused until the next model arrives
         if share_of(spec.task) == "none":
             steps = 1  # with the batch size they would tell the number of examples
         result = TrainingResult(
@@ -223,7 +217,7 @@ class Jobs:
     def _evaluate(self, command: commands.RunEvaluation) -> commands.EvaluationDone:
         job = command.job
         prepared = self._prepare(job.spec, job.agreement)
-        module = self._loaded(job, command.folder)
+        module = self._loaded(job, command.folder).module
         if prepared.evaluate is not None:
             evaluation = prepared.evaluate(module)
         else:
@@ -263,65 +257,56 @@ class Jobs:
             _classification(prepared.objective)
         return prepared
 
-    def _initial(self, spec: RunSpec, agreement: Agreement) -> nn.Module:
+    def _initial(self, spec: RunSpec, agreement: Agreement) -> LocalModel:
         """Return the initial model of a run. The seed determines its parameters on one machine."""
         prepared = self._prepare(spec, agreement)
         torch.manual_seed(spec.seed)
-        return prepared.build()
+        return LocalModel(prepared.build(), spec.personalisation.personal)
 
-    def _reused(self, spec: RunSpec, agreement: Agreement) -> nn.Module:
-        """Return the cached module of the model of *spec*, on the device, with arbitrary parameters."""
-        if self._module is None or self._module[0] != _model_key(spec, agreement):
-            self._module = None  # frees its memory first
+    def _reused(self, spec: RunSpec, agreement: Agreement) -> LocalModel:
+        """Return the cached model of *spec*, on the device, with arbitrary shared parameters."""
+        if self._model is None or self._model[0] != _model_key(spec, agreement):
+            self._model = None  # frees its memory first
             return self._keep(spec, agreement, self._initial(spec, agreement))
-        return self._module[1]
+        return self._model[1]
 
-    def _keep(self, spec: RunSpec, agreement: Agreement, module: nn.Module) -> nn.Module:
-        """Move *module*, a new one of the model of *spec*, to the device, and cache it."""
-        self._module = (_model_key(spec, agreement), module.to(self._on()))
-        self._holds = None
-        return self._module[1]
+    def _keep(self, spec: RunSpec, agreement: Agreement, model: LocalModel) -> LocalModel:
+        """Move *model*, a new one of *spec*, to the device, and cache it."""
+        model.module.to(self._on())
+        self._model = (_model_key(spec, agreement), model)
+        return model
 
-    def _loaded(self, job: TrainingJob | EvaluationJob, folder: str) -> nn.Module:
-        """Return the cached module with the parameters of *job*'s model.
-
-        The file is not read again if the module has its parameters already: a round evaluates its parent
-        model before it trains it.
+    def _loaded(self, job: TrainingJob | EvaluationJob, folder: str) -> LocalModel:
+        """Return the cached model with the parameters of *job*'s model, and with this device's own.
 
         Raises:
             BlobError: the file is not canonical, does not fit this model, or is damaged.
         """
-        path, module = Path(folder, job.model), self._reused(job.spec, job.agreement)
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
-        file = (status.st_dev, status.st_ino, status.st_mtime_ns)
-        if self._holds != file:
-            self._holds = None
-            weights.load_into(path, module, job.model)
-            self._holds = file
-        return module
+        model = self._reused(job.spec, job.agreement)
+        memory = RunMemory(memory_folder(Path(folder)), job.run)
+        model.load(Path(folder, job.model), f"{job.run} {job.memory}", lambda: memory.recall(job.memory))
+        return model
 
 
-def _read_state(job: TrainingJob, module: nn.Module, folder: str) -> Slots:
+def _read_state(job: TrainingJob, model: LocalModel, folder: str) -> Slots:
     """Return the strategy's state in the parent's record of *job*; zeros before the first aggregation.
 
     Raises:
         BlobError: it cannot be read.
     """
-    schema, slots = weights.schema_of(module), state_slots(job.spec.strategy)
+    schema, slots = model.schema, state_slots(job.spec.strategy)
     if not job.state:
-        state = module.state_dict()
-        zeros = {one.name: torch.zeros_like(state[one.name], device="cpu") for one in schema}
+        state = model.module.state_dict()
+        zeros = {
+            one.name: torch.zeros_like(state[one.name], device="cpu") for one in schema if not is_mark(one)
+        }
         return dict.fromkeys(slots, zeros)
     with weights.ModelFile(Path(folder, job.state)) as file:
         return read_slots(file, schema, slots)
 
 
-def _write_control(command: commands.RunTraining, module: nn.Module, control: Slots) -> str:
-    """Write the *control* of an update; return its digest."""
-    schema = weights.schema_of(module)
+def _write_control(command: commands.RunTraining, schema: Schema, control: Slots) -> str:
+    """Write the *control* of an update of a model of *schema*; return its digest."""
     pieces = slot_pieces(control, schema)
     return weights.write(
         Path(command.control_path), slot_schema(schema, tuple(control)), pieces, durable=False
@@ -353,8 +338,9 @@ def _weighted(objective: Objective, part: Batches) -> Objective:
 
 
 def _model_key(spec: RunSpec, agreement: Agreement) -> tuple[object, ...]:
-    """Return what determines the shape of the model of *spec*."""
-    return task_name(spec.task), model_name(spec.task), agreement
+    """Return what determines the shape of the model of *spec*, and its tensors that do not travel."""
+    personal = spec.personalisation.personal
+    return task_name(spec.task), model_name(spec.task), agreement, personal, spec.seed
 
 
 def _data_key(spec: RunSpec) -> tuple[object, ...]:
@@ -369,33 +355,3 @@ def _data_key(spec: RunSpec) -> tuple[object, ...]:
             return (task, spec.seed)
         case _:
             assert_never(task)
-
-
-class _Pacer:
-    """Called after each batch: reports progress at most every `PROGRESS_SECONDS`; ends a stopped training."""
-
-    def __init__(
-        self, job: int, report: Callable[[commands.TrainJobProgress], None], is_stopped: Callable[[], bool]
-    ) -> None:
-        self._job = job
-        self._report = report
-        self._is_stopped = is_stopped
-        self._started = time.monotonic()
-        self._warm = self._started
-        """Time of the end of the first batch. It warms up memory and kernels, so later predictions ignore
-        it."""
-        self._reported = self._started
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._is_stopped():
-            raise _StoppedError
-        now = time.monotonic()
-        if done == 1:
-            self._warm = now
-        # The second batch always reports, for an early prediction. The last does not: the answer follows.
-        if done == total or (done != 2 and now - self._reported < PROGRESS_SECONDS):
-            return
-        self._reported = now
-        rate = now - self._started if done == 1 else (now - self._warm) / (done - 1)
-        predicted = now - self._started + rate * (total - done)
-        self._report(commands.TrainJobProgress(self._job, done, total, predicted))

@@ -95,6 +95,8 @@ class NodeOptions(TypedDict, total=False):
     min_updates: int
     round_cap: float
     drop_after: float
+    personal: Names
+    personalise: int
     seed: int
 
 
@@ -102,7 +104,7 @@ RUN_OPTIONS = (
     "task", "target", "target_kind", "share", "holdout", "image_size", "augment", "model", "rounds", "epochs",
     "steps", "until", "patience", "optimizer", "schedule", "clip", "precision", "class_weights", "batch_size",
     "lr", "momentum", "weight_decay", "partition", "partitions", "sample", "min_updates",
-    "round_cap", "drop_after", "seed",
+    "round_cap", "drop_after", "personal", "personalise", "seed",
 )  # fmt: skip
 """The options that are part of the run, which all its members share."""
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import time
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, P2pflError, TaskError
-from p2pfl.learning import builtin, commands, jobs, training, weights
+from p2pfl.learning import builtin, commands, training, weights
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
@@ -215,9 +215,9 @@ def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_
     read: list[str] = []
     load_into = weights.load_into
 
-    def recorded(path: Path, module: nn.Module, digest: str) -> None:
+    def recorded(path: Path, module: nn.Module, digest: str, personal: Sequence[str]) -> None:
         read.append(path.name)
-        load_into(path, module, digest)
+        load_into(path, module, digest, personal)
 
     monkeypatch.setattr(weights, "load_into", recorded)
     before = bench.evaluate(model)
@@ -282,36 +282,6 @@ def test_progress_comes_early_and_predicts(bench: Bench) -> None:
     assert first.done <= 2
     assert first.total == 12
     assert first.predicted > 0
-
-
-def test_progress_is_reported_a_few_times_a_second_and_not_at_the_end(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(1000))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock) * 0.1)
-    pacer = jobs._Pacer(1, bench.progress.append, lambda: False)  # the clock shows 0.0
-    for done in range(1, 11):
-        pacer(done, 10)
-    assert [progress.done for progress in bench.progress] == [2, 5, 8]
-    assert [progress.predicted for progress in bench.progress] == [pytest.approx(1.0)] * 3
-
-
-@pytest.mark.parametrize(("total", "reported"), [(1, []), (2, []), (3, [2]), (9, [2])])
-def test_a_short_training_is_reported_once_or_only_answered(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, total: int, reported: list[int]
-) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
-    pacer = jobs._Pacer(1, bench.progress.append, lambda: False)
-    for done in range(1, total + 1):
-        pacer(done, total)
-    assert [progress.done for progress in bench.progress] == reported
-
-
-def test_a_slow_first_batch_is_reported_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 5.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    jobs._Pacer(1, bench.progress.append, lambda: False)(1, 4)
-    assert bench.progress == [commands.TrainJobProgress(1, 1, 4, 20.0)]
 
 
 def test_a_stopped_training_ends_without_an_update(bench: Bench) -> None:

@@ -112,7 +112,7 @@ def test_an_option_that_cannot_be_is_refused_with_its_name(
 
 def test_every_option_of_a_run_is_an_option_of_a_node() -> None:
     assert set(RUN_OPTIONS) <= set(NodeOptions.__annotations__)
-    assert {"peers", "track", "classes", "advertise", "arguments", "continue_with"} == LISTS
+    assert {"peers", "track", "classes", "advertise", "arguments", "continue_with", "personal"} == LISTS
     assert set(get_type_hints(NodeOptions).values()) == {
         Path,
         str,
