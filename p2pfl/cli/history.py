@@ -247,7 +247,15 @@ def export(
             target = file
         metadata = describe_model(genesis, row, __version__).metadata()
         source = blobs.path(row.digest)
-        export_blob(source, genesis.layout, target, force=force, metadata=metadata, personal=personal)
+        export_blob(
+            source,
+            genesis.layout,
+            target,
+            force=force,
+            metadata=metadata,
+            personal=personal,
+            lora_scale=genesis.spec.lora_scale,
+        )
         described = _described(row)
         if file is not None:
             typer.echo(f"Wrote {file}: {described}")

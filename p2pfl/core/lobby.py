@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from p2pfl.agreement import merge_cards, stated_examples
+from p2pfl.agreement import agree, stated_examples
 from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
@@ -315,7 +315,7 @@ class Lobby:
     def _merge(self, cards: Mapping[str, DataCard]) -> tuple[Agreement | None, str]:
         """Merge *cards*; the same ones are merged once, since large cards take a while."""
         if self._merged is None or self._merged[0] != cards:
-            self._merged = (cards, merge_cards(self.ctx.options.spec.task, cards))
+            self._merged = (cards, agree(self.ctx.options.spec, cards))
         return self._merged[1]
 
     def _unfit(self, elsewhere: Sequence[PeerView]) -> str:

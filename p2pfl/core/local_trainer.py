@@ -300,4 +300,7 @@ def evaluation_of(
     """Return the evaluation job of *me*, a member of *roster*, for the *model* of *round_*."""
     spec, parts = ledger.spec, evaluation_parts(ledger.spec.task, len(roster))
     part = next(place for place, entry in enumerate(roster) if entry.node == me.node) % parts
-    return EvaluationJob(ledger.run, round_, spec, ledger.agreement, model, part, parts)
+    entry = entry_of(roster, me.node)
+    assert entry is not None
+    partition = entry.slot % partitions_of(spec.task)
+    return EvaluationJob(ledger.run, round_, spec, ledger.agreement, model, part, parts, partition=partition)

@@ -18,7 +18,7 @@ from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
 from p2pfl.learning.data import Bundled, DataPlaces, DataSet, DataSource, locate
 from p2pfl.learning.pictures.inputs import PictureInputs
-from p2pfl.spec import BuiltinTask, RunSpec, from_options
+from p2pfl.spec import BuiltinTask, RunSpec, from_options, personal_flaw
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -239,16 +239,20 @@ def checked(make: Callable[[], RunSpec]) -> RunSpec:
     """Return the spec that *make* returns.
 
     Raises:
-        UserError: an option is unknown to the kind of task, or out of its range; the message names it.
+        UserError: an option is unknown to the kind of task, or out of its range, or two exclude each other;
+            the message names them.
     """
     try:
-        return make()
+        spec = make()
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
         if unknown := re.search("unknown field `(.*)`", what):
             raise UserError(f"--{option_of(unknown[1])} is of no use for this task; leave it out.") from error
         field = path.rstrip("`").rpartition(".")[2]
         raise UserError(f"--{option_of(field)} is out of range: {what[0].lower()}{what[1:]}.") from error
+    if flaw := personal_flaw(spec):
+        raise UserError(f"{flaw}.")
+    return spec
 
 
 def option_of(field: str) -> str:

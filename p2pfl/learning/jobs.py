@@ -15,25 +15,27 @@ from typing import assert_never
 import msgspec
 import torch
 
-from p2pfl.agreement import merge_cards, misfit
+from p2pfl.agreement import agree, misfit
 from p2pfl.card_checks import card_flaw
 from p2pfl.cards import Agreement
 from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, training, weights
+from p2pfl.learning.adapters import add_adapters
 from p2pfl.learning.aggregation import aggregate
-from p2pfl.learning.batches import Batches
+from p2pfl.learning.class_weighting import check_weighted, weighted
 from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.exchange import restore
 from p2pfl.learning.local_files import memory_folder
 from p2pfl.learning.local_model import LocalModel, of_strategy
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
 from p2pfl.learning.memory import RunMemory
-from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
-from p2pfl.learning.own.objective import UserObjective
 from p2pfl.learning.pacer import Pacer, TrainingStoppedError
+from p2pfl.learning.personal import Adapting, ditto_in, fine_tune, train_ditto, training_for, with_personal
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
 from p2pfl.learning.strategies.local import LocalEnd, LocalStart, local_rule
+from p2pfl.messages import Evaluation
 from p2pfl.schema import Schema, is_mark
 from p2pfl.spec import (
     BuiltinTask,
@@ -42,12 +44,14 @@ from p2pfl.spec import (
     RunSpec,
     ScriptTask,
     TableTask,
+    adapts_to_devices,
     model_name,
+    personal_flaw,
     share_of,
     slot_schema,
     task_name,
 )
-from p2pfl.strategy_specs import memory_slots, state_slots
+from p2pfl.strategy_specs import DittoSpec, memory_slots, state_slots
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 
@@ -120,7 +124,7 @@ class Jobs:
             return self._described(command, local, (), 0)
         # Before the devices agree, the model that this device's data alone would make is built. Most runs
         # have the same one, and a mistake in a user's model is found before the device waits for others.
-        agreement = command.agreement or merge_cards(command.spec.task, {"": local.card})[0]
+        agreement = command.agreement or agree(command.spec, {"": local.card})[0]
         schema, parameters = None, 0
         if agreement is not None:
             with torch.random.fork_rng():
@@ -160,17 +164,18 @@ class Jobs:
         prepared = self._prepare(spec, job.agreement)
         card = prepared.part_card(job.partition)
         options = scheduled(spec.training, job.trained, job.rounds)
-        memory = RunMemory(memory_folder(Path(command.folder)), job.run)
+        memory = _memory(job, command.folder)
         model = self._loaded(job, command.folder)
         model.changed()
         module = model.module
         seed = training.derive_seed("train", spec.seed, job.round, job.partition)
-        end = LocalEnd()
+        end, is_ditto = LocalEnd(), isinstance(spec.strategy, DittoSpec)
+        after_batch = pacer.halves()[0] if is_ditto else pacer
         if prepared.train is not None:
-            steps, loss = prepared.train(module, job.partition, options, job.round, seed, pacer)
+            steps, loss = prepared.train(module, job.partition, options, job.round, seed, after_batch)
         else:
             part = prepared.train_part(job.partition)
-            objective = _weighted(prepared.objective, part) if options.class_weights else prepared.objective
+            objective = weighted(prepared.objective, part) if options.class_weights else prepared.objective
             rule = local_rule(
                 LocalStart(
                     spec,
@@ -188,7 +193,7 @@ class Jobs:
                     objective,
                     options,
                     seed=seed,
-                    after_batch=pacer,
+                    after_batch=after_batch,
                     make_optimizer=prepared.optimizer(job) if prepared.optimizer else build_optimizer,
                     rule=rule,
                 )
@@ -198,8 +203,13 @@ class Jobs:
                 end = rule.finish(steps, options.learning_rate)
                 loss = end.loss if end.loss is not None else loss
         digest = model.save(Path(command.path), durable=False)
+        remembered = {**end.memory, **model.to_remember()}
+        if is_ditto:
+            adapting = self._adapting(prepared, model, job, pacer.halves()[1])
+            known = memory.recall(job.memory)
+            remembered |= train_ditto(adapting, options, known, lambda: self._reload(job, command.folder))
         control = _write_control(command, model.schema, end.control) if end.control else ""
-        if remembered := {**end.memory, **model.to_remember()}:
+        if remembered:
             memory.remember(job.round, digest, remembered, keep=job.memory)
         model.release()  # it is unused until the next model arrives
         if share_of(spec.task) == "none":
@@ -217,15 +227,38 @@ class Jobs:
     def _evaluate(self, command: commands.RunEvaluation) -> commands.EvaluationDone:
         job = command.job
         prepared = self._prepare(job.spec, job.agreement)
-        module = self._loaded(job, command.folder).module
-        if prepared.evaluate is not None:
-            evaluation = prepared.evaluate(module)
-        else:
+        model = self._loaded(job, command.folder)
+
+        def measure() -> Evaluation:
+            if prepared.evaluate is not None:
+                return prepared.evaluate(model.module)
             part = prepared.test_part(job.part, job.parts)
-            evaluation = training.evaluate(module, part, prepared.objective)
+            return training.evaluate(model.module, part, prepared.objective)
+
+        evaluation = measure()
+        if adapts_to_devices(job.spec):
+            model.changed()
+            if isinstance(job.spec.strategy, DittoSpec):
+                restore(model.module, ditto_in(_memory(job, command.folder).recall(job.memory)))
+            else:
+                fine_tune(self._adapting(prepared, model, training_for(job), lambda _done, _total: None))
+            evaluation = with_personal(evaluation, measure())
         if share_of(job.spec.task) == "none":
             evaluation = evaluation.as_one_example()
         return commands.EvaluationDone(command.id, evaluation)
+
+    def _adapting(
+        self, prepared: PreparedTask, model: LocalModel, job: TrainingJob, after_batch: training.AfterBatch
+    ) -> Adapting:
+        """Return what trains a second model in *model*'s module for *job*."""
+        objective = prepared.objective
+        if job.spec.training.class_weights and prepared.train is None:
+            objective = weighted(objective, prepared.train_part(job.partition))
+        return Adapting(prepared, model, job, objective, after_batch)
+
+    def _reload(self, job: TrainingJob, folder: str) -> None:
+        """Load the common model of *job* again, after the training of the update."""
+        self._loaded(job, folder).changed()
 
     @staticmethod
     def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
@@ -254,14 +287,19 @@ class Jobs:
             self._prepared = (key, local.prepare(spec, agreement, self._on()))
         prepared = self._prepared[1]
         if spec.training.class_weights:
-            _classification(prepared.objective)
+            check_weighted(prepared.objective)
+        if flaw := personal_flaw(spec):
+            raise TaskError(f"The options of the run exclude each other: {flaw}.")
         return prepared
 
     def _initial(self, spec: RunSpec, agreement: Agreement) -> LocalModel:
         """Return the initial model of a run. The seed determines its parameters on one machine."""
         prepared = self._prepare(spec, agreement)
         torch.manual_seed(spec.seed)
-        return LocalModel(prepared.build(), spec.personalisation.personal)
+        module = prepared.build()
+        if spec.lora is not None:
+            module = add_adapters(module, spec.lora)
+        return LocalModel(module, spec.personalisation.personal)
 
     def _reused(self, spec: RunSpec, agreement: Agreement) -> LocalModel:
         """Return the cached model of *spec*, on the device, with arbitrary shared parameters."""
@@ -283,9 +321,13 @@ class Jobs:
             BlobError: the file is not canonical, does not fit this model, or is damaged.
         """
         model = self._reused(job.spec, job.agreement)
-        memory = RunMemory(memory_folder(Path(folder)), job.run)
+        memory = _memory(job, folder)
         model.load(Path(folder, job.model), f"{job.run} {job.memory}", lambda: memory.recall(job.memory))
         return model
+
+
+def _memory(job: TrainingJob | EvaluationJob, folder: str) -> RunMemory:
+    return RunMemory(memory_folder(Path(folder)), job.run)
 
 
 def _read_state(job: TrainingJob, model: LocalModel, folder: str) -> Slots:
@@ -313,34 +355,10 @@ def _write_control(command: commands.RunTraining, schema: Schema, control: Slots
     )
 
 
-def _classification(objective: Objective) -> Classification | UserObjective:
-    """Return *objective*, which is to have class weights.
-
-    Raises:
-        TaskError: the task has no classes, or a loss of its own.
-    """
-    if not isinstance(objective, Classification | UserObjective):
-        raise TaskError(
-            "--class-weights needs a task with classes and cross-entropy as its loss; start without it."
-        )
-    return objective
-
-
-def _weighted(objective: Objective, part: Batches) -> Objective:
-    """Return *objective* with the class weights of *part*.
-
-    Raises:
-        TaskError: they are not known.
-    """
-    if part.labels is None:
-        raise TaskError("--class-weights needs the classes of the examples, and these data do not tell them.")
-    return _classification(objective).weighted(part.labels)
-
-
 def _model_key(spec: RunSpec, agreement: Agreement) -> tuple[object, ...]:
     """Return what determines the shape of the model of *spec*, and its tensors that do not travel."""
     personal = spec.personalisation.personal
-    return task_name(spec.task), model_name(spec.task), agreement, personal, spec.seed
+    return task_name(spec.task), model_name(spec.task), agreement, personal, spec.lora, spec.seed
 
 
 def _data_key(spec: RunSpec) -> tuple[object, ...]:

@@ -11,6 +11,9 @@ from pathlib import Path
 PERSONAL_PREFIX = "personal:"
 """Before the name of a personal tensor in the memory of a device."""
 
+DITTO_PREFIX = "ditto:"
+"""Before the name of a tensor of the personal model of Ditto."""
+
 
 def memory_folder(blobs: Path) -> Path:
     """Return the folder of the memory of a device whose models are in the folder *blobs*."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from p2pfl.errors import BlobError, WorkerError
 from p2pfl.learning import weights
 from p2pfl.learning.exchange import frozen_buffers, restore, tensor_kinds
-from p2pfl.learning.local_files import PERSONAL_PREFIX, frozen_file
+from p2pfl.learning.local_files import DITTO_PREFIX, PERSONAL_PREFIX, frozen_file
 from p2pfl.schema import Schema
 
 Remembered = Mapping[str, Tensor]
@@ -86,6 +86,12 @@ class LocalModel:
         """Return the personal tensors under the names of the device's memory."""
         return {f"{PERSONAL_PREFIX}{name}": value for name, value in self._personal_tensors().items()}
 
+    def changing(self) -> dict[str, Tensor]:
+        """Return all tensors that are not frozen, by name."""
+        state = self.module.state_dict()
+        kinds = tensor_kinds(self.module, self.personal, state)
+        return {name: state[name].detach() for name in (*kinds.shared, *kinds.personal)}
+
     def release(self) -> None:
         """Free the memory of the shared tensors, if it is much, until the next `load`."""
         self.changed()
@@ -126,5 +132,6 @@ def personal_in(remembered: Remembered) -> dict[str, Tensor]:
 
 
 def of_strategy(remembered: Remembered) -> dict[str, Tensor]:
-    """Return what the strategy remembers, without the personal tensors."""
-    return {name: value for name, value in remembered.items() if not name.startswith(PERSONAL_PREFIX)}
+    """Return what the strategy remembers in its slots, without personal tensors and models."""
+    prefixes = (PERSONAL_PREFIX, DITTO_PREFIX)
+    return {name: value for name, value in remembered.items() if not name.startswith(prefixes)}

@@ -29,12 +29,13 @@ def export_blob(
     force: bool,
     metadata: Mapping[str, str] | None = None,
     personal: Path | None = None,
+    lora_scale: float | None = None,
 ) -> None:
     """Copy the file *blob*, named by its digest and of *layout*, to *target*, durably.
 
     With *metadata*, the copy has another header, which holds these too. The tensors are the same bytes. If
     the run has frozen tensors, they are added, and with *personal*, a file of the memory of this device
-    (`personal_file`), its personal tensors.
+    (`personal_file`), its personal tensors. With *lora_scale* the adapters of the model are merged.
 
     Raises:
         UserError: *target* exists and *force* is not set, or its folder cannot be written to.
@@ -61,7 +62,7 @@ def export_blob(
             others = _others(blob, schema, personal)
             if others:
                 with whole.open("xb") as copy:
-                    assemble(half, others, copy)
+                    assemble(half, others, copy, lora_scale=lora_scale)
                     flush(copy.fileno())
                 whole.replace(half)
             half.replace(target)

@@ -222,6 +222,7 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame: Any) -> None:
         ("script task", spec.ScriptTask),
         ("stopping", spec.Stopping),
         ("personalisation", personal_specs.Personalisation),
+        ("adapters", personal_specs.LoraSpec),
         ("target", spec.MetricTarget),
         ("measures", cards.Measures),
         ("column card", cards.ColumnCard),

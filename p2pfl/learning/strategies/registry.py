@@ -9,11 +9,12 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.strategies.elementwise import Elementwise
 from p2pfl.learning.strategies.fedavg import FedAvg
 from p2pfl.spec import RunSpec
-from p2pfl.strategy_specs import FedAvgSpec, FedProxSpec, StrategySpec, strategy_name
+from p2pfl.strategy_specs import DittoSpec, FedAvgSpec, FedProxSpec, StrategySpec, strategy_name
 
 STRATEGIES: Mapping[type[StrategySpec], Callable[[Any], Elementwise]] = {
     FedAvgSpec: lambda _: FedAvg(),
     FedProxSpec: lambda _: FedAvg(),  # only the local training differs
+    DittoSpec: lambda _: FedAvg(),  # `p2pfl.learning.personal` trains the personal models
 }
 """Makes the strategy of each specification. A test holds that every specification has one."""
 

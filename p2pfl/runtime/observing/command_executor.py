@@ -98,9 +98,16 @@ class CommandExecutor:
 
     def _copy(self, ledger: Ledger, model: str, target: Path) -> None:
         make_folder(target.parent)
-        personal = None
-        if ledger.genesis.spec.personalisation.personal and ledger.last is not None:
+        personal, spec = None, ledger.genesis.spec
+        if spec.personalisation.personal and ledger.last is not None:
             updates = [update.digest for update in ledger.last.record.updates]
             personal = personal_file(self._store.directory, ledger.run, updates)
         source = self._store.path(model)
-        export_blob(source, ledger.genesis.layout, target, force=True, personal=personal)
+        export_blob(
+            source,
+            ledger.genesis.layout,
+            target,
+            force=True,
+            personal=personal,
+            lora_scale=spec.lora_scale,
+        )
