@@ -306,6 +306,11 @@ def adapts_to_devices(spec: RunSpec) -> bool:
     return spec.personalisation.personalise > 0 or isinstance(spec.strategy, DittoSpec)
 
 
+def is_particular(spec: RunSpec) -> bool:
+    """Return whether the devices judge models that are particular to each of them."""
+    return adapts_to_devices(spec) or bool(spec.personalisation.personal)
+
+
 def personal_flaw(spec: RunSpec) -> str:
     """Return why the options of *spec* on what stays on a device exclude each other; empty if they do not."""
     own, strategy = spec.personalisation, spec.strategy

@@ -45,6 +45,7 @@ from p2pfl.spec import (
     ScriptTask,
     TableTask,
     adapts_to_devices,
+    is_particular,
     model_name,
     personal_flaw,
     share_of,
@@ -232,7 +233,10 @@ class Jobs:
         def measure() -> Evaluation:
             if prepared.evaluate is not None:
                 return prepared.evaluate(model.module)
-            part = prepared.test_part(job.part, job.parts)
+            if is_particular(job.spec) and prepared.own_test_part is not None:
+                part = prepared.own_test_part(job.part, job.parts, job.partition)
+            else:
+                part = prepared.test_part(job.part, job.parts)
             return training.evaluate(model.module, part, prepared.objective)
 
         evaluation = measure()

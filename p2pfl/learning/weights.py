@@ -101,8 +101,7 @@ def state_schema(module: nn.Module) -> Schema:
 
 def frozen_schema(module: nn.Module, personal: Sequence[str] = ()) -> Schema:
     """Return the schema of the frozen tensors of *module*."""
-    state = module.state_dict()
-    return _checked(_specs(module, state, tensor_kinds(module, personal, state).frozen))
+    return _checked(_specs(module, module.state_dict(), tensor_kinds(module, personal).frozen))
 
 
 def frozen_digest(module: nn.Module, personal: Sequence[str] = ()) -> str:
@@ -375,12 +374,13 @@ class Run(NamedTuple):
 
 
 def runs(schema: Schema, *, by_kind: bool = False) -> list[Run]:
-    """Return each run of consecutive tensors with one dtype in a file; *by_kind*, also apart from buffers."""
+    """Return each run of consecutive tensors with one dtype and some elements; *by_kind*, also one kind."""
     grouped = groupby(schema, key=lambda spec: (spec.dtype, by_kind and spec.is_buffer))
-    return [
+    found = (
         Run(TORCH_DTYPES[name], sum(spec.elements for spec in specs), is_buffer)
         for (name, is_buffer), specs in grouped
-    ]
+    )
+    return [run for run in found if run.elements]
 
 
 def bytes_of(tensor: Tensor) -> memoryview:

@@ -19,7 +19,7 @@ from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.objective import Classification, Regression
 from p2pfl.learning.tasks import digits, fashion_mnist
 from p2pfl.learning.tasks.mnist import IdxImages
-from p2pfl.messages import Evaluation
+from p2pfl.messages import Evaluation, add_evaluations
 from p2pfl.schema import file_bytes, parse_header
 from p2pfl.spec import RunSpec, blob_schema
 from p2pfl.store.hashing import digest_of
@@ -363,3 +363,52 @@ def test_data_that_are_not_in_the_data_root_fail_the_job(bench: Bench, tmp_path:
     jobs = Jobs("cpu", 1, DataPlaces(tmp_path / "empty"))
     with pytest.raises(TaskError, match=f"Looked for .* in {tmp_path}/empty/MNIST/raw"):
         jobs.do(commands.DescribeJob(1, make_spec(task="mnist")), print, lambda: False)
+
+
+# --- models that are particular to each device ---------------------------------------------------------------
+
+
+def _federated(folder: Path, spec: RunSpec, clients: int, rounds: int) -> float:
+    """Return the accuracy after *rounds* rounds of *clients* devices with a folder each."""
+    benches = [Bench(folder / str(client) / "blobs") for client in range(clients)]
+    for bench in benches:
+        bench.folder.mkdir(parents=True)
+
+    def give(digest: str, source: Path) -> None:
+        for bench in benches:
+            if not (bench.folder / digest).exists():
+                (bench.folder / digest).write_bytes(source.read_bytes())
+
+    model, counted = benches[0].create(spec), [""] * clients
+    give(model, benches[0].folder / model)
+    for number in range(1, rounds + 1):
+        updates = []
+        for index, bench in enumerate(benches):
+            job = TrainingJob("run", number, spec, AGREEMENT, model, index, memory=counted[index])
+            path = bench.folder / "u"
+            answer = bench.do(commands.RunTraining(2, job, str(bench.folder), str(path)))
+            assert isinstance(answer, commands.TrainingDone)
+            give(answer.result.digest, path)
+            updates.append(WeightedUpdate(answer.result.digest, answer.result.part.examples))
+        aggregation = AggregationJob("run", number, ballot(1, "ada"), spec, model, tuple(updates))
+        path = benches[0].folder / "mean"
+        done = benches[0].do(commands.RunAggregation(4, aggregation, str(benches[0].folder), str(path)))
+        assert isinstance(done, commands.AggregationDone)
+        assert isinstance(done.result, AggregatedModel)
+        model, counted = done.result.digest, [update.digest for update in updates]
+        give(model, path)
+    evaluations = []
+    for index, bench in enumerate(benches):
+        judged = EvaluationJob("run", rounds, spec, AGREEMENT, model, index, clients, counted[index], index)
+        answered = bench.do(commands.RunEvaluation(3, judged, str(bench.folder)))
+        assert isinstance(answered, commands.EvaluationDone)
+        evaluations.append(answered.result)
+    return add_evaluations(evaluations).metrics["accuracy"]
+
+
+def test_personal_heads_beat_the_common_model_where_devices_have_few_classes(tmp_path: Path) -> None:
+    options = {"partition": "shards:2", "partitions": 6, "epochs": 3}
+    common = _federated(tmp_path / "common", make_spec(**options), 6, 3)
+    personal = _federated(tmp_path / "own", make_spec(**options, personal=("out.*",)), 6, 3)
+    assert personal > common + 0.1
+    assert personal > 0.9

@@ -10,10 +10,14 @@ from torch import nn
 
 from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import weights
+from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.local_files import frozen_file, memory_files
 from p2pfl.learning.local_model import LocalModel, of_strategy, personal_in
-from p2pfl.schema import first_difference, frozen_in
+from p2pfl.schema import first_difference, frozen_in, layout_of
+from p2pfl.store.check import check_blob
 from p2pfl.store.hashing import digest_of
+from p2pfl.work import AggregatedModel, AggregationJob, WeightedUpdate
+from tests.support.core import ballot
 from tests.support.user_tasks import Device, agree, file_spec, write_task
 
 HEADS = """
@@ -84,6 +88,26 @@ def _resnet() -> nn.Module:
 
     module: nn.Module = models.resnet18(weights=None, num_classes=10)
     return module
+
+
+def test_updates_of_a_head_are_averaged_and_checked_as_those_of_a_whole_model(folder: Path) -> None:
+    one = Device(write_task(folder, RESNET), folder, file_spec(batch_size=10))
+    agreement = agree(one)
+    model = one.create(agreement)
+    update = one.train(agreement, model)
+    assert one.jobs._model is not None
+    layout = layout_of(one.jobs._model[1].schema)
+    check_blob(folder / update.digest, layout, folder / model)
+    updates = (WeightedUpdate(update.digest, 3), WeightedUpdate(model, 1))
+    job = AggregationJob("run", 1, ballot(1, "ada"), one.spec, model, updates)
+    result = aggregate(job, folder, folder / "mean")
+    assert isinstance(result, AggregatedModel)
+    check_blob((folder / "mean").rename(folder / result.digest), layout, folder / model)
+    own, parent, mean = (
+        load_file(folder / digest)["fc.bias"] for digest in (update.digest, model, result.digest)
+    )
+    torch.testing.assert_close(mean, (3 * own + parent) / 4)
+    assert one.evaluate(agreement, result.digest).examples == 2
 
 
 def test_training_leaves_the_statistics_of_a_frozen_backbone_as_they_are(folder: Path) -> None:

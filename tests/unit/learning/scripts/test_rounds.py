@@ -362,7 +362,7 @@ def test_personal_tensors_of_a_loop_stay_on_the_device_and_are_remembered(
         for round_ in rounds(model, metrics=judge):
             began = model.bias.item()
             with torch.no_grad():
-                model.bias += 1
+                model.bias.add_(1)
             round_.submit()
             break
         result = task.result()
