@@ -56,8 +56,8 @@ class PreparedTask:
     part_card: Callable[[int], DataCard]
     """Returns the card of a partition of the training examples."""
     own_test_part: Callable[[int, int, int], Batches] | None = None
-    """Returns the examples of part *i* of *n* that are like those of a partition of the training examples, on
-    which a model that is particular to a device is judged; None: those of `test_part` are like them."""
+    """Returns the held-out examples of part *i* of *n* that are like those of a partition of the training
+    examples. A model that is particular to a device is judged on them. None: all are like them."""
     train: TrainLoop | None = None
     """A training loop of the user's own; None: that of `p2pfl.learning.training`."""
     evaluate: EvaluateLoop | None = None
