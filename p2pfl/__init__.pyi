@@ -17,6 +17,9 @@ from p2pfl.learning.own.interface import Agreed as Agreed
 from p2pfl.learning.own.interface import Task as Task
 from p2pfl.learning.scripts.rounds import TrainingRound as TrainingRound
 from p2pfl.learning.scripts.rounds import rounds as rounds
+from p2pfl.learning.strategies.elementwise import Elementwise as Elementwise
+from p2pfl.learning.strategies.elementwise import UpdatePieces as UpdatePieces
+from p2pfl.learning.strategies.elementwise import UpdateTable as UpdateTable
 from p2pfl.library.certificates import Certificates as Certificates
 from p2pfl.library.certificates import issue as issue
 from p2pfl.library.history import RoundHistory as RoundHistory

@@ -71,7 +71,7 @@ def merge_cards(task: TaskSpec, cards: Cards) -> tuple[Agreement | None, str]:
     *cards* holds at least one card by member name; their order does not matter.
     """
     try:
-        agreement = _merge(task, cards)
+        agreement = _noted(_merge(task, cards), cards)
     except _Mismatch as reason:
         return None, str(reason)
     flaw = agreement_flaw(task, agreement)
@@ -90,6 +90,21 @@ def agree(spec: RunSpec, cards: Cards) -> tuple[Agreement | None, str]:
             f"{MAX_METRIC_NAME} characters are possible together: use fewer metrics, or shorter names"
         )
     return msgspec.structs.replace(agreement, measures=measures), ""
+
+
+def _noted(agreement: Agreement, cards: Cards) -> Agreement:
+    """Return *agreement* with a note for each device whose strategy has another source than the first one.
+
+    A device that was started with another strategy tells no source.
+    """
+    told = {name: cards[name].strategy_source for name in sorted(cards) if cards[name].strategy_source}
+    first = next(iter(told), "")
+    notes = [
+        f"the source of the strategy on {name} differs from that on {first}"
+        for name, source in told.items()
+        if source != told[first]
+    ]
+    return msgspec.structs.replace(agreement, notes=_shortened([*agreement.notes, *notes]))
 
 
 def _merge(task: TaskSpec, cards: Cards) -> Agreement:

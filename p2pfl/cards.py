@@ -200,6 +200,8 @@ class DataCard(SpecPart, frozen=True):
     """What the device found unusual in its data, such as pictures that cannot be read."""
     source: Annotated[str, Meta(max_length=64)] = ""
     """Digest of the source of the user's task; empty for tasks without code."""
+    strategy_source: Annotated[str, Meta(max_length=64)] = ""
+    """Digest of the source of the user's strategy; empty for one of p2pfl."""
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -659,6 +659,8 @@ class RoundRow(msgspec.Struct, frozen=True):
     """The name of the primary metric."""
     direction: Literal["max", "min"] = "max"
     """Whether a larger or a smaller value of it is better."""
+    strategy: str = "fedavg"
+    """The strategy of the run with its options that have not their default."""
     classes: tuple[ClassScore, ...] = ()
     """What the evaluations count of each class; only in the rows of `p2pfl history`."""
 

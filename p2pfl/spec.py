@@ -23,11 +23,11 @@ from p2pfl.schema import FLOAT_DTYPES, Schema, TensorSpec, canonical
 from p2pfl.spec_part import SpecPart
 from p2pfl.strategy_specs import (
     DittoSpec,
+    FedAvgSpec,
     StrategySpec,
     control_slots,
-    memory_slots,
+    describe_strategy,
     state_slots,
-    strategy_name,
 )
 
 MAX_ROSTER = 256
@@ -321,11 +321,6 @@ def personal_flaw(spec: RunSpec) -> str:
         )
     if isinstance(spec.task, ScriptTask) and adapts_to_devices(spec):
         return "--personalise and --strategy ditto train a second model, which the loop of a script cannot do"
-    if own.personal and memory_slots(strategy):
-        return (
-            f"--strategy {strategy_name(strategy)} corrects all parameters that train, so --personal cannot "
-            "leave some out: use another strategy"
-        )
     return ""
 
 
@@ -361,6 +356,22 @@ def to_options(spec: RunSpec) -> dict[str, Any]:
     for group in _GROUPS:
         options |= msgspec.structs.asdict(getattr(spec, group))
     return options
+
+
+def shown_options(spec: RunSpec) -> dict[str, Any]:
+    """Return the options of *spec* as in `to_options`, for people: "strategy" has its arguments with it."""
+    options = {name: value for name, value in to_options(spec).items() if name != "strategy_arg"}
+    return options | {"strategy": describe_strategy(spec.strategy)}
+
+
+def describe_run(spec: RunSpec) -> str:
+    """Return what a run of *spec* trains, for people: its task, and its strategy unless that is FedAvg.
+
+    For example "digits, model cnn, partition iid, strategy fedadam (server_lr 0.05)".
+    """
+    task = describe_task(spec.task)
+    is_plain = isinstance(spec.strategy, FedAvgSpec)
+    return task if is_plain else f"{task}, strategy {describe_strategy(spec.strategy)}"
 
 
 def from_options(**options: Any) -> RunSpec:

@@ -224,6 +224,20 @@ def strategy_name(strategy: StrategySpec) -> str:
     return strategy.name if isinstance(strategy, OwnStrategySpec) else str(strategy.__struct_config__.tag)
 
 
+def strategy_options(strategy: StrategySpec) -> dict[str, float]:
+    """Return the options of *strategy* that have not their default, by name."""
+    if isinstance(strategy, OwnStrategySpec):
+        return dict(strategy.options)
+    values = ((field, getattr(strategy, field.name)) for field in msgspec.structs.fields(strategy))
+    return {field.name: value for field, value in values if value != field.default}
+
+
+def describe_strategy(strategy: StrategySpec) -> str:
+    """Return *strategy* with its options that have not their default, such as "fedadam (server_lr 0.05)"."""
+    told = ", ".join(f"{name} {value:g}" for name, value in strategy_options(strategy).items())
+    return f"{strategy_name(strategy)} ({told})" if told else strategy_name(strategy)
+
+
 def least_updates(strategy: StrategySpec) -> int:
     """Return the least number of updates that *strategy* can aggregate.
 

@@ -120,5 +120,12 @@ class UnreadableUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     reason: str
 
 
-AggregationResult = AggregatedModel | NotFinite | UnreadableUpdate
+class StrategyFailed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="strategy_failed"):
+    """No new model: the strategy of the user's own failed, as it would on any device with the same file."""
+
+    reason: str
+    """With its place in the user's file."""
+
+
+AggregationResult = AggregatedModel | NotFinite | UnreadableUpdate | StrategyFailed
 """The outcomes of an aggregation."""

@@ -52,6 +52,9 @@ SUBCOMMANDS = {
         "app",
         "Write a task file of your own to begin with, or check one on this device alone.",
     ),
+    "strategies": Subcommand(
+        "p2pfl.cli.strategies", "strategies", "List the strategies of --strategy with their arguments."
+    ),
     "status": Subcommand(
         "p2pfl.cli.watching", "status", "Show what a running node and its federation are doing now."
     ),

@@ -113,7 +113,7 @@ def _describe(run: RunRow, roster: Sequence[RosterEntry], kept: Sequence[RosterE
     """
     from p2pfl.errors import UserError
     from p2pfl.messages import quorum
-    from p2pfl.spec import describe_task
+    from p2pfl.spec import describe_run
     from p2pfl.text import one_line
 
     needed = quorum(len(roster))
@@ -126,7 +126,7 @@ def _describe(run: RunRow, roster: Sequence[RosterEntry], kept: Sequence[RosterE
     out = ", ".join(entry.name for entry in roster if entry not in kept)
     gone = len(roster) - needed + 1
     typer.echo(
-        f"Run {run.run[:SHORT]} ({one_line(describe_task(run.spec.task))}) has "
+        f"Run {run.run[:SHORT]} ({one_line(describe_run(run.spec))}) has "
         f"{run.trained} of {run.rounds} rounds committed here.\n"
         f"Kept:     {one_line(staying or 'this device')}\n"
         f"Left out: {one_line(out)}\n"

@@ -50,6 +50,25 @@ def demo(
             "--partition", metavar="P", help="How data are divided: iid, dirichlet:ALPHA or shards:K."
         ),
     ] = "dirichlet:0.5",
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy",
+            metavar="NAME",
+            help="How updates become the next model: one of 'p2pfl strategies', or FILE.py:CLASS.  "
+            "[default: fedavg]",
+            show_default=False,
+        ),
+    ] = None,
+    strategy_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategy-arg",
+            metavar="KEY=VALUE",
+            help="An argument of the strategy; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, help="Seed of the initial model and the partition.")
     ] = 1,
@@ -102,14 +121,16 @@ def demo(
     from p2pfl.learning import catalogue
     from p2pfl.learning.choice import choose, make_spec
     from p2pfl.learning.data import DataPlaces
+    from p2pfl.learning.strategy_choice import choose_strategy
     from p2pfl.paths import full, shown
 
     named = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
     given = {key: value for key, value in named.items() if is_given(context, key)}
-    choice = choose(task, None, DataPlaces(data_root and full(data_root), download))
+    chosen = choose_strategy(strategy, strategy_arg or ())
+    choice = choose(task, None, DataPlaces(data_root and full(data_root), download, strategy=chosen.code))
     if choice.kind == "file":
         given["partition"] = partition  # all nodes have the same data
-    spec = make_spec(choice, given)  # says now, once, what every node would say
+    spec = make_spec(choice, given | dict(chosen.options))  # says now, once, what every node would say
     places = choice.places
     if data_root is not None and choice.name not in catalogue.tasks_with_files():
         raise UserError(
@@ -122,6 +143,9 @@ def demo(
     if places.code:
         given["task"] = places.code
     options = [f"--{key}={value}" for key, value in given.items()]
+    if strategy is not None:
+        options.append(f"--strategy={chosen.code or strategy}")
+        options += [f"--strategy-arg={argument}" for argument in strategy_arg or ()]
     if places.root is not None:
         options.append(f"--data-root={places.root}")
     is_shown = not no_tui and has_screen()

@@ -366,11 +366,11 @@ def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
     from rich.console import Console
 
     from p2pfl.report.terminal import round_table
-    from p2pfl.spec import describe_task
+    from p2pfl.spec import describe_run
     from p2pfl.text import one_line
 
     typer.echo(
-        f"Run {run.run[:SHORT]}: {one_line(describe_task(run.spec.task))}; "
+        f"Run {run.run[:SHORT]}: {one_line(describe_run(run.spec))}; "
         f"{run.trained} of {run.rounds} rounds, "
         f"{state_of(run, rounds)}."
     )

@@ -270,6 +270,19 @@ def node(  # the command line is the list of its options
         int | None,
         _run("--partitions", metavar="N", help="Number of data parts (default: one per founding member)."),
     ] = None,
+    strategy: Annotated[
+        str | None,
+        _run(
+            "--strategy",
+            metavar="NAME",
+            help="How updates become the next model (default: fedavg; 'p2pfl strategies' lists all), or a "
+            "class of your own: FILE.py:CLASS.",
+        ),
+    ] = None,
+    strategy_arg: Annotated[
+        list[str] | None,
+        _run("--strategy-arg", metavar="KEY=VALUE", help="An argument of the strategy; may be repeated."),
+    ] = None,
     sample: Annotated[
         int | None,
         _run("--sample", metavar="M", help="Number of members that train in a round (default: all)."),

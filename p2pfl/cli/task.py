@@ -43,6 +43,7 @@ class Kind(StrEnum):
     SEGMENTATION = "segmentation"
     TEXT = "text"
     SCRIPT = "script"
+    STRATEGY = "strategy"
 
 
 app = typer.Typer(
@@ -57,7 +58,12 @@ app = typer.Typer(
 def new(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, such as my_task.py.")],
     kind: Annotated[
-        Kind, typer.Option("--kind", help="What the task is, or script: a training loop of your own.")
+        Kind,
+        typer.Option(
+            "--kind",
+            help="What the task is; or script: a training loop of your own; or strategy: how updates are "
+            "aggregated.",
+        ),
     ] = Kind.CLASSIFICATION,
 ) -> None:
     """Write a short task file that runs as it is, to be changed."""
@@ -72,8 +78,9 @@ def new(
             out.write(text)
     except FileExistsError:
         raise UserError(f"{file} exists and is not overwritten: choose another name") from None
-    step = "demo --task" if kind is Kind.SCRIPT else "task check"
-    typer.echo(f"Wrote {file} ({kind.value}). Next: `p2pfl {step} {file}`, and then change it.")
+    steps = {Kind.SCRIPT: f"demo --task {file}", Kind.STRATEGY: f"demo --strategy {file}:Careful"}
+    step = steps.get(kind, f"task check {file}")
+    typer.echo(f"Wrote {file} ({kind.value}). Next: `p2pfl {step}`, and then change it.")
 
 
 @app.command()

@@ -48,6 +48,7 @@ from p2pfl.work import (
     AggregationJob,
     AggregationResult,
     NotFinite,
+    StrategyFailed,
     UnreadableUpdate,
     WeightedUpdate,
 )
@@ -393,6 +394,11 @@ class Aggregator:
             case NotFinite():
                 note = "the average was not finite: the parent's model stays"
                 self._propose(self._draft(None, note), adopted=False)
+            case StrategyFailed():
+                # Nothing private is in it: a strategy gets the models, which every aggregator sees.
+                note = f"the strategy failed: {result.reason}"[:300]
+                self.ctx.warn(note)
+                self._propose(self._draft(None, note, note), adopted=False)
             case UnreadableUpdate():
                 assert self.gathering is not None
                 self.gathering.discount(result.digest, result.reason)
@@ -406,8 +412,8 @@ class Aggregator:
 
     # --- proposing ------------------------------------------------------------------------------------------
 
-    def _draft(self, model: str | None, note: str) -> Record:
-        return self._new_draft().record(self.ctx, model, note)
+    def _draft(self, model: str | None, note: str, shortage: str = "") -> Record:
+        return self._new_draft().record(self.ctx, model, note, shortage)
 
     def _new_draft(self) -> Draft:
         assert self.ballot is not None

@@ -14,7 +14,7 @@ from p2pfl.core.pausing import PAUSES
 from p2pfl.core.roster import entry_of
 from p2pfl.core.stopping import STOPPED, unknown_target
 from p2pfl.messages import Accept, Ballot, Collect, Commit
-from p2pfl.spec import is_divided, partitions_of, to_options
+from p2pfl.spec import is_divided, partitions_of, shown_options
 
 MISSING_SECONDS = 15.0
 """A member that takes part this long without a link to this node is reported. It is three times the longest
@@ -66,8 +66,8 @@ class Notices:
     def ignored(self) -> None:
         """Publish the options that the operator gave and that differ from the run's."""
         ledger = self.ledger
-        mine = to_options(self.ctx.options.spec)
-        theirs = to_options(ledger.spec) | {"rounds": ledger.rounds}
+        mine = shown_options(self.ctx.options.spec)
+        theirs = shown_options(ledger.spec) | {"rounds": ledger.rounds}
         differences = tuple(
             f"{name.replace('_', ' ')} {value} (the run has {theirs.get(name, 'no such option')})"
             for name, value in mine.items()

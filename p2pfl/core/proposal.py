@@ -32,10 +32,11 @@ class Draft:
     leaving_myself: bool
     """Whether the aggregator drops itself from the next roster."""
 
-    def record(self, ctx: Context, model: str | None, note: str) -> Record:
+    def record(self, ctx: Context, model: str | None, note: str, shortage: str = "") -> Record:
         """Return the record with the new *model*; None keeps the parent's model and counts no update.
 
-        If the run stops early, the record closes it, without the *model* (rule "Stopping early").
+        *shortage* says why the strategy made no model of the updates that came. If the run stops early, the
+        record closes it, without the *model* (rule "Stopping early").
         """
         ledger, kind = self.ledger, self.ledger.next_kind
         stops, reason = self.decide_stopping()
@@ -45,7 +46,7 @@ class Draft:
         counted = {update.node for update in updates}
         roster, change = next_roster(ledger.roster, self._roster_view(ctx))
         left_out = tuple(
-            LeftOut(node, STOPPED if stops else self._why_left_out(ctx, node))
+            LeftOut(node, STOPPED if stops else self._why_left_out(ctx, node, shortage))
             for node in sorted(self.collection.selected)
             if node not in counted
         )
@@ -104,10 +105,10 @@ class Draft:
                 late += any(ctx.is_seated(one) for one in self.ledger.roster if one.node == left.node)
         return decide_pausing(TrainingSummary(counted, failed, late, self.ledger.unproductive))
 
-    def _why_left_out(self, ctx: Context, node: str) -> str:
+    def _why_left_out(self, ctx: Context, node: str, shortage: str) -> str:
         contribution = self.collection.contributions.get(node)
         if contribution is not None and contribution.stage is Stage.COUNTED:
-            return "the average was not finite"
+            return shortage or "the average was not finite"
         peer = ctx.peers.get(node)
         if contribution is not None and contribution.stage is Stage.ANNOUNCED and peer and peer.undeliverable:
             return f"its update could not be pulled: {peer.undeliverable}"[:300]

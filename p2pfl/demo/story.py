@@ -15,7 +15,7 @@ from p2pfl import events
 from p2pfl.events import Published
 from p2pfl.fold import EventFold
 from p2pfl.observe.render import evaluation, line_of
-from p2pfl.spec import describe_task
+from p2pfl.spec import describe_run
 
 SHADES = "▁▂▃▄▅▆▇█"
 """A bar of each height, for how often a label occurs."""
@@ -289,6 +289,6 @@ def _joined(event: events.RunJoined, number: int) -> str:
     spec = event.spec
     state = {"resumed": f", goes on after round {number}", "finished": " has ended in this folder"}
     return (
-        f"run {event.run[:7]}{state.get(event.how, '')}: {describe_task(spec.task)}; "
+        f"run {event.run[:7]}{state.get(event.how, '')}: {describe_run(spec)}; "
         f"{spec.rounds} rounds of {spec.training.epochs} epochs"
     )

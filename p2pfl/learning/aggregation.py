@@ -25,16 +25,24 @@ from p2pfl.errors import BlobError
 from p2pfl.learning.products import inner_products
 from p2pfl.learning.slots import slot_dtype
 from p2pfl.learning.strategies import integers
+from p2pfl.learning.strategies.checks import (
+    StrategyError,
+    checked_choice,
+    checked_result,
+    checked_start,
+)
 from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces, UpdateTable, weighted_mean
-from p2pfl.learning.strategies.registry import strategy_of
+from p2pfl.learning.strategies.registry import OwnStrategies, strategy_of
 from p2pfl.learning.weights import ModelFile, ModelWriter, Run, bytes_of, is_finite, runs
 from p2pfl.schema import Schema, first_difference, header
-from p2pfl.spec import slot_schema
+from p2pfl.spec import ScriptTask, slot_schema
+from p2pfl.strategy_specs import OwnStrategySpec
 from p2pfl.work import (
     AggregatedModel,
     AggregationJob,
     AggregationResult,
     NotFinite,
+    StrategyFailed,
     UnreadableUpdate,
     WeightedUpdate,
 )
@@ -83,12 +91,16 @@ class _UnreadableError(Exception):
 
 
 def aggregate(
-    job: AggregationJob, folder: Path, path: Path, state_path: Path | None = None
+    job: AggregationJob,
+    folder: Path,
+    path: Path,
+    state_path: Path | None = None,
+    own: OwnStrategies | None = None,
 ) -> AggregationResult:
     """Do *job*, whose blobs are in *folder*; write the new model to *path*, not flushed.
 
     The new state of the strategy is written to *state_path*, which is needed only if it has one. There is no
-    file at either path unless the result is an `AggregatedModel`.
+    file at either path unless the result is an `AggregatedModel`. *own* makes a strategy of the user's own.
 
     Raises:
         BlobError: the parent or the state cannot be read, or there are too many examples for the mean of
@@ -102,7 +114,7 @@ def aggregate(
             assert target is not None, "the strategy has a state, and there is no path for it"
             return opened.enter_context(ModelWriter(target, schema))
 
-        result = aggregate_blobs(job, lambda digest: ModelFile(folder / digest), write)
+        result = aggregate_blobs(job, lambda digest: ModelFile(folder / digest), write, own)
     if not isinstance(result, AggregatedModel):
         for one in (path, state_path):
             if one is not None:
@@ -112,13 +124,20 @@ def aggregate(
 
 
 def aggregate_blobs(
-    job: AggregationJob, read: Callable[[str], Reader], write: Callable[..., Writer]
+    job: AggregationJob,
+    read: Callable[[str], Reader],
+    write: Callable[..., Writer],
+    own: OwnStrategies | None = None,
 ) -> AggregationResult:
     """Do *job*. *read* opens a blob; `write(schema, is_state=..)` begins the model or the state.
+
+    *own* makes a strategy of the user's own, whose failure is a result too.
 
     Raises:
         BlobError: as in `aggregate`.
     """
+    if not isinstance(job.spec.strategy, OwnStrategySpec):
+        own = None
     with ExitStack() as opened:
 
         def open_update(update: WeightedUpdate, digest: str) -> _Update:
@@ -128,8 +147,8 @@ def aggregate_blobs(
 
         parent = _Parent(lambda: read(job.parent))
         opened.callback(parent.close)
-        strategy = strategy_of(job.spec)
         try:
+            strategy = strategy_of(job.spec) if own is None else own.make(job.spec)
             updates = [open_update(one, one.digest) for one in job.updates]
             schema = _common_schema(updates)
             state = None
@@ -138,7 +157,7 @@ def aggregate_blobs(
                 state = _State(strategy, read(job.state) if job.state else None, write(slots, is_state=True))
                 opened.callback(state.close)
             table = _table(job, strategy, updates, parent, state)
-            chosen = list(strategy.begin(table))
+            chosen = checked_choice(strategy.begin(table), len(updates))
             sources = _Sources(
                 [updates[index] for index in chosen],
                 [open_update(job.updates[index], job.updates[index].control) for index in chosen]
@@ -154,9 +173,14 @@ def aggregate_blobs(
                 model.finish(durable=False), state.writer.finish(durable=False) if state is not None else ""
             )
         except _NotFiniteError:
-            return NotFinite()
+            return NotFinite() if own is None else StrategyFailed(own.explain_not_finite())
         except _UnreadableError as error:
             return UnreadableUpdate(error.digest, str(error))
+        except (Exception, SystemExit) as error:
+            reason = own.explain(error) if own is not None else ""
+            if not reason:
+                raise
+            return StrategyFailed(reason)
 
 
 def _table(
@@ -175,13 +199,13 @@ def _table(
             updates, parent.read, updates[0].schema, measured, slots=len(strategy.slots), piece=PIECE_ELEMENTS
         )
 
-    training = job.spec.training
+    training, is_script = job.spec.training, isinstance(job.spec.task, ScriptTask)
     return UpdateTable(
         examples=column([one.examples for one in job.updates]),
         steps=column([one.steps for one in job.updates]),
         losses=column([one.loss for one in job.updates]),
         members=job.members,
-        momentum=training.momentum if training.optimizer == "sgd" else 0.0,
+        momentum=training.momentum if training.optimizer == "sgd" and not is_script else 0.0,
         learning_rate=training.learning_rate,
         products=products,
     )
@@ -254,7 +278,7 @@ class _State:
     def __init__(self, strategy: Elementwise, reader: Reader | None, writer: Writer) -> None:
         self.reader = reader
         self.writer = writer
-        self._initial = torch.tensor(strategy.initial_state(), dtype=torch.float64).unsqueeze(1)  # [slots, 1]
+        self._initial = checked_start(strategy.initial_state(), strategy.slots).unsqueeze(1)  # [slots, 1]
 
     def close(self) -> None:
         """Close the old state."""
@@ -318,7 +342,7 @@ class _Pieces:
         for run in runs(self._schema, by_kind=self._strategy.averages_buffers):
             size = min(PIECE_ELEMENTS, run.elements)
             combiner = self._combiner(run, size)
-            for start in range(0, run.elements, size):
+            for start in range(0, run.elements, PIECE_ELEMENTS):
                 piece = combiner.next(min(size, run.elements - start), offset)
                 if run.dtype.is_floating_point and not is_finite(piece):
                     self._sources.parent.take_over(piece, offset)
@@ -429,10 +453,10 @@ class _Rows:
         """Return *values* in the dtype of the updates.
 
         Raises:
-            RuntimeError: the strategy has not read all updates and controls.
+            StrategyError: the strategy has not read all updates and controls.
         """
         if self._read != len(self._updates) or self._read_controls != len(self._controls):
-            raise RuntimeError("A strategy must read all updates.")
+            raise StrategyError("combine", "must read all updates")
         narrow, _ = self._buffer.cut(self._count)
         return narrow.copy_(values)
 
@@ -458,9 +482,9 @@ class _Floats:
             self._parent.read(offset, raw)
         state = self._state.next(count, self._dtype) if self._state is not None else None
         bounds = rows.matrix().unbind() if self._is_bounded else ()
-        values, new = self._strategy.combine(before.double(), rows, rows.weights, state)
-        if self._state is not None:
-            assert new is not None, "a strategy with slots returns their new values"
+        combined = self._strategy.combine(before.double(), rows, rows.weights, state)
+        values, new = checked_result(combined, count, len(state) if state is not None else 0)
+        if self._state is not None and new is not None:
             self._state.add(new, self._dtype)
         if bounds:
             values = values.clamp(reduce(torch.minimum, bounds), reduce(torch.maximum, bounds))

@@ -17,6 +17,7 @@ from p2pfl.learning import catalogue, partition
 from p2pfl.learning.data import DataPlaces
 from p2pfl.paths import full, holds_file, holds_folder, is_there, obstacle, shown
 from p2pfl.spec import RunSpec, from_options
+from p2pfl.strategy_specs import strategy_name, trains_differently
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 """Ends of the names of files that are read as tables."""
@@ -58,6 +59,8 @@ SCRIPT_OPTIONS = frozenset(
         "until",
         "patience",
         "personal",
+        "strategy",
+        "strategy_arg",
     }
 )
 """Options of a run that have a meaning for scripts: their own loops decide about the training."""
@@ -138,7 +141,13 @@ def make_spec(choice: Choice, given: Mapping[str, Any]) -> RunSpec:
         raise UserError(
             f"Which column of {shown(choice.places.own or Path())} is to be predicted? Name it with --target."
         )
-    return catalogue.checked(lambda: from_options(kind=choice.kind, **options))
+    spec = catalogue.checked(lambda: from_options(kind=choice.kind, **options))
+    if choice.kind == "script" and trains_differently(spec.strategy):
+        raise UserError(
+            f"The strategy {strategy_name(spec.strategy)} changes local training, which the script's own "
+            "loop does: use another strategy, or a task file without train()."
+        )
+    return spec
 
 
 def _is_code(task: str) -> bool:

@@ -57,6 +57,12 @@ class CreateJob(_Struct, frozen=True, tag="create"):
     path: str
 
 
+class CheckStrategy(_Struct, frozen=True, tag="check_strategy"):
+    """Load and try the strategy of *spec*, one of the user's own. Answered with `StrategyChecked`."""
+
+    spec: RunSpec
+
+
 class RunTraining(_Struct, frozen=True, tag="train"):
     """Do *job* and write the update to *path*.
 
@@ -97,7 +103,7 @@ class StopJob(_Struct, frozen=True, tag="stop"):
     """
 
 
-Command = DescribeJob | CreateJob | RunTraining | RunEvaluation | RunAggregation | StopJob
+Command = DescribeJob | CreateJob | CheckStrategy | RunTraining | RunEvaluation | RunAggregation | StopJob
 """All commands."""
 
 
@@ -124,6 +130,12 @@ class CreateDone(_Struct, frozen=True, tag="created"):
 
     digest: str
     schema: Schema
+
+
+class StrategyChecked(_Struct, frozen=True, tag="strategy_checked"):
+    """The strategy works; the digest of its source."""
+
+    source: str
 
 
 class TrainJobProgress(_Struct, frozen=True, tag="progress"):
@@ -174,6 +186,7 @@ class WorkerHeartbeat(msgspec.Struct, frozen=True, tag="beat", forbid_unknown_fi
 Answer = (
     DescribeDone
     | CreateDone
+    | StrategyChecked
     | TrainJobProgress
     | TrainingDone
     | EvaluationDone

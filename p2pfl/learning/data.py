@@ -36,6 +36,8 @@ class DataPlaces(msgspec.Struct, frozen=True):
     """This device's private data, an absolute path: a folder or a file, the value of `--data`."""
     code: str = ""
     """The user's code: the absolute path of a Python file, or `package.module:object`."""
+    strategy: str = ""
+    """The user's strategy: the absolute path of a Python file, a colon and a class; empty without one."""
     task: tuple[str, str] | None = None
     """Kind and name of the task that this device was started for; None: any."""
     classes: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ import torch
 
 from p2pfl.agreement import agree, misfit
 from p2pfl.card_checks import card_flaw
-from p2pfl.cards import Agreement
+from p2pfl.cards import Agreement, DataCard
 from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, training, weights
 from p2pfl.learning.adapters import add_adapters
@@ -31,12 +31,13 @@ from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
 from p2pfl.learning.memory import RunMemory
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
+from p2pfl.learning.own.strategy import OwnStrategy
 from p2pfl.learning.pacer import Pacer, TrainingStoppedError
 from p2pfl.learning.personal import Adapting, ditto_in, fine_tune, train_ditto, training_for, with_personal
-from p2pfl.learning.slots import Slots, read_slots, slot_pieces
-from p2pfl.learning.strategies.local import LocalEnd, LocalStart, local_rule
+from p2pfl.learning.strategies.local import LocalEnd, LocalStart
+from p2pfl.learning.strategies.local_rules import local_rule
 from p2pfl.messages import Evaluation
-from p2pfl.schema import Schema, is_mark
+from p2pfl.schema import Schema
 from p2pfl.spec import (
     BuiltinTask,
     FileTask,
@@ -49,10 +50,16 @@ from p2pfl.spec import (
     model_name,
     personal_flaw,
     share_of,
-    slot_schema,
     task_name,
 )
-from p2pfl.strategy_specs import DittoSpec, memory_slots, state_slots
+from p2pfl.strategy_specs import (
+    DittoSpec,
+    OwnStrategySpec,
+    memory_slots,
+    state_slots,
+    strategy_name,
+    trains_differently,
+)
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 
@@ -68,6 +75,7 @@ class Jobs:
             torch.set_num_threads(threads)
         self._wish = device
         self._places = places or DataPlaces()
+        self._own_strategy = OwnStrategy(self._places.strategy)
         self._device: torch.device | None = None
         self._local: tuple[tuple[object, ...], LocalTask] | None = None
         self._prepared: tuple[tuple[object, ...], PreparedTask] | None = None
@@ -102,6 +110,8 @@ class Jobs:
                 return self._describe(command)
             case commands.CreateJob():
                 return self._create(command)
+            case commands.CheckStrategy():
+                return commands.StrategyChecked(command.id, self._own_strategy.check(command.spec))
             case commands.RunTraining():
                 return self._train(command, pacer)
             case commands.RunEvaluation():
@@ -117,30 +127,38 @@ class Jobs:
 
     def _describe(self, command: commands.DescribeJob) -> commands.DescribeDone:
         local = self._open(command.spec)
-        task, agreed = command.spec.task, command.agreement
-        if flaw := card_flaw(task, local.card):
+        task, agreed, card = command.spec.task, command.agreement, local.card
+        if isinstance(command.spec.strategy, OwnStrategySpec):
+            source = self._own_strategy.check(command.spec)
+            card = msgspec.structs.replace(card, strategy_source=source)
+        if flaw := card_flaw(task, card):
             raise TaskError(f"The data of this device cannot be used: {flaw}.")
-        if agreed is not None and misfit(task, agreed, local.card):
+        if agreed is not None and misfit(task, agreed, card):
             # The node names the misfit; a model for these data cannot be built.
-            return self._described(command, local, (), 0)
+            return self._described(command, local, card, (), 0)
         # Before the devices agree, the model that this device's data alone would make is built. Most runs
         # have the same one, and a mistake in a user's model is found before the device waits for others.
-        agreement = command.agreement or agree(command.spec, {"": local.card})[0]
+        agreement = command.agreement or agree(command.spec, {"": card})[0]
         schema, parameters = None, 0
         if agreement is not None:
             with torch.random.fork_rng():
                 model = self._reused(command.spec, agreement)
             schema = model.schema if command.agreement is not None else None
             parameters = sum(one.numel() for one in model.module.parameters() if one.requires_grad)
-        return self._described(command, local, schema, parameters)
+        return self._described(command, local, card, schema, parameters)
 
     def _described(
-        self, command: commands.DescribeJob, local: LocalTask, schema: Schema | None, parameters: int
+        self,
+        command: commands.DescribeJob,
+        local: LocalTask,
+        card: DataCard,
+        schema: Schema | None,
+        parameters: int,
     ) -> commands.DescribeDone:
         return commands.DescribeDone(
             command.id,
             schema=schema,
-            card=local.card,
+            card=card,
             test_examples=local.test_examples,
             parameters=parameters,
             device=training.describe_device(self._on()),
@@ -183,8 +201,11 @@ class Jobs:
                     module,
                     part,
                     objective,
-                    state=lambda: _read_state(job, model, command.folder),
+                    state=lambda: model.read_slots(
+                        Path(command.folder, job.state) if job.state else None, state_slots(spec.strategy)
+                    ),
                     memory=of_strategy(memory.recall(job.memory)) if memory_slots(spec.strategy) else {},
+                    shared=model.shared,
                 )
             )
             try:
@@ -209,7 +230,7 @@ class Jobs:
             adapting = self._adapting(prepared, model, job, pacer.halves()[1])
             known = memory.recall(job.memory)
             remembered |= train_ditto(adapting, options, known, lambda: self._reload(job, command.folder))
-        control = _write_control(command, model.schema, end.control) if end.control else ""
+        control = model.write_slots(Path(command.control_path), end.control) if end.control else ""
         if remembered:
             memory.remember(job.round, digest, remembered, keep=job.memory)
         model.release()  # it is unused until the next model arrives
@@ -264,10 +285,11 @@ class Jobs:
         """Load the common model of *job* again, after the training of the update."""
         self._loaded(job, folder).changed()
 
-    @staticmethod
-    def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
+    def _aggregate(self, command: commands.RunAggregation) -> commands.AggregationDone:
         state_path = Path(command.state_path) if command.state_path else None
-        result = aggregate(command.job, Path(command.folder), Path(command.path), state_path)
+        result = aggregate(
+            command.job, Path(command.folder), Path(command.path), state_path, self._own_strategy
+        )
         return commands.AggregationDone(command.id, result)
 
     # --- caches between jobs --------------------------------------------------------------------------------
@@ -294,6 +316,11 @@ class Jobs:
             check_weighted(prepared.objective)
         if flaw := personal_flaw(spec):
             raise TaskError(f"The options of the run exclude each other: {flaw}.")
+        if prepared.train is not None and trains_differently(spec.strategy):
+            raise TaskError(
+                f"The strategy {strategy_name(spec.strategy)} changes local training, and the task file of "
+                f"{task_name(spec.task)!r} does it in its own train(): use another strategy, or remove it."
+            )
         return prepared
 
     def _initial(self, spec: RunSpec, agreement: Agreement) -> LocalModel:
@@ -332,31 +359,6 @@ class Jobs:
 
 def _memory(job: TrainingJob | EvaluationJob, folder: str) -> RunMemory:
     return RunMemory(memory_folder(Path(folder)), job.run)
-
-
-def _read_state(job: TrainingJob, model: LocalModel, folder: str) -> Slots:
-    """Return the strategy's state in the parent's record of *job*; zeros before the first aggregation.
-
-    Raises:
-        BlobError: it cannot be read.
-    """
-    schema, slots = model.schema, state_slots(job.spec.strategy)
-    if not job.state:
-        state = model.module.state_dict()
-        zeros = {
-            one.name: torch.zeros_like(state[one.name], device="cpu") for one in schema if not is_mark(one)
-        }
-        return dict.fromkeys(slots, zeros)
-    with weights.ModelFile(Path(folder, job.state)) as file:
-        return read_slots(file, schema, slots)
-
-
-def _write_control(command: commands.RunTraining, schema: Schema, control: Slots) -> str:
-    """Write the *control* of an update of a model of *schema*; return its digest."""
-    pieces = slot_pieces(control, schema)
-    return weights.write(
-        Path(command.control_path), slot_schema(schema, tuple(control)), pieces, durable=False
-    )
 
 
 def _model_key(spec: RunSpec, agreement: Agreement) -> tuple[object, ...]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, WorkerError
 from p2pfl.learning import weights
 from p2pfl.learning.exchange import frozen_buffers, restore, tensor_kinds
 from p2pfl.learning.local_files import DITTO_PREFIX, PERSONAL_PREFIX, frozen_file
-from p2pfl.schema import Schema
+from p2pfl.learning.slots import Slots, read_slots, slot_pieces
+from p2pfl.schema import Schema, is_mark
+from p2pfl.spec import slot_schema
 
 Remembered = Mapping[str, Tensor]
 """What a device remembers of a run, by name."""
@@ -43,6 +46,11 @@ class LocalModel:
     def schema(self) -> Schema:
         """The schema of what is exchanged."""
         return weights.schema_of(self.module, self.personal)
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """The names of the tensors that are exchanged."""
+        return frozenset(tensor_kinds(self.module, self.personal).shared)
 
     def load(self, path: Path, key: str, recall: Callable[[], Remembered]) -> None:
         """Read the model file *path*, named by its digest, and the personal tensors of *key*.
@@ -85,6 +93,31 @@ class LocalModel:
     def to_remember(self) -> dict[str, Tensor]:
         """Return the personal tensors under the names of the device's memory."""
         return {f"{PERSONAL_PREFIX}{name}": value for name, value in self._personal_tensors().items()}
+
+    def read_slots(self, path: Path | None, slots: Sequence[str]) -> Slots:
+        """Return the numbers of the strategy in the file *path*; zeros without one.
+
+        Raises:
+            BlobError: it cannot be read.
+        """
+        schema = self.schema
+        if path is None:
+            state = self.module.state_dict()
+            names = (spec.name for spec in schema if not is_mark(spec))
+            zeros = {name: torch.zeros_like(state[name], device="cpu") for name in names}
+            return dict.fromkeys(slots, zeros)
+        with weights.ModelFile(path) as file:
+            return read_slots(file, schema, slots)
+
+    def write_slots(self, path: Path, numbers: Slots) -> str:
+        """Write the *numbers* of the strategy to *path*, not flushed; return the digest of the file.
+
+        Raises:
+            WorkerError: it cannot be written.
+        """
+        schema = self.schema
+        pieces = slot_pieces(numbers, schema)
+        return weights.write(path, slot_schema(schema, tuple(numbers)), pieces, durable=False)
 
     def changing(self) -> dict[str, Tensor]:
         """Return all tensors that are not frozen, by name."""

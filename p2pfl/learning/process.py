@@ -210,6 +210,11 @@ class Worker:
         command = commands.CreateJob(next(self._ids), spec, agreement, str(path))
         return await self._do(command, commands.CreateDone)
 
+    async def check_strategy(self, spec: RunSpec) -> str:
+        """Load and try the strategy of *spec*, one of the user's own; return the digest of its source."""
+        command = commands.CheckStrategy(next(self._ids), spec)
+        return (await self._do(command, commands.StrategyChecked)).source
+
     async def train(
         self, job: TrainingJob, folder: Path, path: Path, on_progress: OnProgress | None = None
     ) -> TrainingResult | None:

@@ -135,8 +135,8 @@ def _descend(
     scaled.backward()  # type: ignore[no-untyped-call]
     if scaler is not None and (clip or rule is not None):
         scaler.unscale_(cast(torch.optim.Optimizer, optimizer))
-    if rule is not None:
-        rule.correct(parameters)
+    if rule is not None and (scaler is None or _are_finite(parameters)):
+        rule.correct(parameters)  # not where the scaler leaves the step out
     if clip:
         nn.utils.clip_grad_norm_(parameters, clip)
     if scaler is None:
@@ -145,6 +145,11 @@ def _descend(
         scaler.step(cast(torch.optim.Optimizer, optimizer))
         scaler.update()
     optimizer.zero_grad()
+
+
+def _are_finite(parameters: list[nn.Parameter]) -> bool:
+    """Return whether the gradients of *parameters* are finite."""
+    return all(one.grad is None or bool(one.grad.isfinite().all()) for one in parameters)
 
 
 def batch_sizes(examples: int, batch_size: int) -> list[int]:

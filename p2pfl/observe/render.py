@@ -13,7 +13,7 @@ from typing import Literal, assert_never
 from p2pfl import events
 from p2pfl.cards import metric_text
 from p2pfl.events import Published
-from p2pfl.spec import describe_task
+from p2pfl.spec import describe_run
 from p2pfl.text import one_line
 
 MAX_LINE = 400
@@ -200,7 +200,7 @@ def _joined(event: events.RunJoined, number: int) -> str:
         f"than {spec.rounds} extends it, --new-run begins another one)",
     }[event.how]
     return (
-        f"{what}: {describe_task(spec.task)}; {spec.rounds} rounds of {spec.training.epochs} local epochs; "
+        f"{what}: {describe_run(spec)}; {spec.rounds} rounds of {spec.training.epochs} local epochs; "
         f"members {members}"
     )
 

@@ -18,6 +18,7 @@ from p2pfl.observe.client import Observer
 from p2pfl.observe.peers import ActivityKind, Peer
 from p2pfl.observe.state import Phase, State
 from p2pfl.spec import model_name, task_name
+from p2pfl.strategy_specs import FedAvgSpec, describe_strategy
 from p2pfl.text import one_line
 from p2pfl.wire.observing import EventBatch, HistoryBatch, HistoryEnd
 
@@ -100,6 +101,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The run's id; empty without a run, and the fields below are 0, empty or null then."""
     task: str
     model: str
+    strategy: str
+    """With its options that have not their default."""
     round: int
     """Committed training rounds."""
     rounds: int
@@ -202,6 +205,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         run=state.run,
         task=task_name(state.spec.task) if state.spec is not None else "",
         model=model_name(state.spec.task) if state.spec is not None else "",
+        strategy=describe_strategy(state.spec.strategy) if state.spec is not None else "",
         round=state.trained,
         rounds=state.target_rounds,
         accuracy=evaluated.metrics.get("accuracy") if evaluated is not None else None,
@@ -291,6 +295,8 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
         f"round       {snapshot.round} of {snapshot.rounds} committed"
         + (f", {_name(snapshot.aggregator)} aggregates the next" if snapshot.aggregator else ""),
     ]
+    if snapshot.strategy != describe_strategy(FedAvgSpec()):
+        lines.insert(1, f"strategy    {one_line(snapshot.strategy, WIDTH - 12)}")
     if (value := snapshot.metrics.get(snapshot.primary)) is not None:
         has_loss = snapshot.loss is not None and snapshot.primary != "loss"
         loss = f", loss {metric_text(snapshot.loss)}" if has_loss and snapshot.loss is not None else ""

@@ -65,17 +65,18 @@ def json_line(row: RoundRow) -> str:
 
     The field names are kept for the scripts that read them: `samples` is the number of examples.
 
-    `round` counts training rounds, `index` is the number of the record in the chain. `metrics` has the value
-    of every metric, `primary` names the one that models are compared by; `accuracy` and `loss` are null if
-    the task does not measure them. `classes` has the counts of each class by its name. If `committed` is
-    false the metrics may still change. `seconds`, to the millisecond, is null if the node learned of the
-    round only afterwards.
+    `strategy` has its options that have not their default with it. `round` counts training rounds, `index` is
+    the number of the record in the chain. `metrics` has the value of every metric, `primary` names the one
+    that models are compared by; `accuracy` and `loss` are null if the task does not measure them. `classes`
+    has the counts of each class by its name. If `committed` is false the metrics may still change. `seconds`,
+    to the millisecond, is null if the node learned of the round only afterwards.
     """
     fields = {
         "run": row.run,
         "round": row.training_round,
         "index": row.round,
         "attempt": row.attempt,
+        "strategy": row.strategy,
         "aggregator": row.aggregator,
         "digest": row.digest,
         "parent": row.parent,

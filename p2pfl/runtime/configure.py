@@ -18,6 +18,7 @@ from p2pfl.learning import catalogue
 from p2pfl.learning.choice import Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import WorkerSettings
+from p2pfl.learning.strategy_choice import StrategyChoice, choose_strategy
 from p2pfl.net.transport.addresses import parse_listen
 from p2pfl.paths import full
 from p2pfl.runtime.leaving import LEAVE_WITHIN
@@ -31,15 +32,17 @@ from p2pfl.tracking.targets import parse_target
 if TYPE_CHECKING:
     Place = str | os.PathLike[str]
     Names = str | Sequence[str]
+    Values = Names | Mapping[str, float]
 else:  # what the texts become
     Place = Path
-    Names = tuple[str, ...]
+    Names = Values = tuple[str, ...]
 
 
 class NodeOptions(TypedDict, total=False):
     """The options of a node: those of `p2pfl node`, with underscores; its `--help` explains each.
 
-    One that is left out has its default. Lists are lists of texts, or one text with commas.
+    One that is left out has its default. Lists are lists of texts, or one text with commas. Values are a list
+    of texts such as "server_lr=0.1", or a dictionary.
     """
 
     certs: Place
@@ -91,6 +94,8 @@ class NodeOptions(TypedDict, total=False):
     weight_decay: float
     partition: str
     partitions: int
+    strategy: str
+    strategy_arg: Values
     sample: int
     min_updates: int
     round_cap: float
@@ -106,9 +111,9 @@ class NodeOptions(TypedDict, total=False):
 RUN_OPTIONS = (
     "task", "target", "target_kind", "share", "holdout", "image_size", "augment", "model", "rounds", "epochs",
     "steps", "until", "patience", "optimizer", "schedule", "clip", "precision", "class_weights", "batch_size",
-    "lr", "momentum", "weight_decay", "partition", "partitions", "sample", "min_updates",
-    "round_cap", "drop_after", "personal", "personalise", "lora",
-    "lora_target", "lora_train", "seed",
+    "lr", "momentum", "weight_decay", "partition", "partitions", "strategy", "strategy_arg", "sample",
+    "min_updates", "round_cap", "drop_after", "personal", "personalise", "lora", "lora_target", "lora_train",
+    "seed",
 )  # fmt: skip
 """The options that are part of the run, which all its members share."""
 
@@ -126,7 +131,8 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
         UserError: an option is of no use or out of its range, or a file, certificate or package is missing.
     """
     checked = _checked(options)
-    given = _given(checked)
+    strategy = choose_strategy(checked.get("strategy"), checked.get("strategy_arg", ()))
+    given = _given(checked, strategy)
     places = DataPlaces(
         root=_full(checked.get("data_root")),
         download=checked.get("download", False),
@@ -134,6 +140,7 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
         classes=checked.get("classes", ()),
         share=parse_share(checked.get("share")),
         loader_workers=checked.get("workers", 0),
+        strategy=strategy.code,
     )
     choice = choose(checked.get("task"), checked.get("script"), places)
     spec = make_spec(choice, given)
@@ -240,9 +247,9 @@ def check_min_nodes(min_nodes: int | None) -> None:
         )
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+def _given(options: Mapping[str, Any], strategy: StrategyChoice) -> dict[str, Any]:
     """Return the options of the run that the operator gave; False and 0 parts are as if not given."""
-    given = {name: options[name] for name in RUN_OPTIONS if name in options}
+    given = {name: options[name] for name in RUN_OPTIONS if name in options} | dict(strategy.options)
     for name in ("augment", "class_weights", "partitions"):
         if not given.get(name, True):
             del given[name]
@@ -280,6 +287,8 @@ def _plain(name: str, value: object) -> object:
         value = os.fspath(value)
     if name not in LISTS:
         return value
+    if isinstance(value, Mapping):
+        return tuple(f"{key}={one}" for key, one in value.items())
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return tuple(value) if isinstance(value, Sequence) else value

@@ -36,6 +36,7 @@ from p2pfl.messages import (
 )
 from p2pfl.spec import RunSpec, Stopping, unknown_tag
 from p2pfl.store.database import damaged, database_errors, find_corrupt_rows, open_read_only
+from p2pfl.strategy_specs import describe_strategy
 
 PAGE_ROUNDS = 100
 """Rounds in a page: 10 MB with the largest roster."""
@@ -173,7 +174,12 @@ class JournalReader:
             if number > after:
                 voters = tuple(member.name for member in roster)
                 row = _round_row(commit.record, digest, parent, seconds, voters, names)
-                row = msgspec.structs.replace(row, primary=measures.primary, direction=measures.direction)
+                row = msgspec.structs.replace(
+                    row,
+                    primary=measures.primary,
+                    direction=measures.direction,
+                    strategy=describe_strategy(genesis.spec.strategy),
+                )
             roster, parent = commit.record.roster, commit.record.model
         if row is not None:
             names |= {member.node: member.name for member in roster}

@@ -7,7 +7,8 @@ from typing import Protocol
 
 import msgspec
 
-from p2pfl.spec import RunSpec, to_options
+from p2pfl.spec import RunSpec, shown_options
+from p2pfl.strategy_specs import strategy_name, strategy_options
 from p2pfl.tracking.measures import Measurement
 
 SHORT = 8
@@ -29,8 +30,11 @@ class TrackedRun(msgspec.Struct, frozen=True):
 
     @property
     def options(self) -> Mapping[str, str]:
-        """The options of the run as texts."""
-        return {name: str(value) for name, value in to_options(self.spec).items()}
+        """The options of the run as texts; those of its strategy have names such as "strategy.mu"."""
+        strategy = self.spec.strategy
+        options = shown_options(self.spec) | {"strategy": strategy_name(strategy)}
+        options |= {f"strategy.{name}": value for name, value in strategy_options(strategy).items()}
+        return {name: str(value) for name, value in options.items()}
 
 
 class Tracker(Protocol):

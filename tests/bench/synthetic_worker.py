@@ -16,6 +16,7 @@ from p2pfl.learning import training, worker
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.objective import Objective
 from p2pfl.learning.optimizers import MakeOptimizer, build_optimizer
+from p2pfl.learning.strategies.local import LocalRule
 from p2pfl.spec import LocalTraining
 from tests.bench.synthetic import WORK
 from tests.bench.synthetic_node import register
@@ -30,6 +31,7 @@ def perturb(
     seed: int,
     after_batch: training.AfterBatch,
     make_optimizer: MakeOptimizer = build_optimizer,
+    rule: LocalRule | None = None,
 ) -> tuple[int, float]:
     """Multiply every parameter by a factor near 1 that depends on *seed*; record the duration."""
     began = time.monotonic()

@@ -15,6 +15,17 @@ from p2pfl.messages import Evaluation
 from p2pfl.spec import RunSpec, from_options
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
+MEDIAN = """
+import p2pfl
+
+class Median(p2pfl.Elementwise):
+    least_updates = 3
+
+    def combine(self, parent, updates, weights, state):
+        return updates.matrix().median(dim=0).values, state
+"""
+"""A strategy of a user's own."""
+
 
 def file_spec(**changes: Any) -> RunSpec:
     """Return the spec of a short run of a task file, with *changes*."""

@@ -481,3 +481,14 @@ def test_table_of_a_late_joiner_has_to_fit() -> None:
     regression = merged(ada=table(target=number("target", 0.5, 1.5)))
     assert misfit(TABLE, regression, table()) == "its target 'target' holds text"
     assert misfit(TABLE, regression, table(target=whole(0, 1))) == ""
+
+
+def test_another_source_of_the_strategy_is_a_note_for_every_kind_of_task() -> None:
+    cards = {
+        "ada": own(strategy_source="1"),
+        "ben": own(strategy_source="2"),
+        "cleo": own(strategy_source="1"),
+        "dora": own(),  # started with another strategy, or without
+    }
+    assert agreed(FILE, **cards).notes == ("the source of the strategy on ben differs from that on ada",)
+    assert agreed(FILE, ada=own(strategy_source="1"), ben=own(strategy_source="1")).notes == ()

@@ -12,12 +12,14 @@ from p2pfl.schema import file_bytes
 from p2pfl.spec import (
     RunSpec,
     blob_schema,
+    describe_run,
     describe_task,
     evaluation_parts,
     from_options,
     partitions_of,
     personal_flaw,
     record_roles,
+    shown_options,
     to_options,
     unknown_tag,
     update_roles,
@@ -164,3 +166,20 @@ def test_the_second_model_of_a_script_is_refused() -> None:
     assert personal_flaw(spec) == ""
     flawed = msgspec.structs.replace(spec, strategy=DittoSpec())
     assert personal_flaw(flawed).startswith("--personalise and --strategy ditto train a second model")
+
+
+def test_a_run_is_told_with_its_strategy_unless_that_is_fedavg() -> None:
+    assert describe_run(SPEC) == describe_task(SPEC.task)
+    changed = with_options(SPEC, strategy="fedadam", strategy_arg={"server_lr": 0.05, "beta1": 0.9})
+    assert describe_run(changed) == f"{describe_task(SPEC.task)}, strategy fedadam (server_lr 0.05)"
+    own = {"name": "mine.py:Cautious", "least": 3, "options": {"a": 2, "b": 1e-7}}
+    told = shown_options(with_options(SPEC, strategy="own", strategy_arg=own))
+    assert told["strategy"] == "mine.py:Cautious (a 2, b 1e-07)"
+    assert "strategy_arg" not in told
+
+
+def test_a_strategy_of_the_users_own_survives_its_form_as_options() -> None:
+    own = {"name": "mine.py:Cautious", "least": 3, "slots": ("a", "b"), "options": {"c": 1.5}}
+    spec = with_options(SPEC, strategy="own", strategy_arg=own)
+    assert with_options(spec, rounds=spec.rounds) == spec
+    assert record_roles(spec) == ("model", "state")

@@ -14,6 +14,7 @@ from p2pfl.observe.render import LogRow
 from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
 from p2pfl.spec import task_name
+from p2pfl.strategy_specs import FedAvgSpec, strategy_name
 from tui.symbols import Glyphs, clip, metric
 from tui.widgets.header import HeaderValues
 from tui.widgets.table import Column
@@ -110,6 +111,7 @@ def header(state: State, attached: str) -> HeaderValues:
         phase = f"{phase} {state.waiting.present}/{state.waiting.needed}"
     return HeaderValues(
         task=task_name(state.spec.task) if state.spec is not None else "p2pfl",
+        strategy=_strategy(state),
         node=state.name,
         phase=phase,
         phase_kind=state.phase,
@@ -125,6 +127,12 @@ def header(state: State, attached: str) -> HeaderValues:
         remaining=left,
         attached=attached,
     )
+
+
+def _strategy(state: State) -> str:
+    """Return the name of the run's strategy; empty if it is FedAvg, or if there is no run."""
+    strategy = state.spec.strategy if state.spec is not None else FedAvgSpec()
+    return "" if isinstance(strategy, FedAvgSpec) else strategy_name(strategy)
 
 
 def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:

@@ -51,6 +51,8 @@ class HeaderValues(NamedTuple):
     """The metric's name."""
     is_rise_good: bool = True
     """Whether a larger value of it is better."""
+    strategy: str = ""
+    """The name of the strategy, if it is shown."""
 
 
 def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: int = 0) -> Text:
@@ -77,6 +79,8 @@ def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: i
     if values.remaining is not None:
         parts.append((4, Text(f"ETA {ago(values.remaining)}")))
     parts.insert(0, (3, Text(clip(values.task, 16), style="bold")))
+    if values.strategy:
+        parts.insert(1, (1, Text(clip(values.strategy, 24))))
     parts.append((2, Text(clip(values.attached, 30), style="quiet")))
     while len(parts) > 1 and sum(part.cell_len + 2 for _, part in parts) - 1 > width:
         parts.remove(min(parts, key=lambda part: part[0]))

@@ -33,6 +33,7 @@ from p2pfl.spec import (
     model_name,
     unknown_tag,
 )
+from p2pfl.strategy_specs import describe_strategy
 from p2pfl.text import one_line
 
 KEY = "p2pfl"
@@ -137,6 +138,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "p2pfl_version": self.version,
             "task": task_label(self.task),
             "architecture": self.architecture,
+            "strategy": describe_strategy(self.spec.strategy),
             "classes": json.dumps(self.classes, ensure_ascii=False),
             "run": self.run,
             "round": str(self.round),

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from blake3 import blake3
 
@@ -47,12 +47,7 @@ class UserCode:
 
     def place(self, hook: Callable[..., Any], name: str) -> str:
         """Return the place of *hook* for people: "my_task.py, line 12, in data()"."""
-        code = getattr(inspect.unwrap(hook), "__code__", None)
-        if code is None and isinstance(hook, type):
-            code = getattr(vars(hook).get("__init__"), "__code__", None)
-        if code is None or not is_users(code.co_filename, self.file):
-            return f"{self.file.name}, in {name}()"
-        return f"{Path(code.co_filename).name}, line {code.co_firstlineno}, in {name}()"
+        return place_of(hook, name, self.file)
 
     def wrong(self, name: str, what: str) -> TaskError:
         """Return the error that the function *name* of the task does *what*, such as "returned None; ..."."""
@@ -72,7 +67,7 @@ class UserCode:
         except P2pflError:
             raise
         except (Exception, SystemExit) as error:
-            if _is_lack_of_memory(error):
+            if is_lack_of_memory(error):
                 raise
             where = find_place(error, self.file) or self.place(getattr(self.task, name), name)
             raise TaskError(f"{where}: {describe_error(error)}{given and f' (given {given})'}") from error
@@ -90,7 +85,7 @@ def load_user_code(code: str) -> UserCode:
         )
     path = Path(code)
     if path.is_file():
-        module = _load_file(path)
+        module = load_file(path)
         named = getattr(module, "task", None)
         return UserCode(
             _checked(named if isinstance(named, Task) else _from_module(module, path), path), path
@@ -99,6 +94,19 @@ def load_user_code(code: str) -> UserCode:
     if not colon or path.suffix == ".py":
         raise TaskError(f"The task file {code} does not exist; give the path of a Python file.")
     return _load_object(package, name)
+
+
+def place_of(hook: Callable[..., Any], name: str, file: Path) -> str:
+    """Return the place of *hook*, called *name*, for people: "my_task.py, line 12, in data()".
+
+    Without a line if it is not in the files of the user, of which *file* is one.
+    """
+    code = getattr(inspect.unwrap(hook), "__code__", None)
+    if code is None and isinstance(hook, type):
+        code = getattr(vars(hook).get("__init__"), "__code__", None)
+    if code is None or not is_users(code.co_filename, file):
+        return f"{file.name}, in {name}()"
+    return f"{Path(code.co_filename).name}, line {code.co_firstlineno}, in {name}()"
 
 
 def find_place(error: BaseException, file: Path) -> str:
@@ -127,7 +135,7 @@ def explain(error: Exception, code: str) -> TaskError | None:
 
     Errors that p2pfl raises on purpose and a lack of memory have explanations of their own.
     """
-    if not code or isinstance(error, P2pflError) or _is_lack_of_memory(error):
+    if not code or isinstance(error, P2pflError) or is_lack_of_memory(error):
         return None
     file = _file_of(code)
     where = find_place(error, file) if file is not None else ""
@@ -169,7 +177,7 @@ def is_users(name: str, file: Path) -> bool:
     return path.is_relative_to(file.parent) and not {"site-packages", "dist-packages"} & set(path.parts)
 
 
-def _is_lack_of_memory(error: BaseException) -> bool:
+def is_lack_of_memory(error: BaseException) -> bool:
     """Return whether the worker explains *error* better: a smaller batch may help."""
     return isinstance(error, MemoryError) or "out of memory" in str(error)
 
@@ -182,8 +190,10 @@ def _file_of(code: str) -> Path | None:
     return Path(module.__file__) if module is not None and module.__file__ else None
 
 
-def _load_file(path: Path) -> ModuleType:
-    """Execute the file *path* as a module of its name.
+def load_file(path: Path, kind: Literal["task", "strategy"] = "task") -> ModuleType:
+    """Execute the file *path* of a *kind* as a module of its name; that of a strategy has a longer name.
+
+    So a task and a strategy may be in one file.
 
     Its folder is added to the end of the module search path: it may import its neighbours, and processes that
     load examples may import it.
@@ -193,11 +203,11 @@ def _load_file(path: Path) -> ModuleType:
         sys.path.append(folder)
     importlib.invalidate_caches()
     found = importlib.util.find_spec(name) if name.isidentifier() else None
-    if found is None or found.origin != str(path):  # another module has this name
-        name = f"p2pfl_task_{name}"
+    if kind == "strategy" or found is None or found.origin != str(path):  # another module has this name
+        name = f"p2pfl_{kind}_{name}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise TaskError(f"The task file {path} is no Python file; its name must end in .py.")
+        raise TaskError(f"The {kind} file {path} is no Python file; its name must end in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -43,6 +43,7 @@ from p2pfl.learning.scripts.frames import (
 )
 from p2pfl.messages import Evaluation
 from p2pfl.spec import RunSpec, ScriptTask, Share, describe_task
+from p2pfl.strategy_specs import OwnStrategySpec
 from p2pfl.work import AggregationJob, AggregationResult, EvaluationJob, TrainingJob, TrainingResult
 
 logger = logging.getLogger(__name__)
@@ -347,7 +348,12 @@ class TrainerWorker:
         check_share(spec.task, self._share)
         await self._worker.start()  # it loads torch while the script loads its data
         command = commands.DescribeJob(self._server.next_id(), spec, agreement)
-        return expect(await self._server.ask(command), commands.DescribeDone)
+        described = expect(await self._server.ask(command), commands.DescribeDone)
+        if not isinstance(spec.strategy, OwnStrategySpec):
+            return described
+        source = await self._worker.check_strategy(spec)
+        card = msgspec.structs.replace(described.card, strategy_source=source)
+        return msgspec.structs.replace(described, card=card)
 
     async def create(self, spec: RunSpec, agreement: Agreement, path: Path) -> commands.CreateDone:
         """Have the trainer write its model as it is to *path*, flushed to disk."""

@@ -55,7 +55,7 @@ class UpdateTable:
     members: int
     """Size of the roster, of which the updates may be a sample."""
     momentum: float
-    """Momentum of the local optimizer; 0 if it has none."""
+    """Momentum of the local optimizer; 0 if it has none, or the training loop is a script's."""
     learning_rate: float
     """Learning rate of the local optimizer in the run's options."""
     products: Callable[[], Tensor]

@@ -95,3 +95,9 @@ def test_how_to_get_help_and_out_is_told_at_any_width(width: int, expected: str)
 
 def test_the_line_of_keys_fits() -> None:
     assert all(draw_keys(KEYS, width).cell_len <= max(1, width) for width in range(100))
+
+
+def test_another_strategy_than_fedavg_is_shown_where_there_is_room() -> None:
+    values = VALUES._replace(strategy="trimmed-mean")
+    assert " digits  trimmed-mean  ● RUNNING" in draw_header(values, 120, UNICODE).plain
+    assert "trimmed-mean" not in draw_header(values, 60, UNICODE).plain

@@ -15,7 +15,9 @@ from p2pfl.errors import TaskError, UserError
 from p2pfl.identity.authority import list_certificates
 from p2pfl.learning.data import DataPlaces
 from p2pfl.spec import task_name
+from p2pfl.strategy_specs import FedAdamSpec, strategy_name
 from tests.support.images import write_images
+from tests.support.user_tasks import write_task
 
 
 @pytest.fixture
@@ -64,6 +66,26 @@ def test_options_are_handed_to_every_node(performed: list[DemoSettings], tmp_pat
     }
     assert setting.keeps
     assert setting.folder == tmp_path / "demo"
+
+
+def test_a_strategy_is_handed_to_every_node_with_its_arguments(
+    performed: list[DemoSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_task(tmp_path, "class Mine(Elementwise):\n    def __init__(self, step=1.0): pass\n")
+    monkeypatch.chdir(tmp_path)
+    invoke("--strategy", "mine.py:Mine", "--strategy-arg", "step=2")
+    invoke("--strategy", "FedAdam", "--strategy-arg", "server-lr=0.5", "--strategy-arg", "tau=0.1")
+    [own, adam] = performed
+    assert {f"--strategy={path}:Mine", "--strategy-arg=step=2"} <= set(own.options)
+    assert strategy_name(own.spec.strategy) == "mine.py:Mine"
+    assert adam.spec.strategy == FedAdamSpec(server_lr=0.5, tau=0.1)
+    assert [one for one in adam.options if one.startswith("--strategy")] == [
+        "--strategy=FedAdam",
+        "--strategy-arg=server-lr=0.5",
+        "--strategy-arg=tau=0.1",
+    ]
+    with pytest.raises(UserError, match="no strategy 'fedadm'"):
+        invoke("--strategy", "fedadm")
 
 
 @pytest.mark.parametrize(

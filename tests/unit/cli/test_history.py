@@ -86,6 +86,7 @@ def test_json_is_one_object_a_training_round(data_dir: Path, chain: Chain) -> No
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["round"] for row in rows] == [1, 2, 3]
     assert [row["accuracy"] for row in rows] == [0.55, 0.9, 0.8]
+    assert {row["strategy"] for row in rows} == {"fedavg"}
     assert {
         key: rows[2][key]
         for key in ("run", "attempt", "aggregator", "digest", "parent", "members", "seconds")

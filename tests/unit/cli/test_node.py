@@ -20,6 +20,7 @@ from p2pfl.runtime.configure import NodeOptions
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.script_training import ScriptSettings
 from p2pfl.spec import ScriptTask, task_name
+from p2pfl.strategy_specs import TrimmedMeanSpec
 from p2pfl.tracking.targets import TrackTarget
 from tests.support.images import write_images
 
@@ -121,6 +122,15 @@ def test_options_become_the_configuration_and_its_exit_code_is_the_commands(
     assert (config.worker.device, config.worker.threads, config.worker.pace) == ("cpu", 2, 2.5)
     assert (config.spec.rounds, config.spec.training.learning_rate) == (4, 0.1)
     assert config.given == {"rounds", "learning_rate"}
+
+
+def test_a_strategy_and_its_arguments_are_part_of_the_run(certs: Path, started: list[NodeConfig]) -> None:
+    words = ("--strategy=trimmed_mean", "--strategy-arg", "attackers=2")
+    assert invoke(f"--certs={certs}", *words) == 5
+    assert started[0].spec.strategy == TrimmedMeanSpec(attackers=2)
+    assert started[0].given == {"strategy", "strategy_arg"}
+    with pytest.raises(UserError, match="--strategy-arg attackers=2 needs a strategy"):
+        invoke(f"--certs={certs}", *words[1:])
 
 
 def test_only_options_the_operator_named_count_as_given(certs: Path, started: list[NodeConfig]) -> None:

@@ -37,8 +37,8 @@ def run(*arguments: str) -> str:
 def test_new_writes_a_file_that_python_can_read(tmp_path: Path, kind: Kind) -> None:
     path = tmp_path / "my_task.py"
     said = run("new", str(path), "--kind", kind.value)
-    step = "demo --task" if kind is Kind.SCRIPT else "task check"
-    assert f"Next: `p2pfl {step} {path}`" in said
+    steps = {Kind.SCRIPT: f"demo --task {path}", Kind.STRATEGY: f"demo --strategy {path}:Careful"}
+    assert f"Next: `p2pfl {steps.get(kind, f'task check {path}')}`" in said
     text = path.read_text(encoding="utf-8")
     compile(text, str(path), "exec")
     assert "my_task.py" in text.split('"""')[1]

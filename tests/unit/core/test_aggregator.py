@@ -12,7 +12,14 @@ from p2pfl.core.options import Policy
 from p2pfl.core.stopping import STOPPED
 from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, Report, StepDown, Undelivered
 from p2pfl.spec import MetricTarget, with_options
-from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    NotFinite,
+    StrategyFailed,
+    UnreadableUpdate,
+    WeightedUpdate,
+)
 from tests.support.aggregator import Bench
 from tests.support.core import (
     ballot,
@@ -264,6 +271,19 @@ def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_mo
     )
     assert record.then == "pause"
     assert {left.reason for left in record.left_out} == {"the average was not finite"}
+
+
+def test_a_strategy_that_fails_costs_the_round_and_all_are_told_the_place(stage: Bench) -> None:
+    stage.elect()
+    stage.count("ada", "ben", "cleo")
+    stage.advance()
+    effects = stage.aggregate(StrategyFailed("mine.py, line 7, in combine(): ValueError: no"))
+    why = "the strategy failed: mine.py, line 7, in combine(): ValueError: no"
+    assert [notice.text for notice in told(effects, events.Notice)] == [why]
+    record = sent(effects, Accept)[0].record
+    assert (record.model, record.updates) == (stage.ledger.model, ())
+    assert why in record.note
+    assert all(why in left.reason for left in record.left_out)
 
 
 def test_an_update_that_cannot_be_read_is_left_out_with_the_reason_and_the_others_are_aggregated(

@@ -67,6 +67,14 @@ def test_a_resumed_run_says_so_and_names_the_options_it_ignores() -> None:
     assert told(device.began, events.OptionsIgnored)[0].differences == ("epochs 7 (the run has 1)",)
 
 
+def test_an_ignored_strategy_is_named_with_its_arguments() -> None:
+    chain = chain_of(*NAMES[:3], rounds=1)
+    mine = with_options(options().spec, strategy="fedprox", strategy_arg={"mu": 0.5})
+    device = in_run(chain, spec=mine, given=frozenset({"strategy", "strategy_arg"}))
+    [ignored] = told(device.began, events.OptionsIgnored)
+    assert ignored.differences == ("strategy fedprox (mu 0.5) (the run has fedavg)",)
+
+
 def warned_of_missing(effects: list[AnyEffect]) -> list[bool]:
     return ["has no link to it" in notice.text for notice in told(effects, events.Notice)]
 

@@ -16,6 +16,7 @@ from p2pfl.learning.models import MODELS, ImageShape
 from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces
 from p2pfl.learning.strategies.integers import MAX_WEIGHT
 from p2pfl.schema import Schema, TensorSpec, layout_of
+from p2pfl.spec import RunSpec
 from p2pfl.store.check import check_blob
 from p2pfl.work import (
     AggregatedModel,
@@ -26,7 +27,8 @@ from p2pfl.work import (
     WeightedUpdate,
 )
 from tests.support.core import ballot
-from tests.support.learning import SPEC, Mixed
+from tests.support.learning import SPEC, Mixed, make_spec
+from tests.support.trainers import script_spec
 
 MEAN = "mean"
 
@@ -334,3 +336,40 @@ def test_a_strategy_that_reads_the_updates_otherwise_than_once_is_told(
         _write(tmp_path / name, "F32", [1.0])
     with pytest.raises(RuntimeError, match=fault):
         _aggregate(tmp_path, [("a", 1), ("b", 1)])
+
+
+def test_a_strategy_that_averages_buffers_leaves_an_empty_one_and_those_of_integers_as_ever(
+    tmp_path: Path,
+) -> None:
+    for name, seed, steps in (("parent", 0, 0), ("a", 1, 4), ("b", 2, 8)):
+        weights.save(tmp_path / name, Mixed(seed, steps))
+    updates = (WeightedUpdate("a", 30), WeightedUpdate("b", 10))
+    spec = make_spec(strategy="fedavgm")
+    job = AggregationJob("run", 1, ballot(1, "ada"), spec, "parent", updates)
+    assert isinstance(aggregate(job, tmp_path, tmp_path / MEAN, tmp_path / "state"), AggregatedModel)
+    by_hand, mean = _weighted([tmp_path / "a", tmp_path / "b"], [30, 10]), load_file(tmp_path / MEAN)
+    assert mean["steps"].item() == 5
+    assert mean["nothing"].shape == (0, 3)
+    for name, value in mean.items():
+        assert torch.allclose(value, by_hand[name], rtol=1e-6)  # the first step of FedAvgM
+
+
+@pytest.mark.parametrize(
+    ("spec", "norm"),
+    [
+        (make_spec(strategy="fednova", momentum=0.5), 1 + 1.5 + 1.75),
+        (make_spec(strategy="fednova", momentum=0.5, optimizer="adam"), 3.0),
+        (script_spec(strategy="fednova"), 3.0),
+    ],
+    ids=["sgd", "adam", "script"],
+)
+def test_only_sgd_has_a_momentum_and_that_of_a_script_is_not_known(
+    tmp_path: Path, spec: RunSpec, norm: float
+) -> None:
+    for name, value in (("parent", 0.0), ("a", 1.0), ("b", 0.0)):
+        _write(tmp_path / name, "F32", [value])
+    updates = (WeightedUpdate("a", 1, steps=3), WeightedUpdate("b", 1, steps=1))
+    job = AggregationJob("run", 1, ballot(1, "ada"), spec, "parent", updates)
+    aggregate(job, tmp_path, tmp_path / MEAN)
+    expected = (norm + 1) / 2 * (1 / norm) / 2
+    assert load_file(tmp_path / MEAN)["w"].item() == pytest.approx(expected)

@@ -11,6 +11,7 @@ from p2pfl.errors import TaskError, UserError
 from p2pfl.learning.choice import DEFAULTS, Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.spec import BuiltinTask, FileTask, PicturesTask, ScriptTask, TableTask, task_name
+from p2pfl.strategy_specs import FedAdamSpec
 
 
 @pytest.fixture
@@ -69,6 +70,14 @@ def test_options_that_exclude_each_other_are_refused() -> None:
     for kind, name in (("builtin", "digits"), ("file", "mine")):
         with pytest.raises(UserError, match=r"^--personalise and --strategy ditto each adapt the model"):
             make_spec(Choice(kind, name, DataPlaces()), given)
+
+
+def test_a_script_may_be_aggregated_in_any_way_that_leaves_its_loop_alone() -> None:
+    choice = Choice("script", "mine", DataPlaces())
+    given = {"strategy": "fedadam", "strategy_arg": {"server_lr": 0.5}}
+    assert make_spec(choice, given).strategy == FedAdamSpec(server_lr=0.5)
+    with pytest.raises(UserError, match="strategy scaffold changes local training, which the script's"):
+        make_spec(choice, {"strategy": "scaffold"})
 
 
 @pytest.mark.parametrize(
@@ -149,3 +158,17 @@ def test_an_option_that_cannot_be_is_named(kind: str, given: dict[str, object], 
 def test_a_built_in_task_that_is_not_there_is_told() -> None:
     with pytest.raises(TaskError, match="There is no task 'birds'"):
         make_spec(choose("birds", None, DataPlaces()), {})
+
+
+@pytest.mark.parametrize("strategy", ["fedprox", "scaffold", "feddyn", "q-fedavg"])
+def test_a_strategy_that_changes_local_training_is_refused_for_a_script(strategy: str) -> None:
+    with pytest.raises(
+        UserError, match=f"The strategy {strategy} changes local training, which the script's"
+    ):
+        make_spec(Choice("script", "train", DataPlaces()), {"strategy": strategy})
+
+
+def test_a_script_has_any_strategy_that_only_aggregates() -> None:
+    given = {"strategy": "fedadam", "strategy_arg": {"tau": 0.1}}
+    spec = make_spec(Choice("script", "train", DataPlaces()), given)
+    assert spec.strategy == FedAdamSpec(tau=0.1)

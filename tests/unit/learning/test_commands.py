@@ -14,6 +14,7 @@ from p2pfl.work import (
     AggregationJob,
     EvaluationJob,
     NotFinite,
+    StrategyFailed,
     TrainingJob,
     TrainingResult,
     UnreadableUpdate,
@@ -32,6 +33,7 @@ COMMANDS: list[commands.Command] = [
     commands.RunEvaluation(4, EvaluationJob("run", 4, SPEC, AGREEMENT, "m", 1, 3), "/blobs"),
     commands.RunAggregation(5, JOB, "/blobs", "/m"),
     commands.StopJob(3),
+    commands.CheckStrategy(6, SPEC),
 ]
 ANSWERS = [
     commands.DescribeDone(1, None, CARD, 5, 0, "cpu"),
@@ -43,6 +45,8 @@ ANSWERS = [
     commands.AggregationDone(5, AggregatedModel("d")),
     commands.AggregationDone(5, NotFinite()),
     commands.AggregationDone(5, UnreadableUpdate("d", "it was cut short")),
+    commands.AggregationDone(5, StrategyFailed("mine.py, line 3")),
+    commands.StrategyChecked(6, "0123"),
     commands.JobStopped(3),
     commands.JobFailed(8, "why", "task"),
     commands.WorkerHeartbeat(),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,10 @@ from p2pfl.learning import builtin, commands, training, weights
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
+from p2pfl.learning.local_files import memory_folder
+from p2pfl.learning.memory import RunMemory
 from p2pfl.learning.objective import Classification, Regression
+from p2pfl.learning.slots import read_slots
 from p2pfl.learning.tasks import digits, fashion_mnist
 from p2pfl.learning.tasks.mnist import IdxImages
 from p2pfl.messages import Evaluation, add_evaluations
@@ -412,3 +416,163 @@ def test_personal_heads_beat_the_common_model_where_devices_have_few_classes(tmp
     personal = _federated(tmp_path / "own", make_spec(**options, personal=("out.*",)), 6, 3)
     assert personal > common + 0.1
     assert personal > 0.9
+
+
+# --- strategies with a memory -------------------------------------------------------------------------------
+
+
+class Member:
+    """A device with blobs and a memory of its own, on one part of the digits."""
+
+    def __init__(self, folder: Path, partition: int) -> None:
+        self.folder = folder / f"device-{partition}"
+        self.blobs = self.folder / "blobs"
+        self.blobs.mkdir(parents=True)
+        self.partition = partition
+        self.bench = Bench(self.blobs)
+        self.counted = ""
+        """Its last update that a record counts."""
+
+    def train(self, spec: RunSpec, model: str, state: str, number: int) -> TrainingResult:
+        job = TrainingJob(
+            "run",
+            number,
+            spec,
+            AGREEMENT,
+            model,
+            self.partition,
+            state=state,
+            members=2,
+            memory=self.counted,
+        )
+        update, control = self.blobs / "u", self.blobs / "c"
+        answer = self.bench.do(commands.RunTraining(2, job, str(self.blobs), str(update), str(control)))
+        assert isinstance(answer, commands.TrainingDone)
+        return answer.result
+
+
+class Federation:
+    """Two devices that train a run of the 2nn of digits, without sockets."""
+
+    def __init__(self, folder: Path, strategy: str) -> None:
+        self.spec = make_spec(strategy=strategy, partitions=2, epochs=1, momentum=0.0)
+        self.members = [Member(folder, partition) for partition in range(2)]
+        first = self.members[0].bench
+        self.model, self.state, self.round = first.create(self.spec), "", 0
+        self._share(first.folder / self.model)
+
+    def _share(self, file: Path) -> None:
+        for member in self.members:
+            (member.blobs / file.name).write_bytes(file.read_bytes())
+
+    def play(self) -> None:
+        """Train and aggregate a round."""
+        self.round += 1
+        updates = []
+        for member in self.members:
+            result = member.train(self.spec, self.model, self.state, self.round)
+            member.counted = result.digest
+            for name, digest in (("u", result.digest), ("c", result.control)):
+                if digest:
+                    (member.blobs / name).rename(member.blobs / digest)
+                    self._share(member.blobs / digest)
+            updates.append(
+                WeightedUpdate(result.digest, result.part.examples, result.steps, result.loss, result.control)
+            )
+        one = self.members[0]
+        job = AggregationJob(
+            "run",
+            self.round,
+            ballot(1, "ada"),
+            self.spec,
+            self.model,
+            tuple(updates),
+            self.state,
+            members=len(self.members),
+        )
+        model, state = one.blobs / "mean", one.blobs / "state"
+        answer = one.bench.do(commands.RunAggregation(4, job, str(one.blobs), str(model), str(state)))
+        assert isinstance(answer, commands.AggregationDone)
+        assert isinstance(answer.result, AggregatedModel)
+        self.model, self.state = answer.result.digest, answer.result.state
+        for file, digest in ((model, self.model), (state, self.state)):
+            self._share(file.rename(one.blobs / digest))
+
+    def restart(self) -> None:
+        """Start the worker of each device again."""
+        for member in self.members:
+            member.bench.jobs = Jobs("cpu", threads=1)
+
+    def memory(self, member: Member) -> dict[str, Tensor]:
+        """Return what *member* remembers with its last update that counts."""
+        return RunMemory(memory_folder(member.blobs), "run").recall(member.counted)
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "feddyn"])
+def test_a_memory_survives_a_restart_between_two_rounds(tmp_path: Path, strategy: str) -> None:
+    for name in ("restarted", "on"):
+        (tmp_path / name).mkdir()
+    restarted, on = Federation(tmp_path / "restarted", strategy), Federation(tmp_path / "on", strategy)
+    for federation in (restarted, on):
+        federation.play()
+        if federation is restarted:
+            federation.restart()
+        federation.play()
+    assert restarted.model == on.model
+    assert restarted.state == on.state
+    bench = on.members[0].bench
+    before, after = (bench.evaluate(model, spec=on.spec) for model in (bench.create(on.spec), on.model))
+    assert after.sums["loss"] < before.sums["loss"]
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "feddyn"])
+def test_a_lost_memory_begins_anew_with_a_line_in_the_log(
+    tmp_path: Path, strategy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = Federation(tmp_path, strategy)
+    federation.play()
+    member = federation.members[0]
+    kept = member.train(federation.spec, federation.model, federation.state, 2)
+    assert "lost" not in caplog.text
+    shutil.rmtree(member.folder / "memory")
+    lost = member.train(federation.spec, federation.model, federation.state, 2)
+    assert "this device has lost what it remembered of this run; it begins anew" in caplog.text
+    member.counted = ""
+    anew = member.train(federation.spec, federation.model, federation.state, 2)
+    assert lost.digest == anew.digest != kept.digest
+    assert lost.control == anew.control
+    assert (lost.control != kept.control) == (strategy == "scaffold")
+
+
+def test_a_training_that_no_record_counts_leaves_no_trace(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, "scaffold")
+    federation.play()
+    member = federation.members[0]
+    first = member.train(federation.spec, federation.model, federation.state, 2)
+    member.train(federation.spec, federation.model, federation.state, 3)
+    assert member.train(federation.spec, federation.model, federation.state, 2).digest == first.digest
+
+
+def test_the_control_of_scaffold_is_the_mean_of_what_the_devices_remember(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, "scaffold")
+    schema = weights.schema_of(digits.TASK.build("2nn"))
+    for _ in range(2):
+        federation.play()
+        with weights.ModelFile(federation.members[0].blobs / federation.state) as file:
+            control = read_slots(file, schema, ["control"])["control"]
+        remembered = [federation.memory(member) for member in federation.members]
+        for name, value in control.items():
+            mean = torch.stack([one[f"control/{name}"] for one in remembered]).mean(0)
+            torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_of_q_fedavg_is_that_of_the_parent_on_the_training_examples(bench: Bench) -> None:
+    spec = make_spec(strategy="q-fedavg")
+    model = bench.create(spec)
+    result = bench.train(model, "u", spec)
+    part = bench.jobs._prepare(spec, AGREEMENT).train_part(0)
+    module = digits.TASK.build("2nn")
+    weights.load_into(bench.folder / model, module)
+    evaluation = training.evaluate(module, part, Classification(AGREEMENT))
+    assert result.loss == pytest.approx(evaluation.sums["loss"] / 359, rel=1e-5)
+    assert result.digest == bench.train(model, "u").digest, "the training is that of FedAvg"

@@ -9,14 +9,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from p2pfl.errors import TaskError, WorkerError
-from p2pfl.learning import weights
+from p2pfl.learning import commands, weights
 from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.local_files import frozen_file, memory_files
 from p2pfl.learning.local_model import LocalModel, of_strategy, personal_in
 from p2pfl.schema import first_difference, frozen_in, layout_of
 from p2pfl.store.check import check_blob
 from p2pfl.store.hashing import digest_of
-from p2pfl.work import AggregatedModel, AggregationJob, WeightedUpdate
+from p2pfl.work import AggregatedModel, AggregationJob, TrainingJob, WeightedUpdate
 from tests.support.core import ballot
 from tests.support.user_tasks import Device, agree, file_spec, write_task
 
@@ -245,6 +245,20 @@ def _write(devices: list[Device], tensors: dict[str, torch.Tensor]) -> str:
     new.rename(devices[0].folder / digest)
     _copy(devices, digest)
     return digest
+
+
+def test_a_control_variate_corrects_exchanged_parameters_only(tmp_path: Path) -> None:
+    one = device(tmp_path / "a", 1, personal=("head.*",), strategy="scaffold")
+    agreement = agree(one)
+    job = TrainingJob("run", 1, one.spec, agreement, one.create(agreement), 0)
+    update, control = str(one.folder / "u"), str(one.folder / "c")
+    answer = one.do(commands.RunTraining(1, job, str(one.folder), update, control))
+    assert isinstance(answer, commands.TrainingDone)
+    remembered = load_file(memory_files(one.folder, "run")[answer.result.digest[:32]])
+    assert {*of_strategy(remembered)} == {"control/body.weight", "control/body.bias"}
+    assert {*personal_in(remembered)} == {"head.weight", "head.bias"}
+    [numbers] = load_file(one.folder / "c").values()
+    assert numbers.shape == (2 * 8 + 8, 1)
 
 
 def test_the_memory_has_personal_tensors_beside_what_the_strategy_remembers() -> None:

@@ -189,7 +189,6 @@ def test_progress_counts_both_trainings(folder: Path) -> None:
     ("options", "told"),
     [
         ({"strategy": "ditto", "personalise": 1}, "--personalise and --strategy ditto each adapt"),
-        ({"strategy": "scaffold", "personal": ("bias",)}, "--strategy scaffold corrects all parameters"),
     ],
 )
 def test_a_run_with_options_that_exclude_each_other_is_refused(

@@ -17,6 +17,7 @@ from p2pfl.learning import training
 from p2pfl.learning.batches import Batch, Batches, TensorBatches
 from p2pfl.learning.objective import Classification
 from p2pfl.learning.precision import Precision
+from p2pfl.learning.strategies.local import LocalEnd
 from p2pfl.learning.task import Scaling
 from p2pfl.messages import ClassCount
 from p2pfl.spec import LocalTraining
@@ -279,6 +280,45 @@ def test_a_step_whose_scaled_gradient_overflows_is_left_out(monkeypatch: pytest.
     _train(module, _part(*_blobs()), _options(steps=1))
     _assert_equal(module, _net(), tolerance=0)
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+class _Adding:
+    """A rule that adds 1 to every gradient, and counts its steps."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def correct(self, parameters: list[nn.Parameter]) -> None:
+        self.steps += 1
+        for parameter in parameters:
+            assert parameter.grad is not None
+            parameter.grad.add_(1.0)
+
+    def finish(self, steps: int, learning_rate: float) -> LocalEnd:
+        return LocalEnd()
+
+
+@pytest.mark.parametrize("short", [torch.float16, None])
+def test_a_rule_changes_the_gradients_of_every_step_before_they_are_clipped(
+    short: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "choose_precision", lambda device, wish: Precision(device.type, short))
+    module, rule = _net(), _Adding()
+    _train(module, _part(*_blobs()), _options(steps=1, momentum=0.0, learning_rate=1.0, clip=1e-3), rule=rule)
+    moved = torch.cat(
+        [(new - old).flatten() for new, old in zip(module.parameters(), _net().parameters(), strict=True)]
+    )
+    assert moved.norm().item() == pytest.approx(1e-3, rel=1e-2)
+    assert rule.steps == 1
+    assert moved.mean().item() < -0.8 * 1e-3 / len(moved) ** 0.5, "ones outweigh the gradients of the loss"
+
+
+def test_a_rule_sees_no_step_that_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    precision, rule = Precision("cpu", torch.float16), _Adding()
+    precision.scaler = torch.amp.GradScaler("cpu", 2.0**120)
+    monkeypatch.setattr(training, "choose_precision", lambda device, wish: precision)
+    _train(_net(), _part(*_blobs()), _options(steps=1), rule=rule)
+    assert rule.steps == 0
 
 
 def test_dict_tuple_and_tensor_inputs_train_and_evaluate_alike() -> None:

@@ -8,6 +8,7 @@ import pytest
 from p2pfl import events
 from p2pfl.events import AnyEvent, Measured, Notice, PeerLost, Published, SteppedDown, UpdateRefused
 from p2pfl.observe.render import MAX_LINE, line_of, row_of
+from p2pfl.spec import with_options
 from tests.support.recordings import part_of
 from tests.support.records import SPEC, digest
 
@@ -274,3 +275,11 @@ def test_a_row_is_one_harmless_line() -> None:
     row = row_of(Published(1, 0.0, Notice("info", "a\x1b[2J\nb")))
     assert row is not None
     assert row.text.isprintable()
+
+
+def test_another_strategy_than_fedavg_is_told_where_a_run_is_entered() -> None:
+    joined = msgspec.structs.replace(JOINED, spec=with_options(SPEC, strategy="median"))
+    line = line_of(joined, 0)
+    assert line is not None
+    assert ", strategy median; " in line[1]
+    assert "strategy" not in str(line_of(JOINED, 0))

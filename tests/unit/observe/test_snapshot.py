@@ -12,6 +12,7 @@ from p2pfl import events
 from p2pfl.events import Published
 from p2pfl.observe.client import Observer
 from p2pfl.observe.snapshot import WIDTH, lines_of, snapshot_of, take_snapshot
+from p2pfl.spec import with_options
 from tests.support import recordings
 from tests.support.observed import observed
 from tests.support.recordings import HOSTILE, ME, NAMES, state_of
@@ -169,3 +170,12 @@ def test_a_run_that_is_not_complete_says_so(changes: dict[str, object], words: s
     ended = events.RunEnded(state.run, 20, "d" * 64, {"accuracy": 0.9, "loss": 0.1}, 20)
     state.apply(Published(0, state.time, msgspec.structs.replace(ended, **changes)))
     assert any(line.endswith(words) for line in lines_of(snapshot_of(state)))
+
+
+def test_another_strategy_than_fedavg_has_a_line() -> None:
+    state = state_of(recordings.running())
+    assert state.spec is not None
+    assert snapshot_of(state).strategy == "fedavg"
+    assert "strategy" not in "\n".join(lines_of(snapshot_of(state)))
+    state.spec = with_options(state.spec, strategy="fedprox", strategy_arg={"mu": 0.5})
+    assert "strategy    fedprox (mu 0.5)" in lines_of(snapshot_of(state))

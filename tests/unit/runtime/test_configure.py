@@ -16,6 +16,8 @@ from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.script_training import ScriptSettings
 from p2pfl.spec import FileTask, MetricTarget, Stopping, TableTask
 from p2pfl.store.directory import default_data_dir
+from p2pfl.strategy_specs import FedAdamSpec, OwnStrategySpec
+from tests.support.user_tasks import write_task
 
 
 @pytest.fixture
@@ -140,6 +142,10 @@ def test_a_script_has_arguments(certs: Path, tmp_path: Path) -> None:
         ({"until": "0.9"}, "--until is '0.9', and a metric with a number is expected"),
         ({"min_nodes": 0}, "--min-nodes is 0, and a run has 1 to 256 nodes"),
         ({"arguments": ["x"]}, "only a script .* has arguments"),
+        ({"strategy": "fedadm"}, "no strategy 'fedadm' .did you mean 'fedadam'"),
+        ({"strategy": "fedprox", "strategy_arg": {"mu": -1}}, "--strategy-arg mu=-1 is out of range"),
+        ({"strategy_arg": ["mu=1"]}, "--strategy-arg mu=1 needs a strategy"),
+        ({"strategy": "fedprox", "script": Path("-")}, "The strategy fedprox changes local training"),
         ({"track": "excel:x"}, "--track is 'excel:x'"),
     ],
 )
@@ -159,6 +165,7 @@ def test_every_option_of_a_run_is_an_option_of_a_node() -> None:
         "advertise",
         "arguments",
         "continue_with",
+        "strategy_arg",
         "personal",
         "lora",
         "lora_target",
@@ -172,3 +179,20 @@ def test_every_option_of_a_run_is_an_option_of_a_node() -> None:
         bool,
         tuple[str, ...],
     }
+
+
+@pytest.mark.parametrize(
+    "arguments", [["server_lr=0.5", "tau=0.1"], "server-lr=0.5,tau=0.1", {"server_lr": 0.5, "tau": 0.1}]
+)
+def test_a_strategy_has_arguments_as_texts_or_as_a_dictionary(certs: Path, arguments: object) -> None:
+    config = make(certs, strategy="fedadam", strategy_arg=arguments)
+    assert config.spec.strategy == FedAdamSpec(server_lr=0.5, tau=0.1)
+    assert config.given == {"strategy", "strategy_arg"}
+
+
+def test_the_file_of_an_own_strategy_is_told_to_the_worker(certs: Path, tmp_path: Path) -> None:
+    path = write_task(tmp_path, "class Mine(Elementwise):\n    least_updates = 3\n")
+    for options in ({}, {"script": Path("-")}):
+        config = make(certs, strategy=f"{path}:Mine", **options)
+        assert config.spec.strategy == OwnStrategySpec("mine.py:Mine", 3)
+        assert config.worker.places.strategy == f"{path}:Mine"

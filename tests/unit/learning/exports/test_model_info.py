@@ -68,10 +68,11 @@ def test_plain_keys_tell_people_the_same(tmp_path: Path) -> None:
     path = export_module(tmp_path, Mixed(), *KINDS[1])
     with safetensors.safe_open(path, "pt") as file:
         metadata = file.metadata()
-    assert {name: metadata[name] for name in ("format", "task", "architecture", "round")} == {
+    assert {name: metadata[name] for name in ("format", "task", "architecture", "strategy", "round")} == {
         "format": "pt",
         "task": "pictures",
         "architecture": "lenet",
+        "strategy": "fedavg",
         "round": "3",
     }
     assert json.loads(metadata["classes"]) == ["cat", "dog"]

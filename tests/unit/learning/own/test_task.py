@@ -236,6 +236,17 @@ primary = ("bias", "max")
     assert after.metrics["bias"] - before.metrics["bias"] == pytest.approx(3 * 0.05)
 
 
+@pytest.mark.parametrize("strategy", ["fedprox", "scaffold", "feddyn", "q-fedavg"])
+def test_a_strategy_that_changes_local_training_is_refused_with_an_own_loop_before_a_run(
+    folder: Path, strategy: str
+) -> None:
+    file = write_task(folder, TABLE + "\ndef train(model, loader, settings):\n    return 0.0\n")
+    one = Device(file, folder, file_spec(strategy=strategy))
+    words = f"The strategy {strategy} changes local training, and the task file of 'mine' does it in its own"
+    with pytest.raises(TaskError, match=words):
+        one.describe()
+
+
 def test_an_own_evaluation_names_the_metric_that_compares(folder: Path) -> None:
     source = TABLE + "\ndef evaluate(model, loader):\n    return {'dice': 1.0}\n"
     with pytest.raises(TaskError) as refused:

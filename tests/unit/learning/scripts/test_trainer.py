@@ -11,7 +11,8 @@ import pytest
 from p2pfl.cards import DataCard
 from p2pfl.errors import NetworkError, TaskError, WorkerError
 from p2pfl.learning import commands
-from p2pfl.learning.process import Worker
+from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.learning.scripts import frames
 from p2pfl.learning.scripts.frames import (
     SOCKET_FILE,
@@ -22,10 +23,12 @@ from p2pfl.learning.scripts.frames import (
 )
 from p2pfl.learning.scripts.node_link import NodeLink
 from p2pfl.learning.scripts.trainer import TrainerServer, TrainerWorker
+from p2pfl.learning.strategy_choice import choose_strategy
 from p2pfl.messages import Evaluation
 from p2pfl.work import TrainingResult
 from tests.support.learning import make_spec
 from tests.support.trainers import AGREEMENT, IDLE_WORKER, SPEC, evaluation, script_spec, training
+from tests.support.user_tasks import MEDIAN, write_task
 
 WAIT_SECONDS = 30.0
 
@@ -308,6 +311,25 @@ async def test_describing_creating_and_evaluating_are_the_trainers_work(
         await creating
     trainer.link.close()
     await worker.close()
+
+
+async def test_the_source_of_an_own_strategy_is_told_by_the_worker_which_aggregates(
+    server: TrainerServer, tmp_path: Path
+) -> None:
+    path = write_task(tmp_path, MEDIAN)
+    choice = choose_strategy(f"{path}:Median")
+    worker = Worker(WorkerSettings(device="cpu", threads=1, places=DataPlaces(strategy=choice.code)))
+    trainer = await Trainer.connect(server)
+    describing = asyncio.create_task(TrainerWorker(worker, server).describe(script_spec(**choice.options)))
+    trainer.link.send(described(await trainer.take_job()))
+    other = choose_strategy(f"{write_task(tmp_path, MEDIAN, 'other.py')}:Median")
+    try:
+        assert len((await describing).card.strategy_source) == 16
+        with pytest.raises(TaskError, match=r"started with mine\.py:Median; use the same --strategy"):
+            await worker.check_strategy(script_spec(**other.options))
+    finally:
+        trainer.link.close()
+        await worker.close()
 
 
 async def test_runs_of_other_tasks_and_runs_that_ask_too_much_are_declined(server: TrainerServer) -> None:

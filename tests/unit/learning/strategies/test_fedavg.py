@@ -18,6 +18,9 @@ class Pieces:
     def matrix(self) -> Tensor:
         return self._all
 
+    def controls(self) -> Iterator[Tensor]:
+        return iter(())
+
 
 def test_it_is_the_mean_by_examples_and_keeps_no_state() -> None:
     weights = torch.tensor([100.0, 300.0], dtype=torch.float64)
