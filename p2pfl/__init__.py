@@ -26,6 +26,8 @@ _HOMES = {
     "Prediction": "p2pfl.learning.exports.exported",
     "RoundHistory": "p2pfl.library.history",
     "RoundRow": "p2pfl.events",
+    "SimulatedRound": "p2pfl.learning.simulation.simulated",
+    "SimulationResult": "p2pfl.experiment.result",
     "Task": "p2pfl.learning.own.interface",
     "TaskError": "p2pfl.errors",
     "TrainingRound": "p2pfl.learning.scripts.rounds",
@@ -40,6 +42,7 @@ _HOMES = {
     "load": "p2pfl.learning.exports.exported",
     "node": "p2pfl.child_node",
     "rounds": "p2pfl.learning.scripts.rounds",
+    "simulate": "p2pfl.experiment.simulate",
 }
 """The module of each name of the library; a name of this package itself is a module.
 

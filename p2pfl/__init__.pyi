@@ -10,6 +10,8 @@ from p2pfl.errors import UserError as UserError
 from p2pfl.errors import WorkerError as WorkerError
 from p2pfl.events import RoundRow as RoundRow
 from p2pfl.exit_codes import ExitCode as ExitCode
+from p2pfl.experiment.result import SimulationResult as SimulationResult
+from p2pfl.experiment.simulate import simulate as simulate
 from p2pfl.learning.exports.exported import LoadedModel as LoadedModel
 from p2pfl.learning.exports.exported import Prediction as Prediction
 from p2pfl.learning.exports.exported import load as load
@@ -17,6 +19,7 @@ from p2pfl.learning.own.interface import Agreed as Agreed
 from p2pfl.learning.own.interface import Task as Task
 from p2pfl.learning.scripts.rounds import TrainingRound as TrainingRound
 from p2pfl.learning.scripts.rounds import rounds as rounds
+from p2pfl.learning.simulation.simulated import SimulatedRound as SimulatedRound
 from p2pfl.learning.strategies.elementwise import Elementwise as Elementwise
 from p2pfl.learning.strategies.elementwise import UpdatePieces as UpdatePieces
 from p2pfl.learning.strategies.elementwise import UpdateTable as UpdateTable

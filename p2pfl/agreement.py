@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -32,11 +32,13 @@ from p2pfl.cards import (
 )
 from p2pfl.spec import (
     MAX_METRIC_NAME,
+    SHARES,
     BuiltinTask,
     FileTask,
     PicturesTask,
     RunSpec,
     ScriptTask,
+    Share,
     TableTask,
     TaskSpec,
     adapts_to_devices,
@@ -56,6 +58,8 @@ NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 MAX_AGREED_SIDE = 128
 """Largest edge in pixels to which pictures are scaled unless the run says a size."""
+
+SAME_COLUMNS = "use tables with the same columns on all devices"
 
 Cards = Mapping[str, DataCard]
 """Data cards by the name of their device."""
@@ -100,7 +104,7 @@ def _noted(agreement: Agreement, cards: Cards) -> Agreement:
     told = {name: cards[name].strategy_source for name in sorted(cards) if cards[name].strategy_source}
     first = next(iter(told), "")
     notes = [
-        f"the source of the strategy on {name} differs from that on {first}"
+        f"{source_note('strategy', name)} from that on {first}"
         for name, source in told.items()
         if source != told[first]
     ]
@@ -205,21 +209,42 @@ def _order_misfit(agreement: Agreement, card: DataCard) -> str:
 
 def _checked(task: TaskSpec, cards: Cards) -> Cards:
     """Return *cards* if all are for *task* and tell the same about their data."""
+    _check_names(task_name(task), cards)
+    _check_shares(share_of(task), cards)
     for name in sorted(cards):
         card = cards[name]
-        if card.task != task_name(task):
-            raise _Mismatch(
-                f"{name} has data for the task {_short(card.task)}, and this run is for {task_name(task)!r}: "
-                "start all devices for the same task"
-            )
-        if card.share != share_of(task):
-            raise _Mismatch(
-                f"{name} tells {card.share!r} about its data, and this run {share_of(task)!r}: use the same "
-                "--share on all devices"
-            )
         if flaw := card_flaw(task, card):
             raise _Mismatch(f"the data of {name} cannot be used: {flaw}")
     return cards
+
+
+def _check_names(own: str, cards: Cards) -> None:
+    """Refuse *cards* for other tasks than *own*; the sentence is the same on both devices that it names."""
+    others = [name for name in sorted(cards) if cards[name].task != own]
+    if not others:
+        return
+    mine = next((name for name in sorted(cards) if cards[name].task == own), "")
+    names = sorted(name for name in (others[0], mine) if name)
+    told = " and ".join(f"{name} has data for the task {_short(cards[name].task)}" for name in names)
+    run = "" if mine else f", and this run is for {own!r}"
+    raise _Mismatch(f"{told}{run}: start all devices for the same task")
+
+
+def _check_shares(own: Share, cards: Cards) -> None:
+    """Refuse *cards* that tell more or less than *own*; the sentence is the same on all devices."""
+    told = {card.share for card in cards.values()}
+    if told == {own}:
+        return
+    parts = [
+        f"{share!r} on {', '.join(name for name in sorted(cards) if cards[name].share == share)}"
+        for share in SHARES
+        if share in told
+    ]
+    least = next(share for share in SHARES if share in told)  # nobody is asked to tell more than it wants
+    raise _Mismatch(
+        f"the devices do not tell the same about their data ({'; '.join(parts)}): start all of them with "
+        f"--share {least}"
+    )
 
 
 def _merge_pictures(task: PicturesTask, cards: Cards) -> Agreement:
@@ -251,12 +276,17 @@ def _merge_own(task: FileTask | ScriptTask, cards: Cards) -> Agreement:
                 f"{_shape(shape)}: use data of the same shape on all devices"
             )
         if card.source != source:
-            notes.append(f"the source of the task on {name} differs from that on {first}")
+            notes.append(f"{source_note('task', name)} from that on {first}")
     lists = {card.classes for card in cards.values()}
     # The order in which the user declared the classes stays: a loss of the user's own may depend on it.
     classes = lists.pop() if len(lists) == 1 else _union(cards)
     notes += _class_notes(cards, classes)
     return Agreement(classes, MAX_EXAMPLES, measures, task.share, input_shape=shape, notes=_shortened(notes))
+
+
+def source_note(what: Literal["task", "strategy"], name: str) -> str:
+    """Return the beginning of the note that the user's code on device *name* is another one."""
+    return f"the source of the {what} on {name} differs"
 
 
 def _measures_differ(theirs: Measures, agreed: Measures) -> str:
@@ -367,9 +397,9 @@ def _merge_tables(task: TableTask, cards: Cards) -> Agreement:
 def _check_columns(name: str, card: DataCard, first: str, names: Sequence[str]) -> None:
     own, agreed = {column.name for column in card.columns}, frozenset(names)
     if missing := [column for column in names if column not in own]:
-        raise _Mismatch(f"the table of {name} lacks {_columns(missing)}, which {first} has")
+        raise _Mismatch(f"the table of {name} lacks {_columns(missing)}, which {first} has: {SAME_COLUMNS}")
     if extra := sorted(own - agreed):
-        raise _Mismatch(f"the table of {name} has {_columns(extra)}, which {first} lacks")
+        raise _Mismatch(f"the table of {name} has {_columns(extra)}, which {first} lacks: {SAME_COLUMNS}")
 
 
 def _columns_by_name(card: DataCard) -> dict[str, ColumnCard]:
@@ -385,7 +415,10 @@ def _merge_column(parts: Mapping[str, ColumnCard], notes: list[str]) -> AgreedCo
             next(name for name in sorted(told) if told[name].kind == kind) for kind in ("number", "category")
         )
         column = _short(next(iter(parts.values())).name)
-        raise _Mismatch(f"the column {column} holds numbers on {number} and text on {text}")
+        raise _Mismatch(
+            f"the column {column} holds numbers on {number} and text on {text}: look for cells on {text} "
+            "that are no numbers"
+        )
     name, kind = next(iter(told.values())).name, kinds.pop()
     is_gappy = any(part.missing for part in parts.values())
     if kind == "category":

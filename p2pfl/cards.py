@@ -7,6 +7,7 @@ metrics. It determines the shape of the model and how each device encodes its da
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from msgspec import Meta
 
 from p2pfl.spec import MAX_COLUMN_NAME, MetricName, Share
 from p2pfl.spec_part import SpecPart
+from p2pfl.text import one_line, plural
 
 MAX_EXAMPLES = 2**40
 """Maximum number of examples that a device may state: more than any device holds, and small enough that the
@@ -36,6 +38,9 @@ MAX_CATEGORIES = 100
 
 MAX_NOTES = 20
 """Maximum number of notes of a card and of an agreement."""
+
+SHOWN_NAMES = 8
+"""Names of columns or classes that a line for people lists."""
 
 Examples = Annotated[int, Meta(ge=0, le=MAX_EXAMPLES)]
 SomeExamples = Annotated[int, Meta(ge=1, le=MAX_EXAMPLES)]
@@ -244,3 +249,29 @@ def counted_classes(agreement: Agreement) -> int:
     classes = len(agreement.classes)
     told = agreement.measures.counts_classes and agreement.share == "labels"
     return classes if told and classes <= MAX_COUNTED_CLASSES else 0
+
+
+def column_lines(card: DataCard) -> list[str]:
+    """Return which columns of the device's table are what, and which lack values, as lines for its user.
+
+    Empty for data of another kind.
+    """
+    if card.target is None:
+        return []
+    numbers = [one.name for one in card.columns if one.kind == "number"]
+    texts = [f"{one.name} ({len(one.categories)})" for one in card.columns if one.kind == "category"]
+    parts = [
+        f"{len(names)} {plural(len(names), noun)} ({_listed(names)})"
+        for noun, names in (("number", numbers), ("category", texts))
+        if names
+    ]
+    target = f"a class ({_listed(card.classes)})" if card.labels else "a number"
+    lines = [f"columns: {'; '.join(parts)}; the target {one_line(card.target.name, 40)} is {target}"]
+    if gaps := [f"{one.name} {one.missing:,}" for one in card.columns if one.missing]:
+        lines.append(f"missing values by column: {_listed(gaps)}")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(one_line(name, 40) for name in names[:SHOWN_NAMES])
+    return f"{shown} and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else shown

@@ -7,20 +7,20 @@ this program, however that ends, because it reads a pipe whose other end this pr
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self, Unpack
 
 from p2pfl.errors import UserError
 from p2pfl.identity.credentials import check_is_node, load_credentials
 from p2pfl.learning.scripts.frames import TOKEN_VARIABLE, TrainerEndpoint, read_endpoint
 from p2pfl.paths import full
 from p2pfl.programs import detached, start
+from p2pfl.runtime.configure import NodeOptions, checked_options
 from p2pfl.runtime.observing import endpoint as observing
 from p2pfl.store.directory import DataDirectory, default_data_dir
 from p2pfl.store.durable import disk_errors, make_folder
@@ -156,55 +156,45 @@ _running: dict[Path, ChildNode] = {}
 """The nodes that this program has started, by data directory."""
 
 
-def node(
-    *,
-    certs: str | os.PathLike[str] = "certs",
-    name: str | None = None,
-    peers: str | Sequence[str] = (),
-    listen: str | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
-    min_nodes: int | None = None,
-    rounds: int | None = None,
-    task: str = "script",
-    options: Sequence[str] = (),
-) -> ChildNode:
+REFUSED = {
+    "script": "this program itself trains, with p2pfl.rounds(model, node=...)",
+    "arguments": "only a script that the node starts has arguments",
+}
+"""Options of `p2pfl node` that have no meaning here, with the reason."""
+
+
+REPEATED = frozenset({"track", "strategy_arg"})
+"""Options that are given once for each of their values; other lists are one text with commas."""
+
+
+def node(*, options: Sequence[str] = (), **given: Unpack[NodeOptions]) -> ChildNode:
     """Start a node beside this program, whose loop trains with `p2pfl.rounds(model, node=...)`.
 
     If this program has started the node before, as when a cell of a notebook runs again, and it still runs,
     that one is returned. The node ends with its run, with `ChildNode.close`, or with this program.
 
     Args:
-        certs: the folder made by `p2pfl certs issue`.
-        name: which certificate of *certs* to use, where there are several.
-        peers: addresses of other nodes, such as "192.168.1.7:9000"; one that can be reached is enough.
-        listen: where to listen, as `[HOST:]PORT`; None: port 9000 on every interface.
-        data_dir: the folder of the node; None: one in the user's folder of data.
-        min_nodes: number of nodes needed to start a run; None: the peers and this one.
-        rounds: number of rounds of a new run; None: 10.
-        task: a name for what is trained, which all devices need to give alike. The task of a device with
-            `p2pfl node --script train.py` is "train".
-        options: other options of `p2pfl node`, word by word.
+        options: further words for `p2pfl node`, for the few options that are for a terminal, such as
+            "--events=events.jsonl".
+        given: the options of `p2pfl node`, with underscores, such as certs="certs", rounds=20 and threads=1;
+            `p2pfl node --help` explains each. `task` is a name for what is trained, which all devices need to
+            give alike (default: "script"). The task of a device with `p2pfl node --script train.py` is
+            "train".
 
     Raises:
         UserError: the node cannot be started as wanted; the message says why.
     """
-    certificate = load_credentials(Path(certs), name)
+    checked = checked_options(given)
+    for name, reason in REFUSED.items():
+        if name in checked:
+            raise UserError(f"p2pfl.node takes no {name}: {reason}.")
+    certs = full(checked.pop("certs", Path("certs")))
+    certificate = load_credentials(certs, checked.get("name"))
     check_is_node(certificate)
-    directory = DataDirectory(Path(data_dir) if data_dir is not None else default_data_dir(certificate.name))
+    directory = DataDirectory(checked.pop("data_dir", None) or default_data_dir(certificate.name))
     directory.check()
-    listed = peers if isinstance(peers, str) else ",".join(peers)
-    words = [
-        "--script=-",
-        f"--task={task}",
-        f"--certs={full(Path(certs))}",
-        f"--data-dir={directory.path}",
-        f"--peers={listed}",
-        "--until-eof",
-        "--quiet",
-    ]
-    given = {"name": name, "listen": listen, "min-nodes": min_nodes, "rounds": rounds}
-    words += [f"--{option}={value}" for option, value in given.items() if value is not None]
-    words += options
+    fixed = {"task": "script", "peers": (), **checked, "certs": certs, "data_dir": directory.path}
+    words = ["--script=-", *_words(fixed), "--until-eof", "--quiet", *options]
     earlier = _running.get(directory.path)
     if earlier is not None and earlier.is_running:
         if earlier.words != tuple(words):
@@ -217,3 +207,17 @@ def node(
         started.close()
         raise
     return started
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """Return checked *options* as words of a command line; the names become those of flags."""
+    words = []
+    for name, value in sorted(options.items()):
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [flag] if value else []
+        elif name in REPEATED:
+            words += [f"{flag}={one}" for one in value]
+        else:
+            words.append(f"{flag}={','.join(value) if isinstance(value, tuple) else value}")
+    return words

@@ -44,6 +44,7 @@ class WorkerReady(Event, frozen=True, tag="worker_ready"):
     task: str
     device: str
     examples: int
+    """Number of its training examples; 0 if they are not told, or told with each update (scripts)."""
     parameters: int
     seconds: float
 
@@ -173,8 +174,8 @@ class PeerDeviceInfo(Event, frozen=True, tag="peer_device_info"):
 
     @property
     def examples(self) -> int:
-        """Training examples of its data partition; 0 until it has trained."""
-        return self.part.examples if self.part is not None else 0
+        """Training examples of its data partition; 0 until it has trained, and if it does not tell them."""
+        return self.part.examples if self.part is not None and self.part.share != "none" else 0
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -215,6 +216,8 @@ class Waiting(Event, frozen=True, tag="waiting"):
     present: int
     needed: int
     reason: str
+    is_mismatch: bool = False
+    """Whether a device must be started in another way first, because its data or its task do not fit."""
 
 
 class RunJoined(Event, frozen=True, tag="run_joined"):
@@ -316,6 +319,8 @@ class TrainingFinished(Event, frozen=True, tag="training_finished"):
     """Optimizer steps."""
     loss: float
     seconds: float
+    planned: int = 0
+    """Steps that it was to take, if the deadline cut it; 0: it took all."""
 
 
 class UpdateReused(Event, frozen=True, tag="update_reused"):
@@ -423,6 +428,13 @@ class CountedUpdate(msgspec.Struct, frozen=True):
     """Mean training loss of its last local epoch."""
     seconds: float
     """Duration of its training."""
+    planned: int = 0
+    """Steps that its training was to take, if the deadline cut it; 0: it took all."""
+
+    @property
+    def cut(self) -> str:
+        """Where the deadline cut its training, such as "37 of 120 batches"; empty if it did not."""
+        return f"{self.steps} of {self.planned} batches" if self.planned else ""
 
 
 R2_HIDDEN = ("target", "target_square")

@@ -24,8 +24,8 @@ class ExitCode(IntEnum):
     COMPLETE = 0, "the run is over, complete or stopped by an operator, and its final model is here"
     FAILED = (
         1,
-        "other commands only: `history --verify`, `doctor`, `simulate` or `demo` found a fault, the node "
-        "refused a command, or `predict` could not read a picture",
+        "other commands only: `history --verify`, `doctor`, `simulate` or `demo` found a fault, a run of an "
+        "`experiment` failed, the node refused a command, or `predict` could not read a picture",
     )
     UNFIT = (
         2,
@@ -63,5 +63,8 @@ class ExitCode(IntEnum):
         "the operating system refuses something other than the disk, such as open files; the log has the "
         "details",
     )
-    INTERRUPTED = 130, "stopped at once by a second Ctrl-C or SIGTERM; `demo` and `simulate` by the first one"
+    INTERRUPTED = (
+        130,
+        "stopped at once by a second Ctrl-C or SIGTERM; `demo`, `experiment` and `simulate` by the first one",
+    )
     READER_GONE = 141, "other commands only: the reader of the output has gone (`| head`), nothing is printed"

@@ -288,7 +288,7 @@ class MemberEvaluation(Struct, frozen=True):
     evaluation: Evaluation
 
 
-class UpdateEntry(Struct, frozen=True):
+class UpdateEntry(Struct, frozen=True, omit_defaults=True):
     """One update in a record's manifest."""
 
     node: NodeId
@@ -302,6 +302,8 @@ class UpdateEntry(Struct, frozen=True):
     """Mean training loss over the last local epoch."""
     seconds: Seconds
     """Duration of the training."""
+    planned: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    """Steps that the training was to take, if the deadline cut it; 0, and omitted: it took all."""
 
     @property
     def digest(self) -> str:

@@ -246,19 +246,30 @@ class LocalTraining(SpecPart, frozen=True):
     """"mixed": the forward pass computes in 16 bits where the device can."""
     class_weights: bool = False
     """Whether rare classes weigh more in the loss: each class by the inverse of its number of examples."""
+    deadline: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """Seconds after which a training ends with the batch that it is in, and its update counts the steps so
+    far; 0: never."""
+
+
+SampleBy = Literal["uniform", "examples"]
+"""How members are drawn: each with the same probability, or with one proportional to its examples."""
 
 
 class Participation(SpecPart, frozen=True):
     """Which members train in a round, and how long a round and a roster wait for them."""
 
     sample: Annotated[int, Meta(ge=0, le=MAX_ROSTER)]
-    """Members selected to train in a round; 0 selects all."""
+    """Members selected to train in a round; 0: `fraction` determines it."""
     min_updates: Annotated[int, Meta(ge=1, le=MAX_ROSTER)]
     """Number of updates that suffice after the straggler deadline."""
     round_cap: Annotated[float, Meta(gt=0, le=1e9)]
     """Seconds after which a round closes with the updates so far, whatever its members predict."""
     drop_after: Annotated[float, Meta(gt=0, le=1e9)]
     """Seconds of absence after which a member may be dropped from the roster."""
+    fraction: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Fraction of the roster that is selected to train (C in McMahan et al. 2017), at least one member; with
+    0 and no `sample`, all train."""
+    sample_by: SampleBy = "uniform"
 
 
 class MetricTarget(SpecPart, frozen=True):

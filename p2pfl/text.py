@@ -1,4 +1,4 @@
-"""Text from peers, made harmless before it is shown, logged or sent on."""
+"""Texts for people: those from peers, made harmless before they are shown, logged or sent on; and counts."""
 
 from __future__ import annotations
 
@@ -12,3 +12,10 @@ def one_line(text: str, limit: int = MAX_CHARACTERS) -> str:
     if not text.isprintable():
         flat = "".join(character if character.isprintable() else "?" for character in text)
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return *noun* as it stands behind *count*: "example" behind 1, "examples" behind all others."""
+    if count == 1:
+        return noun
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

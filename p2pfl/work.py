@@ -49,6 +49,8 @@ class TrainingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Duration from the reading of the model to the writing of the update."""
     control: str = ""
     """Digest of the control of the update, stored like the update; empty if the strategy has none."""
+    planned: int = 0
+    """Steps that the training was to take, if the deadline cut it; 0: it took all."""
 
 
 class EvaluationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -114,6 +114,11 @@ SUBCOMMANDS = {
         "predict",
         "Classify pictures, or predict the rows of tables, with an exported model.",
     ),
+    "experiment": Subcommand(
+        "p2pfl.cli.experiment",
+        "app",
+        "Simulate many clients: every combination of a file's settings, and a table of results.",
+    ),
     "simulate": Subcommand(
         "p2pfl.cli.simulate",
         "simulate",

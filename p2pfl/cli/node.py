@@ -254,6 +254,14 @@ def node(  # the command line is the list of its options
     class_weights: Annotated[
         bool, _run("--class-weights", help="Weigh rare classes more in the loss.")
     ] = False,
+    deadline: Annotated[
+        float | None,
+        _run(
+            "--deadline",
+            metavar="SECONDS",
+            help="Cut a training after this time, and count the steps it took (default: never).",
+        ),
+    ] = None,
     batch_size: Annotated[int | None, _run("--batch-size", metavar="B", help="Local batch size.")] = None,
     lr: Annotated[
         float | None, _run("--lr", metavar="X", help="Learning rate of the local optimizer.")
@@ -286,6 +294,18 @@ def node(  # the command line is the list of its options
     sample: Annotated[
         int | None,
         _run("--sample", metavar="M", help="Number of members that train in a round (default: all)."),
+    ] = None,
+    fraction: Annotated[
+        float | None,
+        _run("--fraction", metavar="C", help="Fraction of the members that train in a round, from 0 to 1."),
+    ] = None,
+    sample_by: Annotated[
+        str | None,
+        _run(
+            "--sample-by",
+            metavar="uniform|examples",
+            help="How members are drawn: alike (default), or in proportion to their examples.",
+        ),
     ] = None,
     min_updates: Annotated[
         int | None,

@@ -133,7 +133,7 @@ class CollectionProgress(msgspec.Struct, frozen=True):
 
     now: float
     awaited: Sequence[Awaited]
-    """The members that are neither done nor gone nor leaving."""
+    """The members that are neither done nor gone nor leaving. In a training round: those of the sample."""
     counted: int
     """The number of updates that are pulled and checked."""
     enough: int
@@ -144,6 +144,8 @@ class CollectionProgress(msgspec.Struct, frozen=True):
     """When this ballot closes even if members have updates that are not pulled yet; not before `cap_at`."""
     has_quorum: bool = True
     """Whether enough members are reachable for the round to commit."""
+    evaluating: Sequence[Awaited] = ()
+    """The same members outside the sample, of which only the evaluation is waited for."""
     held: str = ""
     """Why the round may not close yet; empty if it may. See `p2pfl.core.pausing.decide_holding`."""
 
@@ -160,6 +162,7 @@ def decide_closing(progress: CollectionProgress) -> tuple[Closing, str, float | 
     """Return what to do, why, and when to decide again if nothing happens.
 
     The round never closes without a slow member before that member's straggler deadline, except at the cap.
+    The evaluation of a member outside the sample is waited for only that long, and asks for no more updates.
     `MORE` means that nobody is waited for any more and too few updates came: the caller selects more members,
     or closes if there are none. The cap limits training: a ballot that begins after it still takes the
     updates that members have.
@@ -177,13 +180,19 @@ def decide_closing(progress: CollectionProgress) -> tuple[Closing, str, float | 
         one for one in progress.awaited if one.expected_at is not None and one.expected_at <= progress.now
     ]
     if progress.awaited and (len(late) < len(progress.awaited) or progress.counted < progress.enough):
-        times = [
-            time for one in progress.awaited for time in (one.expected_at, one.gone_at) if time is not None
-        ]
-        later = min((time for time in times if time > progress.now), default=progress.cap_at)
-        return Closing.WAIT, f"waiting for {len(progress.awaited)}", min(later, progress.cap_at)
+        return Closing.WAIT, f"waiting for {len(progress.awaited)}", _next_change(progress, progress.awaited)
     if progress.counted < progress.enough:
         return Closing.MORE, f"{progress.counted} of {progress.enough} updates came", None
+    evaluating = [one for one in progress.evaluating if (one.expected_at or 0.0) > progress.now]
+    if evaluating:
+        return Closing.WAIT, f"evaluations outstanding: {len(evaluating)}", _next_change(progress, evaluating)
     if progress.awaited:
         return Closing.CLOSE, "the straggler deadline has passed", None
     return Closing.CLOSE, "all have answered", None
+
+
+def _next_change(progress: CollectionProgress, waiting: Sequence[Awaited]) -> float:
+    """Return when a deadline of *waiting* members passes, or one of them counts as gone."""
+    times = [time for one in waiting for time in (one.expected_at, one.gone_at) if time is not None]
+    later = min((time for time in times if time > progress.now), default=progress.cap_at)
+    return min(later, progress.cap_at)

@@ -44,7 +44,7 @@ class Gathering:
     def begin(cls, ctx: Context, ledger: Ledger, ballot: Ballot) -> Gathering:
         """Begin to collect the updates of the round's sample."""
         spec = ledger.spec
-        chosen = selection(ledger.run, ledger.round + 1, ledger.roster, spec.participation.sample)
+        chosen = selection(ledger.run, ledger.round + 1, ledger.roster, spec)
         selected = set(chosen) if ledger.next_kind == "train" else set()
         collection = Collection(selected, min(spec.participation.min_updates, len(selected)))
         return cls(ctx, ledger, ballot, collection, ctx.now)
@@ -159,7 +159,7 @@ class Gathering:
     def select_more(self) -> str | None:
         """Select one more member to train, the next reachable one outside the sample; return its node id."""
         ledger, collection = self.ledger, self.collection
-        order = sampled(ledger.run, ledger.round + 1, ledger.roster, ledger.spec.participation.sample)
+        order = sampled(ledger.run, ledger.round + 1, ledger.roster, ledger.spec.participation.sample_by)
         more = next((n for n in order if n not in collection.selected and self.ctx.is_reachable(n)), None)
         if more is None or ledger.next_kind != "train":
             return None
@@ -178,15 +178,19 @@ class Gathering:
     def progress(self, held: str) -> CollectionProgress:
         """Return the input of `decide_closing`; *held* says why the round may not close yet."""
         ctx, ledger, collection = self.ctx, self.ledger, self.collection
-        awaited = []
+        awaited, evaluating = [], []
         for entry in ledger.roster:
             node = entry.node
             if collection.is_done(node) or ctx.is_gone(entry) or ctx.is_leaving(node):
+                continue
+            if ledger.next_kind == "train" and node not in collection.selected:
+                evaluating.append(Awaited(node, self._evaluated_by(), ctx.gone_at(node)))
                 continue
             awaited.append(Awaited(node, self._expected_at(node), ctx.gone_at(node), self._has_update(node)))
         return CollectionProgress(
             now=ctx.now,
             awaited=tuple(awaited),
+            evaluating=tuple(evaluating),
             counted=len(collection.at(Stage.COUNTED)),
             enough=collection.enough,
             cap_at=ledger.opened + ledger.spec.participation.round_cap,
@@ -203,6 +207,15 @@ class Gathering:
         peer = self.ctx.peers.get(node)
         status = peer.status if peer is not None else None
         return status is not None and status.round == self.ledger.round and status.progress >= 1.0
+
+    def _evaluated_by(self) -> float:
+        """Return until when the evaluations of members outside the sample are waited for.
+
+        They may take as long as the longest training that was counted.
+        """
+        counted = self.collection.counted(self.ctx.policy.order)
+        longest = max((update.seconds for update in counted), default=0.0)
+        return self.ledger.opened + self.ctx.settings.straggler_factor * longest + self.ctx.settings.resend
 
     def _expected_at(self, node: str) -> float | None:
         """Return when the straggler deadline of *node* passes; None if it has none.

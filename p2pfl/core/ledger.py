@@ -302,7 +302,12 @@ class Ledger:
                 tuple(entry.name for entry in record.roster),
                 tuple(
                     CountedUpdate(
-                        ctx.name_of(entry.node), entry.examples, entry.steps, entry.loss, entry.seconds
+                        ctx.name_of(entry.node),
+                        entry.examples,
+                        entry.steps,
+                        entry.loss,
+                        entry.seconds,
+                        entry.planned,
                     )
                     for entry in record.updates
                 ),

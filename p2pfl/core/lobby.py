@@ -18,6 +18,7 @@ from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
+from p2pfl.core.fitting import find_fitting
 from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.roster import Newcomer, contains, genesis_roster
 from p2pfl.core.stopping import unknown_target
@@ -178,8 +179,12 @@ class Lobby:
     told: str = ""
     """The last published reason for waiting."""
     wake: float | None = None
-    _merged: tuple[Mapping[str, DataCard], tuple[Agreement | None, str]] | None = None
-    """The last cards that were merged, and the result."""
+    _merged: list[tuple[Mapping[str, DataCard], tuple[Agreement | None, str]]] = field(default_factory=list)
+    """The last cards that were merged, of all devices and of those that fit, and the results."""
+    _fitting: tuple[Mapping[str, DataCard], frozenset[str]] | None = None
+    """The last cards that did not fit, and the devices that fit nevertheless."""
+    _left_out: str = ""
+    """The last warning that a run begins without a device."""
     abandoned_runs: AbandonedRuns = field(init=False)
     """Earlier runs that could not begin, and failed foundings."""
 
@@ -289,11 +294,19 @@ class Lobby:
             self.known, self.steady_since = known, ctx.now
         cards = self._cards(free, here)
         apart = self._apart(cards) if cards else ""
+        loading = len(free) + 1 - len(here)
+        if apart and (fit := self._find_fitting(cards, here)):
+            wanted = [status.min_nodes for peer, status in statuses if peer.member.node in fit]
+            if len(fit) >= max(ctx.options.min_nodes, *wanted):
+                here, needed = fit, max(ctx.options.min_nodes, *wanted)
+                kept = self._cards(free, here)
+                self._tell_left_out(sorted(cards.keys() - kept.keys()), apart)
+                apart = self._apart(kept)
         return FoundingSituation(
             me=ctx.me.node,
             here=frozenset(here),
             apart=apart,
-            loading=len(free) + 1 - len(here),
+            loading=loading,
             needed=needed,
             holder=holders[0] if holders else "",
             elsewhere=tuple(peer.name for peer in elsewhere),
@@ -314,9 +327,28 @@ class Lobby:
 
     def _merge(self, cards: Mapping[str, DataCard]) -> tuple[Agreement | None, str]:
         """Merge *cards*; the same ones are merged once, since large cards take a while."""
-        if self._merged is None or self._merged[0] != cards:
-            self._merged = (cards, agree(self.ctx.options.spec, cards))
-        return self._merged[1]
+        for merged, result in self._merged:
+            if merged == cards:
+                return result
+        result = agree(self.ctx.options.spec, cards)
+        self._merged = [*self._merged[-1:], (cards, result)]
+        return result
+
+    def _find_fitting(self, cards: Mapping[str, DataCard], here: Collection[str]) -> set[str]:
+        """Return the nodes of *here* whose *cards* fit although not all do; none if this node's does not."""
+        if self._merge(cards)[0] is not None:
+            return set()
+        if self._fitting is None or self._fitting[0] != cards:
+            self._fitting = (cards, find_fitting(self.ctx.options.spec.task, cards))
+        names = self._fitting[1]
+        return {node for node in here if self.ctx.name_of(node) in names} if self.ctx.name in names else set()
+
+    def _tell_left_out(self, names: Sequence[str], reason: str) -> None:
+        """Warn, when it changes, that the run begins without the devices *names*."""
+        text = f"{reason[:300]}. The others are enough, so the run begins without {', '.join(names)}"
+        if text != self._left_out:
+            self._left_out = text
+            self.ctx.warn(text)
 
     def _unfit(self, elsewhere: Sequence[PeerView]) -> str:
         for peer in elsewhere:
@@ -329,7 +361,9 @@ class Lobby:
     def _tell_waiting(self, present: FoundingSituation, reason: str) -> None:
         if reason != self.told:
             self.told = reason
-            self.ctx.tell(Waiting(len(present.here) + present.loading, present.needed, reason))
+            here = len(present.here) + present.loading
+            is_mismatch = bool(present.apart) and reason == present.apart[:300]
+            self.ctx.tell(Waiting(here, present.needed, reason, is_mismatch))
 
     # --- entering a run of peers ----------------------------------------------------------------------------
 

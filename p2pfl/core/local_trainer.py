@@ -91,11 +91,8 @@ class LocalTrainer:
         self._begin_evaluation()
         if not self.is_training_round or self.training or self.update is not None or self.declined:
             return
-        spec = ledger.spec
         round_ = ledger.round + 1
-        self.wanted = self.wanted or me.node in selection(
-            ledger.run, round_, ledger.roster, spec.participation.sample
-        )
+        self.wanted = self.wanted or me.node in selection(ledger.run, round_, ledger.roster, ledger.spec)
         if not self.wanted:
             return
         if declines:
@@ -143,9 +140,20 @@ class LocalTrainer:
         digest, steps = result.digest, result.steps
         self.training, self.progress = False, 1.0
         self.update = UpdateEntry(
-            me.node, me.journal, UpdateBlobs(digest), examples, steps, result.loss, result.seconds
+            me.node,
+            me.journal,
+            UpdateBlobs(digest),
+            examples,
+            steps,
+            result.loss,
+            result.seconds,
+            result.planned,
         )
-        self.ctx.tell(events.TrainingFinished(round_, digest, examples, steps, result.loss, result.seconds))
+        self.ctx.tell(
+            events.TrainingFinished(
+                round_, digest, examples, steps, result.loss, result.seconds, result.planned
+            )
+        )
         self.announce()
         # Saved after the announcement, which need not wait for the disk: no vote depends on the update.
         self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))

@@ -280,6 +280,7 @@ class Node:
                 return
             ledger.schema = event.schema
             self._ctx.card = event.card
+            running.notices.other_sources()
             running.ready = True
             running.begin()
         elif running is None and event.agreement is None and event.spec == self._ctx.options.spec:
@@ -344,6 +345,8 @@ class Node:
         node, peer = member.node, self._ctx.peers.get(member.node)
         if peer is not None and isinstance(device_info, Card):
             peer.card = device_info.card
+            if self._running is not None:
+                self._running.notices.other_sources()
             return
         if peer is None or peer.device_info == device_info:
             return

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
 from p2pfl import events
+from p2pfl.agreement import source_note
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
@@ -33,6 +36,8 @@ class Notices:
     _elected: Ballot | None = None
     """The ballot whose election was published last."""
     _told_missing: set[str] = field(default_factory=set)
+    _told_sources: set[tuple[str, str]] = field(default_factory=set)
+    """Task or strategy, and node of which it was told that this is another one."""
     _missing_since: dict[str, float] = field(default_factory=dict)
     """By member without a link to this node: when it was first seen to take part."""
 
@@ -62,6 +67,48 @@ class Notices:
                 self.ctx.warn(note)
             if flaw := unknown_target(ledger.spec.stopping, ledger.agreement):
                 self.ctx.warn(f"{flaw}: it trains all its rounds")
+            self.other_sources()
+
+    def other_sources(self) -> None:
+        """Tell, once for each, on which linked peers the task or the strategy has another source than here.
+
+        A difference between founding members is a note of the agreement, and not told again.
+        """
+        own = self.ctx.card
+        cards = {
+            node: (peer.name, peer.card)
+            for node, peer in self.ctx.peers.items()
+            if peer.linked and peer.card is not None
+        }
+        if own is not None:
+            tasks = {
+                node: (name, card.source) for node, (name, card) in cards.items() if card.task == own.task
+            }
+            self._other_sources("task", own.source, tasks)
+            strategies = {node: (name, card.strategy_source) for node, (name, card) in cards.items()}
+            self._other_sources("strategy", own.strategy_source, strategies)
+
+    def _other_sources(
+        self, what: Literal["task", "strategy"], own: str, sources: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """Tell of *sources*, name and digest by node, that differ from this device's *own*."""
+
+        def is_noted(name: str) -> bool:
+            return any(note.startswith(source_note(what, name)) for note in self.ledger.agreement.notes)
+
+        if not own or is_noted(self.ctx.name):
+            return
+        found = {
+            node: name
+            for node, (name, source) in sources.items()
+            if source not in ("", own) and (what, node) not in self._told_sources and not is_noted(name)
+        }
+        self._told_sources.update((what, node) for node in found)
+        if found:
+            self.ctx.warn(
+                f"the source of the {what} on {', '.join(sorted(found.values()))} differs from that on this "
+                "device: use the same file on all devices"
+            )
 
     def ignored(self) -> None:
         """Publish the options that the operator gave and that differ from the run's."""

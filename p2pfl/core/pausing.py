@@ -57,15 +57,21 @@ def count_unproductive(before: int, record: Record) -> int:
 
 
 def decide_holding(
-    leaving: Sequence[str], next_roster: Sequence[RosterEntry], *, is_wanted: bool
+    leaving: Sequence[str],
+    roster: Sequence[RosterEntry],
+    next_roster: Sequence[RosterEntry],
+    *,
+    is_wanted: bool,
 ) -> tuple[bool, str]:
     """Return whether the round waits for absent members, and why.
 
     A leaver that cannot be removed stays only for the quorum and does not train. Rounds committed meanwhile
-    would train with too few members. *is_wanted* says that the record pauses or ends the run, which needs no
-    training.
+    would train with too few members. A record that admits a member is not delayed: that member may be the one
+    that is missing. *is_wanted* says that the record pauses or ends the run, which needs no training.
     """
     kept = [entry.name for entry in next_roster if entry.node in leaving]
     if not kept or is_wanted:
         return False, "nobody who leaves is needed"
+    if any(entry not in roster for entry in next_roster):
+        return False, "a member joins with this round"
     return True, f"{', '.join(kept)} leaving, and too few others are here: the round waits for another member"

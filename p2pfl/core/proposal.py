@@ -88,8 +88,9 @@ class Draft:
         leaving = [entry.node for entry in self.ledger.roster if self._is_leaving(ctx, entry.node)]
         if not leaving or self.ledger.next_kind != "train":
             return False, "nobody is leaving"
-        roster, _ = next_roster(self.ledger.roster, self._roster_view(ctx))
-        return decide_holding(leaving, roster, is_wanted=bool(self.requests) or self.decide_stopping()[0])
+        voting, is_wanted = self.ledger.roster, bool(self.requests) or self.decide_stopping()[0]
+        roster, _ = next_roster(voting, self._roster_view(ctx))
+        return decide_holding(leaving, voting, roster, is_wanted=is_wanted)
 
     def _decide_pausing(self, ctx: Context, counted: int, left_out: tuple[LeftOut, ...]) -> tuple[bool, str]:
         """Decide whether the run pauses because its members do not train."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import msgspec
 from blake3 import blake3
 
 from p2pfl.messages import Member, RosterEntry, quorum
-from p2pfl.spec import MAX_ROSTER
+from p2pfl.spec import MAX_ROSTER, RunSpec, SampleBy
+from p2pfl.strategy_specs import least_updates
 
 
 def tolerance(size: int) -> int:
@@ -36,21 +37,57 @@ def ranked(run: str, round_: int, nodes: Collection[str]) -> list[str]:
     return sorted(nodes, key=lambda node: _order("elect", run, round_, node))
 
 
-def sampled(run: str, round_: int, roster: Sequence[RosterEntry], count: int) -> list[str]:
-    """Order all members for selection (rule "Sampling"): the first *count* of them train.
+def sampled(run: str, round_: int, roster: Sequence[RosterEntry], by: SampleBy = "uniform") -> list[str]:
+    """Order all members for selection (rule "Sampling"): the first ones train."""
+    match by:
+        case "uniform":
+            nodes = (entry.node for entry in roster)
+            return sorted(nodes, key=lambda node: _order("sample", run, round_, node))
+        case "examples":
+            return _drawn(run, round_, roster)
+        case _:
+            assert_never(by)
 
-    *count* 0 selects everybody; the roster's own order is returned then.
+
+def _drawn(run: str, round_: int, roster: Sequence[RosterEntry]) -> list[str]:
+    """Order members by draws without replacement, each with a probability proportional to its examples.
+
+    Successive sampling: draw *k* takes a hash as a number modulo the examples of all that are left. Integers
+    are exact, so all nodes agree; 256 bits make the bias of the modulus less than 2**-200.
     """
-    nodes = [entry.node for entry in roster]
-    if count == 0:
-        return nodes
-    return sorted(nodes, key=lambda node: _order("sample", run, round_, node))
+    left = sorted((entry.node, entry.examples) for entry in roster)
+    order = []
+    for draw in range(len(left)):
+        point = int.from_bytes(_order("draw", run, round_, str(draw)), "big") % sum(part for _, part in left)
+        place = 0
+        while point >= left[place][1]:
+            point -= left[place][1]
+            place += 1
+        order.append(left.pop(place)[0])
+    return order
 
 
-def selection(run: str, round_: int, roster: Sequence[RosterEntry], count: int) -> frozenset[str]:
+def sample_size(spec: RunSpec, members: int) -> int:
+    """Return how many of *members* are selected to train in a round.
+
+    A fraction C selects max(C K, 1) of K members (McMahan et al. 2017, algorithm 1), here rounded to the
+    nearest number, and at least as many as the strategy can aggregate.
+    """
+    participation = spec.participation
+    if participation.sample:
+        return min(participation.sample, members)
+    if not participation.fraction:
+        return members
+    nearest = int(participation.fraction * members + 0.5)  # exact in float 64: the same on every node
+    return min(max(nearest, 1, least_updates(spec.strategy)), members)
+
+
+def selection(run: str, round_: int, roster: Sequence[RosterEntry], spec: RunSpec) -> frozenset[str]:
     """Return the members selected to train at the start of *round_*."""
-    order = sampled(run, round_, roster, count)
-    return frozenset(order[:count] if count else order)
+    count = sample_size(spec, len(roster))
+    if count == len(roster):
+        return frozenset(entry.node for entry in roster)
+    return frozenset(sampled(run, round_, roster, spec.participation.sample_by)[:count])
 
 
 class Newcomer(NamedTuple):
@@ -102,28 +139,26 @@ def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tupl
     members are removed, longest absence first, only if that makes the quorum smaller, and never more than the
     roster tolerates. Joiners are added: fewer than the new quorum, and so few that each quorum of the new
     roster has a member that accepted this record. A node with a new journal takes the place and slot of its
-    old entry. If the aggregator cannot reach a quorum of the result, the roster stays as it is.
+    old entry. If the aggregator cannot reach a quorum of the result, nobody is removed and only the joiners
+    are added, and the next record removes the leavers. If that is not possible either, the roster stays.
     """
-    reasons = []
     kept = [entry for entry in roster if entry.node not in view.leaving]
     if not kept:
         return roster, ""
-    if len(kept) < len(roster):
-        reasons.append(_phrase("left", [entry for entry in roster if entry.node in view.leaving]))
-
     dropped = _droppable(kept, view, limit=tolerance(len(roster)))
-    if dropped:
-        kept = [entry for entry in kept if entry not in dropped]
-        reasons.append(_phrase("dropped after a long absence", dropped))
+    result, joined = _admit([entry for entry in kept if entry not in dropped], roster, view)
+    left = [entry for entry in roster if entry.node in view.leaving]
+    if not _is_reachable(result, view):
+        (result, joined), left, dropped = _admit(list(roster), roster, view), [], []
+    if result == roster or not _is_reachable(result, view):
+        return roster, ""
+    changes = {"left": left, "dropped after a long absence": dropped, "joined": joined}
+    return result, "; ".join(_phrase(what, entries) for what, entries in changes.items() if entries)[:300]
 
-    result, joined = _admit(kept, roster, view)
-    if joined:
-        reasons.append(_phrase("joined", joined))
-    if result == roster:
-        return roster, ""
-    if sum(entry.member in view.reachable for entry in result) < quorum(len(result)):
-        return roster, ""
-    return result, "; ".join(reasons)[:300]
+
+def _is_reachable(roster: Sequence[RosterEntry], view: RosterView) -> bool:
+    """Whether the aggregator reaches a quorum of *roster*."""
+    return sum(entry.member in view.reachable for entry in roster) >= quorum(len(roster))
 
 
 def keeps_model(voters: int, size: int) -> bool:

@@ -51,8 +51,7 @@ class Speculation:
         trains = record.trained < max(record.rounds, ledger.wanted_rounds) and not isinstance(
             ledger.spec.task, ScriptTask
         )
-        sample = ledger.spec.participation.sample
-        if trains and me.node in selection(record.run, round_, record.roster, sample):
+        if trains and me.node in selection(record.run, round_, record.roster, ledger.spec):
             self._training = training_of(ledger, round_, record.model, record.trained, record.roster, me)
             self.ctx.do(Train(self._training))
 

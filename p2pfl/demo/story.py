@@ -16,6 +16,7 @@ from p2pfl.events import Published
 from p2pfl.fold import EventFold
 from p2pfl.observe.render import evaluation, line_of
 from p2pfl.spec import describe_run
+from p2pfl.text import plural
 
 SHADES = "▁▂▃▄▅▆▇█"
 """A bar of each height, for how often a label occurs."""
@@ -169,10 +170,12 @@ class NodeView(EventFold):
             case events.DataShown():
                 self.shape, self.examples = shape_of(event.labels), event.part.examples
                 by_class = f", by class |{self.shape}|" if sum(event.labels) else ""
-                text = f"{self._name} holds {self.examples} examples{by_class}"
+                noun = plural(self.examples, "example")
+                text = f"{self._name} holds {self.examples} {noun}{by_class}"
                 self._story.print_once((self._name, event), ("·", text))
             case events.Waiting():
-                pass
+                if event.is_mismatch:
+                    self._print_own(item)
             case events.Ended():
                 self.doing, self.share, self.is_aggregator = f"ended ({event.code})", None, False
             case _:

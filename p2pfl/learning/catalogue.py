@@ -19,6 +19,7 @@ from p2pfl.learning import partition
 from p2pfl.learning.data import Bundled, DataPlaces, DataSet, DataSource, locate
 from p2pfl.learning.pictures.inputs import PictureInputs
 from p2pfl.spec import BuiltinTask, RunSpec, from_options, personal_flaw
+from p2pfl.strategy_specs import least_updates, strategy_name
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -189,7 +190,11 @@ def check(spec: RunSpec) -> TaskEntry:
     """
     assert isinstance(spec.task, BuiltinTask)
     entry = check_model(spec.task)
-    partition.parse(spec.task.partition)
+    if isinstance(partition.parse(spec.task.partition), partition.Natural):
+        raise TaskError(
+            f"The examples of {entry.name} have no owners, so they cannot be divided by "
+            f"{spec.task.partition[:40]!r}; use another partition."
+        )
     return entry
 
 
@@ -239,8 +244,8 @@ def checked(make: Callable[[], RunSpec]) -> RunSpec:
     """Return the spec that *make* returns.
 
     Raises:
-        UserError: an option is unknown to the kind of task, or out of its range, or two exclude each other;
-            the message names them.
+        UserError: an option is unknown to the kind of task, out of its range, or contradicts another one; the
+            message names it.
     """
     try:
         spec = make()
@@ -252,7 +257,32 @@ def checked(make: Callable[[], RunSpec]) -> RunSpec:
         raise UserError(f"--{option_of(field)} is out of range: {what[0].lower()}{what[1:]}.") from error
     if flaw := personal_flaw(spec):
         raise UserError(f"{flaw}.")
+    _check_sampling(spec)
     return spec
+
+
+def _check_sampling(spec: RunSpec) -> None:
+    """Refuse a sample of members with which no round could train as asked.
+
+    Raises:
+        UserError: it is one.
+    """
+    participation, least = spec.participation, least_updates(spec.strategy)
+    sample, fraction = participation.sample, participation.fraction
+    if sample and fraction:
+        raise UserError(
+            "--sample and --fraction cannot be used together: give a number of members or a fraction of them."
+        )
+    if participation.sample_by != "uniform" and not (sample or fraction):
+        raise UserError(
+            f"--sample-by {participation.sample_by} has no effect when all members train: give --sample or "
+            "--fraction with it."
+        )
+    if 0 < sample < least:
+        raise UserError(
+            f"--sample is {sample}, and the strategy {strategy_name(spec.strategy)} needs at least {least} "
+            f"updates in a round: give --sample {least} or more."
+        )
 
 
 def option_of(field: str) -> str:

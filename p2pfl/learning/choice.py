@@ -52,6 +52,8 @@ SCRIPT_OPTIONS = frozenset(
         "rounds",
         "seed",
         "sample",
+        "fraction",
+        "sample_by",
         "min_updates",
         "round_cap",
         "drop_after",

@@ -22,12 +22,12 @@ from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, training, weights
 from p2pfl.learning.adapters import add_adapters
 from p2pfl.learning.aggregation import aggregate
-from p2pfl.learning.class_weighting import check_weighted, weighted
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.exchange import restore
 from p2pfl.learning.local_files import memory_folder
 from p2pfl.learning.local_model import LocalModel, of_strategy
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
+from p2pfl.learning.local_training import classification, weighted
 from p2pfl.learning.memory import RunMemory
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
@@ -190,10 +190,12 @@ class Jobs:
         seed = training.derive_seed("train", spec.seed, job.round, job.partition)
         end, is_ditto = LocalEnd(), isinstance(spec.strategy, DittoSpec)
         after_batch = pacer.halves()[0] if is_ditto else pacer
+        planned, deadline = 0, options.deadline
         if prepared.train is not None:
             steps, loss = prepared.train(module, job.partition, options, job.round, seed, after_batch)
         else:
             part = prepared.train_part(job.partition)
+            planned, pacer.deadline = training.planned_steps(part.examples, options), deadline
             objective = weighted(prepared.objective, part) if options.class_weights else prepared.objective
             rule = local_rule(
                 LocalStart(
@@ -218,6 +220,7 @@ class Jobs:
                     after_batch=after_batch,
                     make_optimizer=prepared.optimizer(job) if prepared.optimizer else build_optimizer,
                     rule=rule,
+                    is_over=(lambda: time.monotonic() - started >= deadline) if deadline else None,
                 )
             except training.DivergedError as error:
                 raise TaskError(f"{task_name(spec.task)}: {error}") from error
@@ -235,7 +238,7 @@ class Jobs:
             memory.remember(job.round, digest, remembered, keep=job.memory)
         model.release()  # it is unused until the next model arrives
         if share_of(spec.task) == "none":
-            steps = 1  # with the batch size they would tell the number of examples
+            steps = planned = 1  # with the batch size they would tell the number of examples
         result = TrainingResult(
             digest=digest,
             part=card,
@@ -243,6 +246,7 @@ class Jobs:
             loss=loss,
             seconds=time.monotonic() - started,
             control=control,
+            planned=planned if planned > steps else 0,
         )
         return commands.TrainingDone(command.id, result)
 
@@ -313,7 +317,7 @@ class Jobs:
             self._prepared = (key, local.prepare(spec, agreement, self._on()))
         prepared = self._prepared[1]
         if spec.training.class_weights:
-            check_weighted(prepared.objective)
+            classification(prepared.objective)
         if flaw := personal_flaw(spec):
             raise TaskError(f"The options of the run exclude each other: {flaw}.")
         if prepared.train is not None and trains_differently(spec.strategy):

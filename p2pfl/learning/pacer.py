@@ -29,6 +29,8 @@ class Pacer:
         """Time of the end of the first batch. It warms up memory and kernels, so later predictions ignore
         it."""
         self._reported = self._started
+        self.deadline = 0.0
+        """Seconds after which the training ends with the batch that it is in; 0: never."""
 
     def halves(self) -> tuple[Callable[[int, int], None], Callable[[int, int], None]]:
         """Return what is called in place of this after each batch of two equally long trainings."""
@@ -47,4 +49,6 @@ class Pacer:
         self._reported = now
         rate = now - self._started if done == 1 else (now - self._warm) / (done - 1)
         predicted = now - self._started + rate * (total - done)
+        if self.deadline:
+            predicted = min(predicted, self.deadline + rate)
         self._report(commands.TrainJobProgress(self._job, done, total, predicted))

@@ -17,6 +17,12 @@ The schemes, in the notation of `RunSpec.partition`:
 - `shards:K`: sort the examples by label, cut them into K shards for each partition, deal K shards to each.
   McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data" (2017),
   section 3: its "pathological" split has K = 2.
+- `labels:K`: each partition has examples of K labels, and the partitions with a label share its examples
+  equally. Li et al. (2022), section IV-A-1, there "#C = k". Every label has a partition here.
+- `quantity:ALPHA`: quantity skew. The sizes of the partitions are in proportions from a symmetric Dirichlet
+  distribution, their labels as in `iid`. Li et al. (2022), section IV-A-3.
+- `natural:COLUMN`: all examples of an owner, such as a person or a device, are in one partition. COLUMN names
+  the column of a table, or the attribute of a data set, that says whose each example is.
 """
 
 from __future__ import annotations
@@ -25,11 +31,13 @@ import math
 import random
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import msgspec
 
 from p2pfl.errors import TaskError
+
+Item = TypeVar("Item")
 
 MIN_EXAMPLES = 8
 """Least examples of a Dirichlet partition, if there are enough: half a batch, so every member can train."""
@@ -49,6 +57,27 @@ class Dirichlet(msgspec.Struct, frozen=True):
     """Concentration: all parameters of the Dirichlet distribution have this value."""
 
 
+class Labels(msgspec.Struct, frozen=True):
+    """Each partition has examples of some labels only."""
+
+    each: int
+    """Labels in a partition."""
+
+
+class Quantity(msgspec.Struct, frozen=True):
+    """Partitions of shuffled examples whose sizes differ."""
+
+    alpha: float
+    """Concentration, as in `Dirichlet`."""
+
+
+class Natural(msgspec.Struct, frozen=True):
+    """Each partition has all examples of some owners."""
+
+    column: str
+    """The column or attribute that names the owner of each example."""
+
+
 class Shards(msgspec.Struct, frozen=True):
     """Each partition made of shards of the examples sorted by label."""
 
@@ -56,7 +85,7 @@ class Shards(msgspec.Struct, frozen=True):
     """Shards in a partition."""
 
 
-Scheme = Iid | Dirichlet | Shards
+Scheme = Iid | Dirichlet | Shards | Labels | Quantity | Natural
 """How a data set is divided into partitions."""
 
 
@@ -69,29 +98,40 @@ def parse(text: str) -> Scheme:
     kind, colon, value = text.partition(":")
     if kind == "iid" and not colon:
         return Iid()
-    if kind == "dirichlet":
+    if kind in ("dirichlet", "quantity"):
         try:
             alpha = float(value)
         except ValueError:
             alpha = math.nan
         if MIN_ALPHA <= alpha <= MAX_ALPHA:
-            return Dirichlet(alpha)
-    if kind == "shards" and value.isascii() and value.isdigit() and len(value) <= 6 and int(value) > 0:
-        return Shards(int(value))
+            return Dirichlet(alpha) if kind == "dirichlet" else Quantity(alpha)
+    if (
+        kind in ("shards", "labels")
+        and value.isascii()
+        and value.isdigit()
+        and len(value) <= 6
+        and int(value)
+    ):
+        return Shards(int(value)) if kind == "shards" else Labels(int(value))
+    if kind == "natural" and value:
+        return Natural(value)
     raise TaskError(
         f"The partition {text[:40]!r} cannot be understood; write iid, dirichlet:ALPHA with ALPHA from "
-        f"{MIN_ALPHA:g} to {MAX_ALPHA:g} (for instance dirichlet:0.5), or shards:K with K from 1 "
-        "(for instance shards:2)."
+        f"{MIN_ALPHA:g} to {MAX_ALPHA:g} (for instance dirichlet:0.5), quantity:ALPHA, shards:K with K from "
+        "1 (for instance shards:2), labels:K, or natural:COLUMN."
     )
 
 
-def divide(labels: Sequence[int], scheme: Scheme, count: int, seed: int) -> list[list[int]]:
+def divide(
+    labels: Sequence[int], scheme: Scheme, count: int, seed: int, owners: Sequence[int | str] | None = None
+) -> list[list[int]]:
     """Divide the examples with these *labels* into *count* partitions; return the ascending indices of each.
 
-    The same arguments give the same partitions on every machine.
+    The same arguments give the same partitions on every machine. *owners* names the owner of each example,
+    for `Natural` only.
 
     Raises:
-        TaskError: there are fewer examples than partitions, or than shards.
+        TaskError: there are fewer examples than partitions, or than shards; or too few labels or owners.
     """
     pieces = count * scheme.each if isinstance(scheme, Shards) else count
     if len(labels) < pieces:
@@ -108,12 +148,19 @@ def divide(labels: Sequence[int], scheme: Scheme, count: int, seed: int) -> list
             _fill_up(partitions)
         case Shards():
             partitions = _by_shards(labels, scheme.each, count, generator)
+        case Labels():
+            partitions = _by_labels(labels, scheme.each, count, generator)
+        case Quantity(alpha):
+            partitions = _by_proportions([0] * len(labels), alpha, count, generator)
+            _fill_up(partitions)
+        case Natural(column):
+            partitions = _by_owners(owners, column, count, generator)
         case _:
             assert_never(scheme)
     return [sorted(partition) for partition in partitions]
 
 
-def _shuffled(items: Sequence[int], generator: random.Random) -> list[int]:
+def _shuffled(items: Sequence[Item], generator: random.Random) -> list[Item]:
     return sorted(items, key=lambda _: generator.random())
 
 
@@ -176,3 +223,51 @@ def _by_shards(labels: Sequence[int], each: int, count: int, generator: random.R
     shards = _cut(by_label, count * each)
     order = _shuffled(range(len(shards)), generator)
     return [[index for shard in order[first::count] for index in shards[shard]] for first in range(count)]
+
+
+def _by_labels(labels: Sequence[int], each: int, count: int, generator: random.Random) -> list[list[int]]:
+    """Give *each* labels to each partition, and divide the examples of a label among its partitions."""
+    known = sorted(set(labels))
+    if each > len(known) or each * count < len(known):
+        raise TaskError(
+            f"The task has {len(known)} labels, which cannot be divided into {count} partitions of {each} "
+            "labels so that each label has one; use another number of labels or partitions."
+        )
+    holders: dict[int, list[int]] = {label: [] for label in known}
+    for partition in range(count):
+        # The labels with the fewest partitions so far come first; chance decides among equals.
+        order = sorted(known, key=lambda label: (len(holders[label]), generator.random()))
+        for label in order[:each]:
+            holders[label].append(partition)
+    partitions: list[list[int]] = [[] for _ in range(count)]
+    for label in known:
+        examples = _shuffled([index for index, one in enumerate(labels) if one == label], generator)
+        for partition, piece in zip(holders[label], _cut(examples, len(holders[label])), strict=True):
+            partitions[partition] += piece
+    if not all(partitions):
+        raise TaskError(
+            f"The task has too few examples of a label for {count} partitions of {each} labels; use fewer "
+            "partitions."
+        )
+    return partitions
+
+
+def _by_owners(
+    owners: Sequence[int | str] | None, column: str, count: int, generator: random.Random
+) -> list[list[int]]:
+    """Deal the owners to the partitions, so that each has as many owners as the others, or one more."""
+    if owners is None:
+        raise TaskError(
+            f"The data have no {column!r} that names the owner of each example; use another partition."
+        )
+    names = _shuffled(sorted(set(owners)), generator)
+    if len(names) < count:
+        raise TaskError(
+            f"The column {column!r} names {len(names)} owners, too few for {count} partitions; use fewer "
+            "partitions."
+        )
+    place = {name: position % count for position, name in enumerate(names)}
+    partitions: list[list[int]] = [[] for _ in range(count)]
+    for index, owner in enumerate(owners):
+        partitions[place[owner]].append(index)
+    return partitions

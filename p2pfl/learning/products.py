@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from p2pfl.learning.slots import slot_dtype
-from p2pfl.learning.weights import bytes_of, runs
+from p2pfl.learning.weights import bytes_of, is_finite, runs
 from p2pfl.schema import Schema, header
 
 
@@ -43,8 +43,9 @@ def inner_products(
     """Return the inner product of each change with each other, [changes, changes] float64.
 
     *updates* and parent have the schema *schema*. With *state*, its first slot of *slots* is one more change,
-    the last. Buffers, integers and booleans do not count, nor do elements that are not finite. *piece*
-    elements are read at a time.
+    the last. Buffers, integers and booleans do not count, nor do elements that are not finite in the parent.
+    An update with NaN elsewhere, or with numbers that are too large, has products that are not finite.
+    *piece* elements are read at a time.
     """
     rows = len(updates) + (state is not None)
     total = torch.zeros((rows, rows), dtype=torch.float64)
@@ -54,24 +55,34 @@ def inner_products(
         if not run.dtype.is_floating_point:
             offset += run.elements * run.dtype.itemsize
             continue
+        size = min(piece, run.elements)
         width = slot_dtype(run.dtype).itemsize
+        narrow = torch.empty(size, dtype=run.dtype)
+        before = torch.empty(size, dtype=torch.float64)
+        changes = torch.empty((rows, size), dtype=torch.float64)
         for start in range(0, run.elements, piece):
-            count = min(piece, run.elements - start)
+            count = min(size, run.elements - start)
             if not run.is_buffer:
-                changes = torch.zeros((rows, count), dtype=torch.float64)
-                narrow = torch.empty(count, dtype=run.dtype)
-                raw = bytes_of(narrow)
+                values, raw = narrow[:count], bytes_of(narrow[:count])
                 read_parent(offset, raw)
-                parent = narrow.double()
+                parent = before[:count].copy_(values)
                 for row, update in zip(changes, updates, strict=False):
                     update.fill_from(offset, raw)
-                    torch.sub(narrow, parent, out=row)
+                    row[:count].copy_(values).sub_(parent)
                 if state is not None:
-                    values = torch.empty((count, slots), dtype=slot_dtype(run.dtype))
-                    state.fill_from(place, bytes_of(values))
-                    changes[-1] = values[:, 0]
-                torch.nan_to_num(changes, 0.0, 0.0, 0.0, out=changes)
-                total.addmm_(changes, changes.t())
+                    numbers = torch.empty((count, slots), dtype=slot_dtype(run.dtype))
+                    state.fill_from(place, bytes_of(numbers))
+                    changes[-1, :count] = numbers[:, 0]
+                total += _products_of(changes[:, :count], parent)
             offset += count * run.dtype.itemsize
             place += count * slots * width
     return total
+
+
+def _products_of(changes: Tensor, parent: Tensor) -> Tensor:
+    """Return the products of one piece of *changes*, [changes, elements], from the *parent*, [elements]."""
+    found = changes @ changes.t()
+    if not is_finite(found):  # a mask of infinities in the model has no changes
+        changes[:, ~parent.isfinite()] = 0
+        found = changes @ changes.t()
+    return found

@@ -106,6 +106,7 @@ def _members(row: RoundRow) -> list[dict[str, Any]]:
         lines.setdefault(update.name, {}).update(
             training_examples=update.examples,
             training_steps=update.steps,
+            training_planned_steps=update.planned or update.steps,
             training_loss=update.loss,
             training_seconds=update.seconds,
         )

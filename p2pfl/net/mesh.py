@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -279,6 +279,15 @@ class Mesh:
             self._unreachable.reached(text)
         return node
 
+    def _back(self, node: str, ports: Collection[int]) -> None:
+        """Record that *node*, which has dialled this one, listens on *ports* again.
+
+        Its listed addresses where it answered earlier are not dialled while it is linked.
+        """
+        for address, answered in self._answered.items():
+            if answered == node and address.port in ports:
+                self._unreachable.reached(self._listed[address])
+
     def _linked_all_the_same(self, address: Address) -> str:
         """Return a remark if the node at *address*, which cannot be dialled, has dialled this one."""
         for node, peer in self._neighbours.peers().items():
@@ -337,6 +346,8 @@ class Mesh:
         host = sockets.host_of(established.stream.transport.get_extra_info("peername"))
         observed = Address(host, address.port)
         self._book.add(node, [address, *advertised] if dialled else [*advertised, address], first=True)
+        if not dialled:
+            self._back(node, {address.port, *(one.port for one in advertised)})
         self._hosts[node] = host
         while len(self._hosts) > MAX_NODES:
             del self._hosts[next(iter(self._hosts))]

@@ -14,7 +14,7 @@ from p2pfl import events
 from p2pfl.cards import metric_text
 from p2pfl.events import Published
 from p2pfl.spec import describe_run
-from p2pfl.text import one_line
+from p2pfl.text import one_line, plural
 
 MAX_LINE = 400
 """Characters of a line: reasons are bounded on the wire, but lists of names are not."""
@@ -104,15 +104,19 @@ def _of_node(event: events.NodeEvent) -> tuple[str, str] | None:
                 f"{event.address}, ready for peers after {event.seconds:.2f} s"
             )
         case events.WorkerReady():
+            noun = plural(event.examples, "training example")
+            examples = f"{event.examples} {noun} in all, " if event.examples else ""
             return "·", (
                 f"worker ready after {event.seconds:.1f} s: task {event.task} on {event.device}, "
-                f"{event.examples} training examples in all, {event.parameters:,} parameters"
+                f"{examples}{event.parameters:,} parameters"
             )
         case events.WorkerFailed():
             return "!", f"worker restarts: {event.reason}"
         case events.DataShown():
             return "·", _shown(event)
         case events.Waiting():
+            if event.is_mismatch:
+                return "!", f"the run cannot begin: {event.reason}"
             return "·", f"waiting: {event.reason}"
         case events.Ended():
             return ("·" if event.code == 0 else "✗"), f"ended: {event.reason}"
@@ -184,7 +188,9 @@ def _shown(event: events.DataShown) -> str:
     counts = " ".join(f"{one_line(one.label)}:{one.examples}" for one in part.labels)
     which = f"data part {event.partition + 1} of {event.partitions}" if event.partitions > 1 else "own data"
     told = f", by class {counts}" if sum(event.labels) else ""
-    return f"{which}: {part.examples} examples{told}"
+    if part.share == "none":
+        return f"{which}: the number of examples is not told (--share none)"
+    return f"{which}: {part.examples} {plural(part.examples, 'example')}{told}"
 
 
 def _joined(event: events.RunJoined, number: int) -> str:
@@ -230,9 +236,12 @@ def _ended(event: events.RunEnded) -> tuple[str, str]:
 def _of_training(event: events.TrainingEvent, number: int) -> tuple[str, str] | None:
     match event:
         case events.TrainingFinished():
+            cut = (
+                f", cut at {event.steps} of {event.planned} batches by the deadline" if event.planned else ""
+            )
             return "·", (
-                f"round {number}: trained on {event.examples} samples in {event.seconds:.1f} s, "
-                f"loss {event.loss:.4f}"
+                f"round {number}: trained on {event.examples} {plural(event.examples, 'sample')} in "
+                f"{event.seconds:.1f} s, loss {event.loss:.4f}{cut}"
             )
         case events.UpdateReused():
             return "·", f"round {number}: the update trained before the restart is offered again"
@@ -278,7 +287,8 @@ def evaluation(event: events.EvaluationFinished, number: int) -> str:
     members = f"{event.reports} of {event.members} members"
     how = f"committed for {members}" if event.committed else f"reported by {members}"
     before = f"; {metric_text(event.reported)} was reported" if event.reported is not None else ""
-    return f"round {number}: {means(event.metrics, event.primary)} on {event.examples} samples, {how}{before}"
+    on = f"{event.examples} {plural(event.examples, 'sample')}"
+    return f"round {number}: {means(event.metrics, event.primary)} on {on}, {how}{before}"
 
 
 def _round(
@@ -311,6 +321,8 @@ def _committed(event: events.Committed) -> str:
     left_out = "".join(f"; without {', '.join(names)} ({reason})" for reason, names in reasons.items())
     note = f"; {event.note}" if event.note else ""
     updates = f"{len(event.updates)} update{'' if len(event.updates) == 1 else 's'}"
+    cut = [f"{update.name} at {update.cut}" for update in event.updates if update.cut]
+    left_out += f"; cut by the deadline: {', '.join(cut)}" if cut else ""
     if not event.updates:
         updates = "no update, so the model of the round before"
     return (

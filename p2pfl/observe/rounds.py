@@ -83,6 +83,11 @@ class Round:
     """A cache: the scores and their range. Charts ask for the range of every round after each commit."""
 
     @property
+    def is_partial(self) -> bool:
+        """Whether only some members have reported yet: what they measured is no value of the federation."""
+        return self.is_provisional and len(self.scores) < len(self.members)
+
+    @property
     def loss(self) -> float | None:
         """The mean loss; None if no member measured it."""
         return self.metrics.get("loss")

@@ -190,7 +190,8 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
     """Return the snapshot of *state*, observed as *who*."""
     rounds = list(state.rounds)
     last = rounds[-1] if rounds else None
-    evaluated = next((one for one in reversed(rounds) if one.metrics), None)
+    scored = [one for one in reversed(rounds) if one.metrics]
+    evaluated = next((one for one in scored if not one.is_partial), scored[0] if scored else None)
     return Snapshot(
         time=state.time,
         name=state.name,

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from p2pfl.cards import metric_text
 from p2pfl.errors import UserError
 from p2pfl.events import RoundRow
-from p2pfl.report.plot import BLUE, BLUE_BAND, GREY, ORANGE, ORANGE_BAND, band_of, heading_of, values_of
+from p2pfl.report.plot import (
+    BLUE,
+    BLUE_BAND,
+    GREY,
+    MAX_VALUE,
+    ORANGE,
+    ORANGE_BAND,
+    band_of,
+    heading_of,
+    values_of,
+)
 from p2pfl.report.table import shown_metrics
 from p2pfl.text import one_line
 
@@ -29,6 +40,16 @@ MAX_WRITTEN_CLASSES = 20
 """Up to this number of classes, each cell of a confusion matrix has its number."""
 
 GREEN, RED = "#009e73", "#c0392b"
+
+LINES = [
+    (colour, style)
+    for style in ("-", "--", ":")
+    for colour in (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+]
+"""Colours of Okabe and Ito, and styles of lines that repeat them."""
+
+MAX_LEGEND = 24
+"""Number of curves that have a name in the legend."""
 
 
 class Change(NamedTuple):
@@ -152,6 +173,45 @@ def confusion_png(confusion: Sequence[Sequence[int]], classes: Sequence[str], ti
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(one_line(title, 80), fontsize=9, parse_math=False)
+    return _png(figure)
+
+
+class Curve(NamedTuple):
+    """The mean of a metric over several runs, by round."""
+
+    label: str
+    points: Sequence[tuple[int, float, float]]
+    """Round, mean and standard deviation."""
+
+
+def curves_png(curves: Sequence[Curve], metric: str, title: str) -> bytes:
+    """Return a PNG file with *curves* of *metric*; a band shows mean plus and minus deviation.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    figure = _figure(8.0, 4.8 + 0.12 * min(len(curves), MAX_LEGEND))
+    from matplotlib.ticker import MaxNLocator
+
+    axes = figure.subplots()
+    for place, (curve, (colour, style)) in enumerate(zip(curves, cycle(LINES), strict=False)):
+        points = [point for point in curve.points if abs(point[1]) <= MAX_VALUE]
+        numbers, means, spreads = zip(*points, strict=True) if points else ((), (), ())
+        lows = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
+        highs = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
+        name = one_line(curve.label, 3 * MAX_NAME) if place < MAX_LEGEND else "_nolegend_"
+        axes.plot(numbers, means, color=colour, linestyle=style, label=name)
+        if any(spreads):
+            axes.fill_between(numbers, lows, highs, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(metric)
+    axes.grid(visible=True, color="#e3e7ea")
+    axes.set_title(one_line(title, 80), fontsize=10, parse_math=False)
+    if curves:
+        legend = axes.legend(fontsize=7, loc="best")
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return _png(figure)
 
 

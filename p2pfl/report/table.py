@@ -108,6 +108,7 @@ def _update(update: CountedUpdate) -> dict[str, object]:
         "name": update.name,
         "samples": update.examples,
         "steps": update.steps,
+        "planned_steps": update.planned or update.steps,
         "loss": update.loss,
         "seconds": round(update.seconds, 3),
     }

@@ -88,6 +88,7 @@ class NodeOptions(TypedDict, total=False):
     clip: float
     precision: str
     class_weights: bool
+    deadline: float
     batch_size: int
     lr: float
     momentum: float
@@ -97,6 +98,8 @@ class NodeOptions(TypedDict, total=False):
     strategy: str
     strategy_arg: Values
     sample: int
+    fraction: float
+    sample_by: str
     min_updates: int
     round_cap: float
     drop_after: float
@@ -110,10 +113,10 @@ class NodeOptions(TypedDict, total=False):
 
 RUN_OPTIONS = (
     "task", "target", "target_kind", "share", "holdout", "image_size", "augment", "model", "rounds", "epochs",
-    "steps", "until", "patience", "optimizer", "schedule", "clip", "precision", "class_weights", "batch_size",
-    "lr", "momentum", "weight_decay", "partition", "partitions", "strategy", "strategy_arg", "sample",
-    "min_updates", "round_cap", "drop_after", "personal", "personalise", "lora", "lora_target", "lora_train",
-    "seed",
+    "steps", "until", "patience", "optimizer", "schedule", "clip", "precision", "class_weights", "deadline",
+    "batch_size", "lr", "momentum", "weight_decay", "partition", "partitions", "strategy", "strategy_arg",
+    "sample", "fraction", "sample_by", "min_updates", "round_cap", "drop_after", "personal", "personalise",
+    "lora", "lora_target", "lora_train", "seed",
 )  # fmt: skip
 """The options that are part of the run, which all its members share."""
 
@@ -130,7 +133,7 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
     Raises:
         UserError: an option is of no use or out of its range, or a file, certificate or package is missing.
     """
-    checked = _checked(options)
+    checked = checked_options(options)
     strategy = choose_strategy(checked.get("strategy"), checked.get("strategy_arg", ()))
     given = _given(checked, strategy)
     places = DataPlaces(
@@ -262,7 +265,7 @@ def _given(options: Mapping[str, Any], strategy: StrategyChoice) -> dict[str, An
     return given
 
 
-def _checked(options: NodeOptions) -> dict[str, Any]:
+def checked_options(options: NodeOptions) -> dict[str, Any]:
     """Return *options* without those that are None, each as the type of its annotation.
 
     Raises:

@@ -27,7 +27,7 @@ from p2pfl.core.effects import (
     Tell,
     Train,
 )
-from p2pfl.messages import Accept, Accepted, Member, Promise, Record, RosterEntry, quorum
+from p2pfl.messages import Accept, Accepted, Collect, Member, Promise, Record, RosterEntry, quorum
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import Chosen, VoteChecker, short
@@ -83,6 +83,8 @@ class InvariantChecker:
                 self.votes.sent(disk, message)
             case Send(message=Accept() as message):
                 self.votes.propose(message.record)
+            case Send(to=to, message=Collect() as message):
+                self.work.collects(disk.member.node, to, message)
             case Tell():
                 self.work.told(disk, name, effect.event)
             case DeleteUnneededBlobs():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from blake3 import blake3
 
@@ -26,6 +27,9 @@ DEFER_SECONDS = 0.25
 NEVER = Stopping()
 """No rule for stopping early: the run trains all its rounds."""
 
+ALL: Mapping[str, Any] = {}
+"""No options that select who trains: all members do."""
+
 
 def digest_of(*parts: object) -> str:
     """Return the digest standing for a simulated model made of *parts*."""
@@ -42,8 +46,22 @@ def stopping_of(seed: int) -> Stopping:
     return Stopping(MetricTarget("accuracy", target) if target else None, patience)
 
 
-def spec_of(rounds: int, seed: int = 1, stopping: Stopping = NEVER) -> RunSpec:
-    """Return a run's spec; the simulator uses only its rounds, timings and rule for stopping early."""
+def sampling_of(seed: int) -> Mapping[str, Any]:
+    """Return the options of world *seed* that select who trains: in two of five worlds not all do."""
+    options: tuple[Mapping[str, Any], ...] = (
+        {},
+        {},
+        {"fraction": 0.5},
+        {},
+        {"sample": 2, "sample_by": "examples"},
+    )
+    return options[seed % 5]
+
+
+def spec_of(
+    rounds: int, seed: int = 1, stopping: Stopping = NEVER, sampling: Mapping[str, Any] = ALL
+) -> RunSpec:
+    """Return a run's spec; the simulator uses its rounds, timings, *sampling* and rule for stopping early."""
     return from_options(
         task="simulated",
         model="two",
@@ -56,12 +74,12 @@ def spec_of(rounds: int, seed: int = 1, stopping: Stopping = NEVER) -> RunSpec:
         momentum=0.0,
         weight_decay=0.0,
         seed=seed,
-        sample=0,
         min_updates=1,
         round_cap=60.0,
         drop_after=30.0,
         until=stopping.until,
         patience=stopping.patience,
+        **{"sample": 0, **sampling},
     )
 
 

@@ -7,13 +7,14 @@ import math
 from p2pfl import events
 from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
-from p2pfl.messages import Member, Record, RosterEntry, record_digest
+from p2pfl.core.roster import selection
+from p2pfl.messages import Collect, Member, Record, RosterEntry, record_digest
 from p2pfl.sim.device import EVALUATION, aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import short
-from p2pfl.spec import Stopping
+from p2pfl.spec import RunSpec
 
 
 class WorkChecker:
@@ -31,8 +32,10 @@ class WorkChecker:
         """The model of every record that any member accepted, by the record's digest."""
         self._records: dict[str, Record] = {}
         """Every record that any member accepted, by its digest."""
-        self._stopping: dict[str, Stopping] = {}
-        """The rule for stopping early of each run."""
+        self._specs: dict[str, RunSpec] = {}
+        """The spec of each run."""
+        self.asked: dict[tuple[str, int], set[str]] = {}
+        """By run and round: the members that an aggregator asked for an update, and the aggregators."""
         self._offered: dict[Member, str] = {}
         """The update of each running member for its open round: trained, or reused after a restart."""
 
@@ -41,7 +44,12 @@ class WorkChecker:
         self._models[effect.run] = effect.genesis.model
         self._agreements[effect.run] = effect.genesis.agreement
         self._rosters[effect.run] = effect.genesis.roster
-        self._stopping[effect.run] = effect.genesis.spec.stopping
+        self._specs[effect.run] = effect.genesis.spec
+
+    def collects(self, sender: str, to: str, message: Collect) -> None:
+        """Record whom an aggregator asks for an update: perhaps *to*, and perhaps itself."""
+        asked = self.asked.setdefault((message.run, message.round), set())
+        asked.update({sender, to} if message.selected else {sender})
 
     def accepted(self, record: Record, digest: str) -> None:
         """Check the content and the updates of a record."""
@@ -49,6 +57,7 @@ class WorkChecker:
         self._records[digest] = record
         self._check_content(record)
         self._check_stopping(record)
+        self._check_sampling(record)
         nodes = [update.node for update in record.updates]
         if len(set(nodes)) != len(nodes):
             raise Violation("update", f"an update counted twice in round {record.round}")
@@ -82,6 +91,20 @@ class WorkChecker:
             if card is not None and card.classes != self._agreements[record.run].classes:
                 raise Violation("content", f"an update of other data counted in round {record.round}")
 
+    def _check_sampling(self, record: Record) -> None:
+        """Judge whether the selected members are in a record, and updates of nobody who was not asked."""
+        roster = self._rosters.get(record.previous)
+        if roster is None or record.kind != "train":
+            return
+        selected = selection(record.run, record.round, roster, self._specs[record.run])
+        counted = {update.node for update in record.updates}
+        if strangers := counted - selected - self.asked.get((record.run, record.round), set()):
+            raise Violation(
+                "update", f"{len(strangers)} updates in round {record.round} are of members nobody selected"
+            )
+        if selected - counted - {left.node for left in record.left_out}:
+            raise Violation("update", f"round {record.round} does not say what became of all it selected")
+
     def _check_stopping(self, record: Record) -> None:
         """Judge whether a record ends the run early exactly where its evaluations meet the run's rule."""
         is_due = self._is_stopping_due(record)
@@ -95,7 +118,7 @@ class WorkChecker:
 
         They are collected from the whole chain each time, unlike in the core, which carries sums along.
         """
-        rule = self._stopping[record.run]
+        rule = self._specs[record.run].stopping
         target = rule.until.value if rule.until is not None else math.inf
         accuracies: list[float] = []
         newest: float | None = None

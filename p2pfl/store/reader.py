@@ -409,7 +409,14 @@ def _round_row(
         record=digest,
         members=members,
         updates=tuple(
-            CountedUpdate(name(update.node), update.examples, update.steps, update.loss, update.seconds)
+            CountedUpdate(
+                name(update.node),
+                update.examples,
+                update.steps,
+                update.loss,
+                update.seconds,
+                update.planned,
+            )
             for update in record.updates
         ),
         left_out=tuple((name(left.node), left.reason) for left in record.left_out),

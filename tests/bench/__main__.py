@@ -27,6 +27,7 @@ BENCHES = (
     "screen",
     "pull",
     "training",
+    "strategies",
     "script",
     "pictures",
     "table",

@@ -32,8 +32,10 @@ def perturb(
     after_batch: training.AfterBatch,
     make_optimizer: MakeOptimizer = build_optimizer,
     rule: LocalRule | None = None,
+    is_over: training.IsOver | None = None,
 ) -> tuple[int, float]:
     """Multiply every parameter by a factor near 1 that depends on *seed*; record the duration."""
+    del rule, is_over
     began = time.monotonic()
     for parameter in module.parameters():
         values = parameter.detach().numpy()

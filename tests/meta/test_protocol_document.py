@@ -20,6 +20,7 @@ from p2pfl.identity.keys import id_of_spki, node_id_of
 from p2pfl.messages import Genesis, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of
 from p2pfl.schema import Layout, Schema, canonical, file_bytes, header, layout_of, parse_header
+from p2pfl.spec import with_options
 from p2pfl.wire import links, observing
 from p2pfl.wire.blobs import (
     BlobRefusal,
@@ -32,6 +33,7 @@ from p2pfl.wire.blobs import (
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from p2pfl.wire.links import LinkFrame
+from tests.support.records import SPEC
 from tests.support.source import PACKAGE
 
 TEXT = (PACKAGE / "PROTOCOL.md").read_text(encoding="utf-8")
@@ -104,9 +106,13 @@ def check_rank(vector: Vector) -> None:
 
 
 def check_sample(vector: Vector) -> None:
-    entries = [RosterEntry(node, "0" * 32, "x", slot, 1) for slot, node in enumerate(vector["nodes"].split())]
+    counts = map(int, vector["examples"].split())
+    stated = zip(vector["nodes"].split(), counts, strict=True)
+    entries = [RosterEntry(node, "0" * 32, "x", 0, examples) for node, examples in stated]
+    given = {"sample": int(vector["sample"]), "sample_by": vector["sample-by"]}
+    spec = with_options(SPEC, **given)
     for round_ in ROUNDS:
-        chosen = selection(vector["run"], round_, entries, int(vector["sample"]))
+        chosen = selection(vector["run"], round_, entries, spec)
         assert sorted(chosen) == vector[f"round-{round_}"].split()
 
 

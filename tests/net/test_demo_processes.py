@@ -69,9 +69,9 @@ async def line_with(demo: asyncio.subprocess.Process, words: str) -> None:
     ("kind", "words"),
     [
         ("classification", "best model trained alone"),
-        ("regression", "mse"),
-        ("segmentation", "best model trained alone"),
-        ("text", "best model trained alone"),
+        pytest.param("regression", "mse", marks=pytest.mark.nightly),
+        pytest.param("segmentation", "best model trained alone", marks=pytest.mark.nightly),
+        pytest.param("text", "best model trained alone", marks=pytest.mark.nightly),
         ("script", "no models are trained alone to compare"),
     ],
 )

@@ -60,7 +60,14 @@ def test_an_example_is_short_and_the_page_tells_what_it_shows(path: Path) -> Non
         assert f"]({path.name})" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["own_loop.py", "lightning_loop.py", "hugging_face_loop.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "own_loop.py",
+        pytest.param("lightning_loop.py", marks=pytest.mark.nightly),
+        pytest.param("hugging_face_loop.py", marks=pytest.mark.nightly),
+    ],
+)
 async def test_a_script_with_three_changed_lines_trains(nodes: Fleet, name: str) -> None:
     source = (EXAMPLES / name).read_text(encoding="utf-8")
     assert [source.count(f"  # {number}\n") for number in (1, 2, 3)] == [1, 1, 1]

@@ -213,8 +213,21 @@ async def test_tables_that_do_not_go_together_are_refused_before_round_1_on_both
     second = await nodes.start("ben", *options, f"--data={tmp_path}/ben.csv", peers=[first])
     for process in (first, second):
         waiting = await process.until(events.Waiting, lambda event: words in event.reason)
-        assert waiting.present == 2
+        assert (waiting.present, waiting.is_mismatch) == (2, True)
         assert not process.all(events.RunJoined)
+
+
+async def test_one_table_that_does_not_fit_does_not_stop_the_others(nodes: Fleet, tmp_path: Path) -> None:
+    for name in NAMES[:3]:
+        column = "hight" if name == "cleo" else "height"
+        write_rows(tmp_path / f"{name}.csv", {column: [1.5, 2.0] * 20, "ill": ["yes", "no"] * 20})
+    options = ("--target=ill", "--min-nodes=2", "--model=linear", "--rounds=2")
+    third = await nodes.start("cleo", *options, f"--data={tmp_path}/cleo.csv")
+    first = await nodes.start("ada", *options, f"--data={tmp_path}/ada.csv", peers=[third])
+    await first.until(events.Waiting, lambda event: event.is_mismatch)
+    second = await nodes.start("ben", *options, f"--data={tmp_path}/ben.csv", peers=[first, third])
+    assert [await process.exit_code() for process in (first, second)] == [0, 0]
+    await third.until(events.Notice, lambda event: event.level == "error" and "its table lacks" in event.text)
 
 
 async def test_different_models_are_named_and_no_round_is_committed(nodes: Fleet, tmp_path: Path) -> None:
@@ -320,7 +333,7 @@ async def test_a_device_with_a_loss_of_nan_is_left_out_and_the_others_go_on(
     for row in trained:
         [(name, reason)] = row.left_out
         assert name == "ben"
-        assert "its loss is not finite" in reason
+        assert "its loss or a weight is not finite" in reason
 
 
 # --- differences between devices ----------------------------------------------------------------------------

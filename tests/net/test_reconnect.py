@@ -271,3 +271,28 @@ async def test_an_unreachable_listed_address_is_reported_and_so_is_its_recovery(
         (address, "nothing listens there: is the node running, and on this port?"),
         (address, ""),
     ]
+
+
+async def test_a_listed_node_that_came_back_and_dialled_first_is_no_longer_told_as_unreached(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "GRACE_SECONDS", 0.0)
+    bee = await world.start(federation["bee"])
+    port, address = bee.mesh.port, bee.address
+    seldom = msgspec.structs.replace(FAST, redial_first_seconds=3600.0, redial_max_seconds=3600.0)
+    ant = await world.start(federation["ant"], [address], settings=seldom)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    await world.stop(bee)
+    await ant.told.until(lambda told: told.names == set())
+    ant.mesh.drop_all("the device slept")  # it dials at once
+    await ant.told.until(lambda told: bool(told.unreachable_told))
+    other = await world.start(federation["bee"], [ant.address], local=new_local("0" * 32, 2))
+    await ant.told.until(lambda told: told.names == {"bee"})
+    assert address in ant.mesh.unreachable, "on another port it is somewhere else"
+    await world.stop(other)
+    await ant.told.until(lambda told: told.names == set())
+    local = new_local("0" * 32, 3)
+    await world.start(federation["bee"], [ant.address], listen=("127.0.0.1", port), local=local)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    assert ant.mesh.unreachable == {}
+    assert ant.told.unreachable_told[-1] == (address, "")

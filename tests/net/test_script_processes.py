@@ -66,7 +66,7 @@ certs, data_dir, peer = sys.argv[1:]
 def cell():
     node = p2pfl.node(
         certs=certs, data_dir=data_dir, listen="127.0.0.1:0", peers=peer, min_nodes=3, rounds=3, task="train",
-        options=["--device=cpu", "--threads=1"],
+        device="cpu", threads=1,
     )
     for round in p2pfl.rounds(model, metrics=evaluate, node=node):
         print("round", round.number, flush=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from p2pfl import events
+from p2pfl.core import inputs
 from p2pfl.core.effects import Tell
 from p2pfl.messages import Record
 from p2pfl.sim.device import Device
@@ -21,6 +24,24 @@ def test_two_of_five_train_in_each_round_and_not_always_the_same() -> None:
     assert len({entry for record in records for entry in trainers(record)}) == 5
     for round_ in range(1, 9):
         assert sum(trainings(world, round_).values()) == 2
+
+
+@pytest.mark.parametrize("by", ["uniform", "examples"])
+def test_a_fraction_is_of_the_members_that_the_round_has(by: str) -> None:
+    world = World(75, spec=spec(8, fraction=0.6, sample_by=by))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    world.feed(number(world, 5), inputs.Leave())
+    world.run()
+    records = [record for record in chain(number(world, 1)) if record.kind == "train"]
+    voters = [5, *(len(record.roster) for record in records[:-1])]
+    assert {4, 5} == set(voters)
+    trained = {
+        size: {len(r.updates) for r, n in zip(records, voters, strict=True) if n == size} for size in (4, 5)
+    }
+    assert trained[4] == {2}  # 2.4, rounded
+    assert 3 in trained[5]  # the leaver may be one of them, and does not train
+    assert len({entry for record in records for entry in trainers(record)}) > 3
 
 
 def test_all_evaluate_whoever_trains() -> None:

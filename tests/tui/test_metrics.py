@@ -9,13 +9,13 @@ from msgspec.structs import replace
 from rich.text import Text
 
 from p2pfl import events
-from p2pfl.cards import Measures
+from p2pfl.cards import ColumnCard, DataCard, LabelCount, Measures
 from p2pfl.observe.state import State
 from tests.support.recordings import regression, running, state_of
 from tui import views
 from tui.export import rows_of
 from tui.symbols import glyphs
-from tui.views.summary import columns
+from tui.views.summary import NONE, columns
 from tui.widgets.header import draw_header
 
 ASCII = glyphs(ascii_only=True)
@@ -76,7 +76,9 @@ def test_the_details_of_a_round_and_of_a_peer_have_every_metric_and_no_accuracy(
     for text in (lines, rounds):
         assert "acc" not in text
         assert "None" not in text
+    one.updates = (replace(one.updates[0], steps=3, planned=9), *one.updates[1:])
     gantt, _ = views.round_gantt(state, one)
+    assert [row.note.endswith("  cut at 3 of 9 batches") for row in gantt].count(True) == 1
     assert f"{views.summary.primary_of(state, one.score_of(gantt[0].name))}" in gantt[0].note
 
 
@@ -115,3 +117,46 @@ def test_without_a_loss_beside_the_metric_there_is_no_column_and_no_chart_of_it(
 
 def test_an_export_has_the_metric_of_the_run(state: State) -> None:
     assert {(row.primary, row.direction) for row in rows_of(state)} == {("r2", "max")}
+
+
+def test_what_only_some_members_have_reported_is_not_shown_as_the_value_of_all() -> None:
+    state = state_of(running())
+    last = state.rounds.last
+    assert last is not None
+    last.scores = last.scores[:2]
+    shown = views.last_scores(state)
+    assert shown.round is not None
+    assert shown.round.round == last.round - 1
+    assert views.round_rows(state, ASCII)[0 if state.open is None else 1].cells["primary"] == NONE
+    assert "reported by 2 of 6 members" in text_of(views.round_lines(state, last, ASCII))
+    whole = views.primary_series(state, over_time=False)[0][0].points
+    assert (whole[-1][1], whole[-2][1] is None) == (None, False)
+
+
+TABLE = DataCard(
+    "table",
+    1,
+    (),
+    columns=tuple(ColumnCard(f"x{index}", "number") for index in range(9)),
+    target=ColumnCard("price", "number"),
+)
+
+
+@pytest.mark.parametrize(
+    ("part", "lines"),
+    [
+        (None, ["not known before it has trained"]),
+        (TABLE, ["1 row", "9 columns: x0, x1, x2, x3, x4, x5, x6, x7 and 1 more", "target price, a number"]),
+        (DataCard("mine", 36, (), input_shape=(3, 8, 8)), ["36 examples", "inputs 3x8x8"]),
+        (DataCard("mine", 1, (), share="none"), ["it tells nothing about its data (--share none)"]),
+        (
+            DataCard("mine", 36, (LabelCount("cat", 0), LabelCount("dog", 0)), share="counts"),
+            ["36 examples", "2 labels: cat, dog", "how many of each it does not tell"],
+        ),
+    ],
+    ids=["nothing", "table", "file", "none", "counts"],
+)
+def test_data_without_counts_of_labels_are_described(part: DataCard | None, lines: list[str]) -> None:
+    device = events.PeerDeviceInfo("n" * 52, "ada", "1", "Linux", 4, 1, "cpu", part)
+    assert text_of(views.data_lines(device)).splitlines() == lines
+    assert text_of(views.data_lines(None)) == "not known before it has trained"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from p2pfl.agreement import agree, merge_cards, misfit, stated_examples
+from p2pfl.agreement import SAME_COLUMNS, agree, merge_cards, misfit, stated_examples
 from p2pfl.cards import (
     CLASSIFICATION,
     MAX_EXAMPLES,
@@ -184,13 +184,27 @@ def test_what_a_device_notes_is_in_the_agreement_with_its_name_and_not_without_e
 
 def test_data_for_another_task_are_named_with_the_device() -> None:
     assert refused(PICTURES, ada=pictures("a"), ben=CARD) == (
-        "ben has data for the task 'digits', and this run is for 'pictures': start all devices for the same task"
+        "ada has data for the task 'pictures' and ben has data for the task 'digits': start all devices for the "
+        "same task"
     )
+    assert refused(PICTURES, ben=CARD).endswith(
+        "'digits', and this run is for 'pictures': start all devices for the same task"
+    )
+
+
+def test_both_devices_give_the_same_advice_when_they_tell_different_things() -> None:
+    cards = {"ada": own(share="counts"), "ben": own(share="none"), "cleo": own()}
+    sentences = {refused(FileTask(FILE.name, share=card.share), **cards) for card in cards.values()}
+    assert sentences == {
+        "the devices do not tell the same about their data ('none' on ben; 'counts' on ada; 'labels' on cleo): "
+        "start all of them with --share none"
+    }
 
 
 def test_a_device_that_tells_less_is_named() -> None:
     assert refused(PICTURES, ada=pictures("a"), ben=pictures("a", share="none")) == (
-        "ben tells 'none' about its data, and this run 'labels': use the same --share on all devices"
+        "the devices do not tell the same about their data ('none' on ben; 'labels' on ada): start all of them "
+        "with --share none"
     )
 
 
@@ -401,12 +415,15 @@ def test_table_target_of_one_class_only_is_refused() -> None:
 @pytest.mark.parametrize(
     ("other", "flaw"),
     [
-        (table(number("x", 1.0)), "the table of ben lacks the column 'y', which ada has"),
+        (table(number("x", 1.0)), f"the table of ben lacks the column 'y', which ada has: {SAME_COLUMNS}"),
         (
             table(number("x", 1.0), text("y", "a"), number("z", 1.0)),
-            "the table of ben has the column 'z', which ada lacks",
+            f"the table of ben has the column 'z', which ada lacks: {SAME_COLUMNS}",
         ),
-        (table(number("x", 1.0), number("y", 2.0)), "the column 'y' holds numbers on ben and text on ada"),
+        (
+            table(number("x", 1.0), number("y", 2.0)),
+            "the column 'y' holds numbers on ben and text on ada: look for cells on ada that are no numbers",
+        ),
         (
             table(number("x", 1.0), number("x", 2.0), text("y", "a")),
             "the data of ben cannot be used: its table has two columns of the same name",
@@ -418,7 +435,8 @@ def test_table_target_of_one_class_only_is_refused() -> None:
         ),
         (
             table(number("x", 1.0), text("y", "a"), share="counts"),
-            "ben tells 'counts' about its data, and this run 'labels': use the same --share on all devices",
+            "the devices do not tell the same about their data ('counts' on ben; 'labels' on ada): start all of "
+            "them with --share counts",
         ),
     ],
 )

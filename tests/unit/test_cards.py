@@ -11,8 +11,11 @@ from p2pfl.cards import (
     MAX_EXAMPLES,
     REGRESSION,
     Agreement,
+    ColumnCard,
     DataCard,
+    LabelCount,
     Measures,
+    column_lines,
     counted_classes,
     metric_text,
 )
@@ -125,3 +128,23 @@ def test_the_direction_of_a_personal_metric_is_that_of_the_common_one() -> None:
     assert REGRESSION.direction_of("personal_mse") == "min"
     assert CLASSIFICATION.direction_of("personal_accuracy") == "max"
     assert Measures("own", ("cost",), "cost", "min").direction_of("personal_cost") == "min"
+
+
+def test_the_columns_of_a_table_are_told_by_kind_with_their_gaps() -> None:
+    card = DataCard(
+        "table",
+        40,
+        (LabelCount("no", 30), LabelCount("yes", 10)),
+        columns=(
+            *(ColumnCard(f"x{index}", "number", 40) for index in range(9)),
+            ColumnCard("sex", "category", 39, 1, categories=("f", "m")),
+            ColumnCard("age", "number", 37, 3),
+        ),
+        target=ColumnCard("ill", "category", categories=("no", "yes")),
+    )
+    assert column_lines(card) == [
+        "columns: 10 numbers (x0, x1, x2, x3, x4, x5, x6, x7 and 2 more); 1 category (sex (2)); the target ill is a "
+        "class (no, yes)",
+        "missing values by column: sex 1, age 3",
+    ]
+    assert column_lines(DataCard("mine", 40, ())) == []

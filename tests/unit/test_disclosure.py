@@ -8,6 +8,7 @@ from p2pfl.disclosure import PRIVATE_REASON, told_to_peers
 from p2pfl.spec import FileTask, TableTask, TaskSpec
 from tests.support.records import SPEC
 
+NOT_FINITE = "its loss or a weight is not finite"
 FILE, TABLE = FileTask("mine"), TableTask("ill", "linear")
 
 
@@ -25,7 +26,12 @@ FILE, TABLE = FileTask("mine"), TableTask("ill", "linear")
             "train.py, line 7: torch.OutOfMemoryError: 3 rows",
             "train.py, line 7: torch.OutOfMemoryError",
         ),
-        (FILE, "mine: Training diverged: the loss became nan.", "Training diverged: its loss is not finite"),
+        (FILE, "mine: Training diverged: the loss became nan.", f"Training diverged: {NOT_FINITE}"),
+        (
+            FILE,
+            "train.py, line 9: TaskError: Training diverged: 'jane' has a number that is not finite.",
+            f"train.py, line 9: Training diverged: {NOT_FINITE}",
+        ),
         (FILE, "mine.py: model() returned 'Jane Doe'", PRIVATE_REASON),
         (TABLE, "The column 'name' holds text ('Jane Doe').", PRIVATE_REASON),
     ],

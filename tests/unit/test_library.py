@@ -32,7 +32,7 @@ def test_importing_the_library_imports_nothing_else() -> None:
     assert run(code) == "p2pfl\n"
 
 
-NEEDS_TORCH = {
+NEEDS_TORCH = {"simulate", "SimulationResult",
     "Elementwise", "LoadedModel", "Prediction", "TrainingRound", "UpdatePieces", "UpdateTable", "load", "rounds",
 }  # fmt: skip
 

@@ -48,7 +48,7 @@ class PeerScreen(BaseScreen):
     def on_mount(self) -> None:
         """Name the panels."""
         super().on_mount()
-        self.labels.border_title, self.its_rounds.border_title = "Its data, by label", "Its last rounds"
+        self.labels.border_title, self.its_rounds.border_title = "Its data", "Its last rounds"
 
     def draw_body(self, changed: set[Section]) -> None:
         """Draw the peer."""
@@ -67,9 +67,13 @@ class PeerScreen(BaseScreen):
             self.its_rounds.show(views.peer_rounds(self.state, peer, room))
         if changed & {"peers", "run"}:
             counts = peer.device_info.labels if peer.device_info is not None else ()
-            size = self.labels.size
-            bars = label_bars(counts, size.width, size.height, glyphs) if counts else [Text("not known yet")]
-            self.labels.show(bars)
+            size, is_counted = self.labels.size, any(counts)
+            set_title(self.labels, "Its data, by label" if is_counted else "Its data")
+            self.labels.show(
+                label_bars(counts, size.width, size.height, glyphs)
+                if is_counted
+                else views.data_lines(peer.device_info)
+            )
 
     def action_step(self, step: int) -> None:
         """Show another peer."""

@@ -6,7 +6,15 @@ These are pure functions of the state and the time.
 from __future__ import annotations
 
 from tui.views.charts import chart_title, loss_series, peer_series, primary_series
-from tui.views.peers import PEER_COLUMNS, activity_text, network_lines, peer_lines, peer_rounds, peer_rows
+from tui.views.peers import (
+    PEER_COLUMNS,
+    activity_text,
+    data_lines,
+    network_lines,
+    peer_lines,
+    peer_rounds,
+    peer_rows,
+)
 from tui.views.rounds import (
     ROUND_COLUMNS,
     open_line,
@@ -40,6 +48,7 @@ __all__ = [
     "activity_text",
     "chart_title",
     "columns",
+    "data_lines",
     "display_name",
     "finished_text",
     "has_loss",

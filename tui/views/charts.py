@@ -34,7 +34,7 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
             x = one.committed_at - start
         else:
             x = float(one.round)
-        value = one.metrics.get(what)
+        value = one.metrics.get(what) if not one.is_partial else None
         all_.append((x, value))
         mine.append((x, _own(one.score_of(state.name), what)))
         if (score_range := one.score_range) is not None and what in score_range.ranges:
@@ -61,7 +61,7 @@ def peer_series(state: State, peer: Peer) -> list[Series]:
     all_ = []
     for one in state.rounds:
         own.append((float(one.round), state.value_of(one.score_of(peer.name))))
-        all_.append((float(one.round), state.value_of(one)))
+        all_.append((float(one.round), state.value_of(one) if not one.is_partial else None))
     return [
         Series("global", tuple(all_), "global", "line"),
         Series(clip(peer.name, 14), tuple(own), "me", "dashed"),

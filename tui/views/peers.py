@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
 from p2pfl.cards import metric_heading
-from p2pfl.events import CountedUpdate
+from p2pfl.events import CountedUpdate, PeerDeviceInfo
 from p2pfl.observe.peers import Activity, Peer
 from p2pfl.observe.state import State
+from p2pfl.text import plural
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, fit, rate, samples, share, size
 from tui.views.summary import NONE, loss_of, primary_of
 from tui.widgets.bars import progress
@@ -119,8 +120,35 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
     counts = f"did   aggregated {peer.aggregated}   counted {peer.counted}   left out {peer.left_out}"
     if update is not None:
         counts += f"   last training {duration(update.seconds)}, {samples(update.examples)} samples"
+        counts += f", cut at {update.cut}" if update.cut else ""
     lines.append(Text(counts))
     return lines
+
+
+def data_lines(device: PeerDeviceInfo | None) -> list[Text]:
+    """Return what a peer tells about its data where that is no number of examples by label."""
+    part = device.part if device is not None else None
+    if part is None:
+        return [Text("not known before it has trained")]
+    if part.share == "none":
+        return [Text("it tells nothing about its data (--share none)")]
+    lines = [f"{part.examples:,} {plural(part.examples, 'row' if part.columns else 'example')}"]
+    if part.columns:
+        names = [one.name for one in part.columns]
+        lines.append(f"{len(names)} {plural(len(names), 'column')}: {_listed(names)}")
+    elif part.input_shape:
+        lines.append(f"inputs {'x'.join(map(str, part.input_shape))}")
+    if part.target is not None:
+        lines.append(f"target {clip(part.target.name, 40)}{'' if part.labels else ', a number'}")
+    if part.labels:
+        lines.append(f"{len(part.labels)} {plural(len(part.labels), 'label')}: {_listed(part.classes)}")
+        lines.append("how many of each it does not tell")
+    return [Text(line) for line in lines]
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(clip(name, 20) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def peer_rounds(state: State, peer: Peer, count: int) -> list[Text]:

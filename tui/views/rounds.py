@@ -10,6 +10,7 @@ from rich.text import Text
 from p2pfl.cards import metric_cell, metric_text
 from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Round
 from p2pfl.observe.state import State
+from p2pfl.text import plural
 from tui.symbols import PROVISIONAL, Glyphs, clip, delta, duration, fit, metric, rate, share, size
 from tui.views.summary import NONE, primary_of, reachable
 from tui.widgets.bars import progress
@@ -81,9 +82,9 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
 
 
 def primary_text(state: State, one: Round) -> str:
-    """Return the primary metric of a round, marked if it is reported but not committed."""
+    """Return the primary metric of a round that all members have evaluated, marked if it is not committed."""
     value = state.value_of(one)
-    if value is None:
+    if value is None or one.is_partial:
         return NONE
     return (PROVISIONAL if one.is_provisional else "") + metric(state.primary, value)
 
@@ -208,8 +209,9 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
         names = [name for name in sorted(one.metrics) if name != state.primary]
         others = "".join(f"  {clip(name, 12)} {metric_text(one.metrics[name])}" for name in names)
         how = "reported by" if one.is_provisional else "of"
+        which = f"{len(one.scores)} of {len(one.members)}" if one.is_partial else f"{len(one.scores)}"
         mark = PROVISIONAL if one.is_provisional else ""
-        by = f"{how} {len(one.scores)} members, {one.examples} samples"
+        by = f"{how} {which} members, {one.examples} {plural(one.examples, 'sample')}"
         result = f"{mark}{metric_text(value)}{change}{others}  {by}"
     lines = [
         Text(f"{fit(state.primary, 9)} {result}"),
@@ -276,6 +278,7 @@ def round_gantt(state: State, one: Round) -> tuple[list[GanttRow], float]:
         scored = one.score_of(update.name)
         weight = update.examples / max(1, sum(u.examples for u in one.updates))
         note = f"{primary_of(state, scored):>5} {share(weight):>4}"
+        note += f"  cut at {update.cut}" if update.cut else ""
         rows.append(GanttRow(clip(update.name, 40), one.aggregator == update.name, tuple(spans), note))
     for name, reason in one.left_out:
         rows.append(GanttRow(clip(name, 40), False, (), clip(reason, 40)))

@@ -75,8 +75,12 @@ def columns(state: State, all_: Sequence[Column]) -> tuple[Column, ...]:
 
 
 def last_scores(state: State) -> Scores:
-    """Return the primary metric of the last evaluated round."""
-    scored = [(one, value) for one in state.rounds if (value := state.value_of(one)) is not None]
+    """Return the primary metric of the last round that all members have evaluated."""
+    scored = [
+        (one, value)
+        for one in state.rounds
+        if not one.is_partial and (value := state.value_of(one)) is not None
+    ]
     if not scored:
         return Scores(None, None, None)
     last, value = scored[-1]
@@ -149,7 +153,11 @@ def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
         dots = glyphs.full * waiting.present + glyphs.empty * max(0, waiting.needed - waiting.present)
         lines += [
             Text(f"{waiting.reason}   {dots[:40]}"),
-            Text("The run starts by itself when they are all here."),
+            Text(
+                "The run starts by itself when that device is started again with what fits."
+                if waiting.is_mismatch
+                else "The run starts by itself when they are all here."
+            ),
             Text(""),
         ]
     if state.unreached:

@@ -79,7 +79,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     round: int
     """Number of training rounds that led to the model."""
     record: str
-    """Digest of the record that committed the model."""
+    """Digest of the record that committed the model; empty for a model of a simulation."""
     digest: str
     """BLAKE3 of the model's file in the run, which has the same tensors and no metadata."""
     spec: RunSpec
@@ -151,25 +151,38 @@ def describe_model(genesis: Genesis, row: RoundRow, version: str) -> ModelInfo:
 
     *version* is that of this p2pfl.
     """
-    task, agreement = genesis.spec.task, genesis.agreement
-    pictures = _pictures_of(task, agreement)
-    return ModelInfo(
+    return model_info(
+        genesis.spec,
+        genesis.agreement,
         version=version,
         run=row.run,
         round=row.training_round,
         record=row.record,
         digest=row.digest,
-        spec=genesis.spec,
+        metrics=row.metrics,
+        examples=row.examples,
+    )
+
+
+def model_info(spec: RunSpec, agreement: Agreement, *, record: str = "", **values: Any) -> ModelInfo:
+    """Return the information on a model of a run of *spec*; *values* are other fields of `ModelInfo`.
+
+    *record* is empty for a model that no record committed, such as that of a simulation.
+    """
+    task = spec.task
+    pictures = _pictures_of(task, agreement)
+    return ModelInfo(
+        record=record,
+        spec=spec,
         architecture=model_name(task) or OWN,
         classes=agreement.classes,
         measures=agreement.measures,
-        metrics=row.metrics,
-        examples=row.examples,
         train_examples=agreement.examples,
         input_shape=agreement.input_shape or (pictures.shape if pictures is not None else ()),
         pictures=pictures,
         columns=tuple(map(ColumnInfo.of, agreement.columns)),
         target=ColumnInfo.of(agreement.target) if agreement.target is not None else None,
+        **values,
     )
 
 

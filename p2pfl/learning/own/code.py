@@ -21,6 +21,7 @@ from blake3 import blake3
 
 from p2pfl.errors import P2pflError, TaskError
 from p2pfl.learning.own.interface import OPTIONAL, Task
+from p2pfl.learning.own.mistakes import line_of, misspelled
 
 MAX_CAUSE = 180
 """Maximum number of characters quoted from the text of an error in the user's code: with the place before it,
@@ -39,6 +40,8 @@ class UserCode:
         self.task = task
         self.file = file
         """The file in which the task is defined."""
+        self.warnings: dict[str, None] = {}
+        """Sentences about likely mistakes, in the order in which they were found."""
 
     @property
     def digest(self) -> str:
@@ -48,6 +51,11 @@ class UserCode:
     def place(self, hook: Callable[..., Any], name: str) -> str:
         """Return the place of *hook* for people: "my_task.py, line 12, in data()"."""
         return place_of(hook, name, self.file)
+
+    def defined(self, name: str, hook: str) -> str:
+        """Return where *name*, which is no function, is defined; the place of *hook* if that is not found."""
+        line = line_of(self.file, name)
+        return f"{self.file.name}, line {line}" if line else self.place(getattr(self.task, hook), hook)
 
     def wrong(self, name: str, what: str) -> TaskError:
         """Return the error that the function *name* of the task does *what*, such as "returned None; ..."."""
@@ -87,9 +95,11 @@ def load_user_code(code: str) -> UserCode:
     if path.is_file():
         module = load_file(path)
         named = getattr(module, "task", None)
-        return UserCode(
-            _checked(named if isinstance(named, Task) else _from_module(module, path), path), path
-        )
+        if isinstance(named, Task):
+            return UserCode(checked_task(named, path), path)
+        found = UserCode(checked_task(_from_module(module, path), path), path)
+        found.warnings.update(dict.fromkeys(misspelled(path)))
+        return found
     package, colon, name = code.rpartition(":")
     if not colon or path.suffix == ".py":
         raise TaskError(f"The task file {code} does not exist; give the path of a Python file.")
@@ -234,7 +244,7 @@ def _from_module(module: ModuleType, path: Path) -> Task:
     )
 
 
-def _checked(task: Task, path: Path) -> Task:
+def checked_task(task: Task, path: Path) -> Task:
     """Return *task* if its parts are of the kinds that they must be."""
     for name in ("model", "data", *OPTIONAL):
         value = getattr(task, name)
@@ -276,7 +286,7 @@ def _load_object(package: str, name: str) -> UserCode:
     if not isinstance(task, Task):
         raise TaskError(f"{package}:{name} is {a(task)}, and an object of the class p2pfl.Task is expected.")
     path = Path(module.__file__)
-    return UserCode(_checked(task, path), path)
+    return UserCode(checked_task(task, path), path)
 
 
 def a(value: object) -> str:

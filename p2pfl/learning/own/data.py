@@ -130,7 +130,8 @@ def divide_data(data: UserData, task: FileTask, seed: int) -> Callable[[int], Us
         if not parts:
             labels = data.targets.tolist() if data.targets is not None else [0] * len(cast(Sized, data.train))
             scheme = partition.parse(task.partition)
-            parts.extend(partition.divide(labels, scheme, task.partitions, seed))
+            owners = owners_of(data.train, scheme.column) if isinstance(scheme, partition.Natural) else None
+            parts.extend(partition.divide(labels, scheme, task.partitions, seed, owners))
         if not 0 <= index < len(parts):
             raise TaskError(f"There is no partition {index}: the run has {len(parts)}, numbered from 0.")
         rows = parts[index]
@@ -138,6 +139,22 @@ def divide_data(data: UserData, task: FileTask, seed: int) -> Callable[[int], Us
         return replace(data, train=Subset(data.train, rows), targets=targets)
 
     return part
+
+
+def owners_of(dataset: Any, name: str) -> list[int | str] | None:
+    """Return the owner of each example of *dataset*, which its attribute *name* has; None without it.
+
+    Numbers and texts are owners as they are.
+    """
+    if isinstance(dataset, Subset):
+        whole = owners_of(dataset.dataset, name)
+        return None if whole is None else [whole[index] for index in dataset.indices]
+    told = getattr(dataset, name, None)
+    if isinstance(told, Tensor | np.ndarray):
+        told = told.tolist()
+    if not isinstance(told, list | tuple) or len(told) != len(dataset):
+        return None
+    return [one if isinstance(one, int) else str(one) for one in told]
 
 
 def make_batches(

@@ -19,6 +19,7 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.batches import Batches, call_model
 from p2pfl.learning.objective import Classification, Regression, class_weights
 from p2pfl.learning.own.code import UserCode, a
+from p2pfl.learning.own.mistakes import normalised
 
 METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 """The names of metrics (`p2pfl.spec.MetricName`)."""
@@ -220,6 +221,9 @@ def probe(code: UserCode, module: nn.Module, batches: Batches, agreement: Agreem
     with torch.no_grad(), code.calling("model", given):
         outputs = call_model(module, inputs)
     kind = kind_of(targets)
+    is_scored = kind in ("class", "mask") and code.task.loss is None and isinstance(outputs, Tensor)
+    if is_scored and fits_scores(outputs, targets) and (flaw := normalised(outputs)):
+        code.warnings[f"{code.place(code.task.model, 'model')}: {flaw}"] = None
     with torch.no_grad():
         return kind, _measures(code, kind, outputs, targets, agreement)
 
@@ -261,9 +265,10 @@ def with_primary(code: UserCode, loss: str, names: tuple[str, ...], *, counts_cl
     if code.task.primary is not None:
         primary, direction = code.task.primary
         if primary not in (*names, *derived):
-            raise code.wrong(
-                "metrics" if code.task.metrics else "data",
-                f"the primary metric {primary!r} is not measured; there are {', '.join((*names, *derived))}",
+            where = code.defined("primary", "metrics" if code.task.metrics else "data")
+            raise TaskError(
+                f"{where}: the primary metric {primary!r} is not measured; there are "
+                f"{', '.join((*names, *derived))}"
             )
         return Measures(loss, names, primary, direction, counts_classes)
     for name in ("accuracy", "r2"):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from p2pfl.agreement import merge_cards
-from p2pfl.cards import MAX_CLASSES, Agreement, DataCard, LabelCount, Measures
+from p2pfl.cards import MAX_CLASSES, MAX_NOTES, Agreement, DataCard, LabelCount, Measures
 from p2pfl.errors import TaskError
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.data import DataPlaces
@@ -42,6 +42,9 @@ from p2pfl.learning.own.objective import (
 )
 from p2pfl.learning.training import AfterBatch
 from p2pfl.spec import FileTask, LocalTraining, RunSpec
+
+MAX_NOTE = 300
+"""Maximum number of characters of a note (`p2pfl.cards.Note`)."""
 
 PROBED = 32
 """Number of examples that pass through the model before a run; some metrics need several classes."""
@@ -136,7 +139,6 @@ class FileLocalTask:
             self._labels(),
             share=self._task.share,
             input_shape=shape,
-            notes=self._notes(),
             source=self._code.digest,
         )
         alone = DataCard(
@@ -152,7 +154,8 @@ class FileLocalTask:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             kind, measures = self._probe(agreement)
-        return kind, msgspec.structs.replace(card, measures=measures)
+        notes = [*(note[:MAX_NOTE] for note in self._code.warnings), *self._notes()]
+        return kind, msgspec.structs.replace(card, measures=measures, notes=tuple(notes[:MAX_NOTES]))
 
     def _probe(self, agreement: Agreement) -> tuple[Kind, Measures]:
         """Pass some examples through the model; return what the targets are, and what is measured."""

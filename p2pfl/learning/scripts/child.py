@@ -71,6 +71,8 @@ class ScriptRunner:
         """The last lines of the standard error of the process."""
         self._has_failed_job = False
         """Whether the failure of the process has failed its job already."""
+        self.last_end = ""
+        """How the script ended last, as half a sentence; empty if it ended by itself and without an error."""
         server.on_lost = self._fail_early
 
     @property
@@ -140,6 +142,8 @@ class ScriptRunner:
             )
         except OSError as error:
             return f"{self._path.name} cannot be started ({error.strerror})"
+        if self._is_closing:  # it was called while the process was being made, and could not end it
+            _kill(process)
         logger.debug("script process %d started", process.pid)
         self._last.clear()
         self._has_failed_job = False
@@ -157,7 +161,9 @@ class ScriptRunner:
             relay.cancel()
         self._server.drop()
         self._process = None
-        return explain_end(self._path, code, tuple(self._last))
+        reason = explain_end(self._path, code, tuple(self._last))
+        self.last_end = reason if code else ""
+        return reason
 
     async def _relay(self, stream: asyncio.StreamReader, *, is_kept: bool) -> None:
         async for line in output_lines(stream):
@@ -202,6 +208,7 @@ def explain_end(script: Path, code: int, lines: Sequence[str]) -> str:
     them, the innermost line in a file of the user counts.
     """
     frames, error = _last_traceback(lines)
+    error = error.removeprefix("p2pfl.errors.")
     if code == 0:
         return f"{script.name} ended before the run was over"
     if code > 0 and error:

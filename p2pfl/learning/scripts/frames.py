@@ -39,6 +39,9 @@ SOCKET_FILE = "trainer.sock"
 MAX_SOCKET_PATH = 100
 """Maximum length in bytes of the path of a Unix socket; systems allow 104 or 108 with the final zero."""
 
+NO_METRICS_GIVEN = "the script measures nothing: give p2pfl.rounds a function metrics="
+"""Why an evaluation fails."""
+
 ShortText = Annotated[str, Meta(max_length=200)]
 
 

@@ -12,7 +12,14 @@ import runpy
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
+from types import TracebackType
+
+import p2pfl
+
+PACKAGE = str(Path(p2pfl.__file__).parent)
+"""The folder of this package."""
 
 
 def main() -> None:
@@ -25,7 +32,17 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(descriptor,), name="node", daemon=True).start()
     sys.argv = [path, *arguments]
     sys.path.insert(0, str(Path(path).parent))
+    sys.excepthook = _print
     runpy.run_path(path, run_name="__main__")
+
+
+def _print(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """Print the traceback of *error* without the frames of p2pfl and of `runpy`, which say nothing."""
+    shown = traceback.TracebackException.from_exception(error)
+    own = [one for one in shown.stack if not one.filename.startswith((PACKAGE, "<frozen runpy>"))]
+    shown.stack = traceback.StackSummary.from_list(own or shown.stack)
+    sys.stderr.write("".join(shown.format()))
+    sys.stderr.flush()
 
 
 def _end_with(descriptor: int) -> None:

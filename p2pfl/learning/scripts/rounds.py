@@ -25,12 +25,18 @@ from blake3 import blake3
 from torch import nn
 
 from p2pfl.cards import DataCard, Measures
+from p2pfl.disclosure import DIVERGED
 from p2pfl.errors import BlobError, NetworkError, P2pflError, TaskError, UserError
 from p2pfl.learning import commands, weights
 from p2pfl.learning.local_files import memory_folder
 from p2pfl.learning.local_model import LocalModel
 from p2pfl.learning.memory import RunMemory
-from p2pfl.learning.scripts.frames import ENVIRONMENT_VARIABLE, TrainerEndpoint, TrainerRunOver
+from p2pfl.learning.scripts.frames import (
+    ENVIRONMENT_VARIABLE,
+    NO_METRICS_GIVEN,
+    TrainerEndpoint,
+    TrainerRunOver,
+)
 from p2pfl.learning.scripts.metrics import MetricsFunction, ScriptMetrics, checked_count
 from p2pfl.learning.scripts.node_link import NodeGoneError, NodeLink
 from p2pfl.learning.training import describe_device
@@ -42,8 +48,6 @@ REPORT_SECONDS = 0.25
 
 MAX_REASON = 300
 """Maximum number of characters of the reason of a failure."""
-
-NO_METRICS_GIVEN = "the script measures nothing: give p2pfl.rounds a function metrics="
 
 
 class NodeHandle(Protocol):
@@ -95,7 +99,7 @@ class TrainingRound:
         count = checked_count(examples, "The number of examples")
         done = 1 if steps is None else checked_count(steps, "The number of steps")
         if loss is not None and not math.isfinite(loss):
-            raise TaskError(f"The loss of round {self.number} is {loss}: the training diverged.")
+            raise TaskError(f"{DIVERGED}: the loss of round {self.number} is {loss}.")
         self._trainer.submit(self._command, count, float(loss or 0.0), done, time.monotonic() - self._started)
         self._is_submitted = True
 
@@ -169,8 +173,8 @@ class _Trainer:
         """Write the update and send it, unless the training was stopped meanwhile."""
         if name := weights.not_finite(self._model):
             raise TaskError(
-                f"The training diverged: {name!r} has a number that is not finite (NaN or infinity). Use a "
-                "smaller learning rate."
+                f"{DIVERGED}: {name!r} has a number that is not finite (NaN or infinity). Use a smaller "
+                "learning rate."
             )
         self._took = seconds
         if self._link.is_stopped(command.id):

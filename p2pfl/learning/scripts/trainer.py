@@ -327,8 +327,8 @@ class TrainerWorker:
     Every job raises the same errors as those of `Worker`.
     """
 
-    def __init__(self, worker: Worker, server: TrainerServer, share: Share = "labels") -> None:
-        """*share* is the most that this device tells about its data."""
+    def __init__(self, worker: Worker | None, server: TrainerServer, share: Share = "labels") -> None:
+        """*worker* is None where nothing is aggregated; *share* is the most that this device tells."""
         self._worker = worker
         self._server = server
         self._share = share
@@ -336,7 +336,7 @@ class TrainerWorker:
     @property
     def pid(self) -> int | None:
         """The process id of the worker; None while no process runs."""
-        return self._worker.pid
+        return self._worker.pid if self._worker is not None else None
 
     async def describe(self, spec: RunSpec, agreement: Agreement | None = None) -> commands.DescribeDone:
         """Have the trainer describe its data, and its model if there is an *agreement*."""
@@ -346,10 +346,11 @@ class TrainerWorker:
                 "without --script to take part"
             )
         check_share(spec.task, self._share)
-        await self._worker.start()  # it loads torch while the script loads its data
+        if self._worker is not None:
+            await self._worker.start()  # it loads torch while the script loads its data
         command = commands.DescribeJob(self._server.next_id(), spec, agreement)
         described = expect(await self._server.ask(command), commands.DescribeDone)
-        if not isinstance(spec.strategy, OwnStrategySpec):
+        if self._worker is None or not isinstance(spec.strategy, OwnStrategySpec):
             return described
         source = await self._worker.check_strategy(spec)
         card = msgspec.structs.replace(described.card, strategy_source=source)
@@ -377,6 +378,7 @@ class TrainerWorker:
 
     async def aggregate(self, job: AggregationJob, folder: Path, path: Path) -> AggregationResult:
         """Have the worker process do *job*."""
+        assert self._worker is not None
         return await self._worker.aggregate(job, folder, path)
 
     def stop_training(self) -> None:
@@ -385,4 +387,5 @@ class TrainerWorker:
 
     async def close(self) -> None:
         """End the worker process."""
-        await self._worker.close()
+        if self._worker is not None:
+            await self._worker.close()

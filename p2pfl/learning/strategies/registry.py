@@ -7,15 +7,24 @@ from typing import Any, Protocol
 
 from p2pfl.errors import TaskError
 from p2pfl.learning.strategies.adaptive import FedAdagrad, FedAdam, FedYogi
+from p2pfl.learning.strategies.bulyan import Bulyan
+from p2pfl.learning.strategies.centred_clipping import CentredClipping
 from p2pfl.learning.strategies.elementwise import Elementwise
 from p2pfl.learning.strategies.fedavg import FedAvg
 from p2pfl.learning.strategies.feddyn import FedDyn
 from p2pfl.learning.strategies.fednova import FedNova
+from p2pfl.learning.strategies.geometric_median import GeometricMedian
+from p2pfl.learning.strategies.krum import Krum, MultiKrum
+from p2pfl.learning.strategies.median import Median
+from p2pfl.learning.strategies.norm_clipping import NormClipping
 from p2pfl.learning.strategies.q_fedavg import QFedAvg
 from p2pfl.learning.strategies.scaffold import Scaffold
 from p2pfl.learning.strategies.server_momentum import DiLoCo, FedAvgM
+from p2pfl.learning.strategies.trimmed_mean import TrimmedMean
 from p2pfl.spec import RunSpec
 from p2pfl.strategy_specs import (
+    BulyanSpec,
+    CentredClippingSpec,
     DiLoCoSpec,
     DittoSpec,
     FedAdagradSpec,
@@ -26,9 +35,15 @@ from p2pfl.strategy_specs import (
     FedNovaSpec,
     FedProxSpec,
     FedYogiSpec,
+    GeometricMedianSpec,
+    KrumSpec,
+    MedianSpec,
+    MultiKrumSpec,
+    NormClippingSpec,
     QFedAvgSpec,
     ScaffoldSpec,
     StrategySpec,
+    TrimmedMeanSpec,
     strategy_name,
 )
 
@@ -45,6 +60,14 @@ STRATEGIES: Mapping[type[StrategySpec], Callable[[Any], Elementwise]] = {
     DittoSpec: lambda _: FedAvg(),  # `p2pfl.learning.personal` trains the personal models
     ScaffoldSpec: Scaffold,
     FedDynSpec: FedDyn,
+    MedianSpec: Median,
+    TrimmedMeanSpec: TrimmedMean,
+    KrumSpec: Krum,
+    MultiKrumSpec: MultiKrum,
+    BulyanSpec: Bulyan,
+    GeometricMedianSpec: GeometricMedian,
+    NormClippingSpec: NormClipping,
+    CentredClippingSpec: CentredClipping,
 }
 """Makes the strategy of each specification. A test holds that every specification has one."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.errors import TaskError
+from p2pfl.learning.tables import row_keys
 from p2pfl.text import one_line
 
 Kind = Literal["number", "category"]
@@ -86,6 +87,10 @@ class ColumnReader:
         self._has_commas = self._has_points = False
         self._codes: dict[str, int] = {}
         """Code of each cell seen so far, as it is in the file; -1 for missing values."""
+        self._keys = np.array([row_keys.MISSING])
+        """Key of each text, and at the end that of a missing value."""
+        self._taken: NDArray[np.int64] | NDArray[np.float64] = np.zeros(0)
+        """What `take` has read last: codes, or numbers."""
 
     @property
     def label(self) -> str:
@@ -119,6 +124,18 @@ class ColumnReader:
         self.texts, self.numbers, self._codes = [], [], {}
         return np.append(numbers - self.shift, math.nan).astype(np.float32)
 
+    def keys(self) -> row_keys.Keys:
+        """Return the key of each cell of the last `take`: the same for the same number or text everywhere."""
+        if self._taken.dtype == np.float64:
+            return row_keys.number_keys(self._taken.astype(np.float64, copy=False))
+        known = len(self._keys) - 1
+        if known < len(self.texts):
+            added = row_keys.number_keys(np.array(self.numbers[known:], np.float64))
+            for place in np.flatnonzero(np.isnan(self.numbers[known:])).tolist():
+                added[place] = row_keys.text_key(self.texts[known + place])
+            self._keys = np.concatenate([self._keys[:-1], added, self._keys[-1:]])
+        return self._keys[self._taken.astype(np.int64, copy=False)]
+
     # --- coded ----------------------------------------------------------------------------------------------
 
     def _code(self, cells: Sequence[str], lines: Sequence[int]) -> NDArray[np.float32]:
@@ -127,6 +144,7 @@ class ColumnReader:
             if cell not in known:
                 known[cell] = self._add(cell, line)
         codes = np.fromiter(map(known.__getitem__, cells), np.int64, len(cells))
+        self._taken = codes
         present = codes[codes >= 0]
         self.missing += len(codes) - len(present)
         counts = np.bincount(present, minlength=len(self.texts))
@@ -177,6 +195,7 @@ class ColumnReader:
         present = values[~np.isnan(values)]
         self.missing += len(values) - len(present)
         self.moments.add(present)
+        self._taken = values
         return (values - self.shift).astype(np.float32)
 
     def _measured(self, cell: str, line: int) -> float:

@@ -19,6 +19,7 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.tables.columns import ColumnReader, Kind
 from p2pfl.learning.tables.file import open_text
 from p2pfl.learning.tables.kinds import MIN_ROWS, Feature, TargetColumn, TargetKind, feature_of, target_of
+from p2pfl.learning.tables.row_keys import Keys, add_column
 from p2pfl.learning.tables.text import Piece, TableText
 from p2pfl.text import one_line
 
@@ -39,6 +40,8 @@ class Table:
     target: TargetColumn | None
     notes: tuple[str, ...]
     """What is unusual about the table."""
+    keys: Keys
+    """[rows]: hashes of the content of each row, target included (`p2pfl.learning.tables.row_keys`)."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +69,25 @@ def read_table(path: Path, wanted: Wanted) -> Table:
 def table_of(text: TableText, name: str, wanted: Wanted) -> Table:
     """Read the table *text*, which is called *name* in messages; raises as `read_table`."""
     features, target = _readers(text, name, wanted)
-    matrix, targets = _Matrix(len(features)), []
+    matrix, targets, keys = _Matrix(len(features)), [], []
     places = {column: place for place, column in enumerate(text.names)}
     for piece in text.pieces:
         lines: Sequence[int] = piece.lines
+        rows = np.zeros(len(lines), np.uint64)
         columns = [piece.cells[places[column.name]] for column in features]
         if target is not None:
             found, keep = _with_target(target, piece, places[target.name])
             targets.append(found)
+            add_column(rows, target.name, target.keys())
             if not all(keep):
+                rows = rows[keep]
                 lines = list(compress(lines, keep))
                 columns = [list(compress(column, keep)) for column in columns]
         read = zip(features, columns, strict=True)
         matrix.append([reader.take(cells, lines) for reader, cells in read], len(lines))
+        for reader in features:
+            add_column(rows, reader.name, reader.keys())
+        keys.append(rows)
         for place, reader in enumerate(features):
             if reader.is_due:
                 matrix.replace(place, reader.begin_measuring())
@@ -92,7 +101,7 @@ def table_of(text: TableText, name: str, wanted: Wanted) -> Table:
             else f"row with a value of the target {target.label}"
         )
         raise TaskError(f"{name} has no {what}.")
-    return _finish(matrix, features, target, targets, wanted)
+    return _finish(matrix, features, target, targets, np.concatenate(keys), wanted)
 
 
 def _with_target(target: ColumnReader, piece: Piece, place: int) -> tuple[NDArray[np.float32], list[bool]]:
@@ -153,6 +162,7 @@ def _finish(
     readers: Sequence[ColumnReader],
     target: ColumnReader | None,
     targets: list[NDArray[np.float32]],
+    keys: Keys,
     wanted: Wanted,
 ) -> Table:
     notes: list[str] = []
@@ -173,10 +183,10 @@ def _finish(
     cells = matrix.join()
     if wanted.kinds is None:
         notes += _counters(cells, features)
-        same = _duplicates(cells, stored)
+        same = _duplicates(keys)
         if same:
             notes.append(f"{same} of {len(cells)} rows are equal to another one before them")
-    return Table(cells, tuple(features), found, tuple(notes))
+    return Table(cells, tuple(features), found, tuple(notes), keys)
 
 
 def _counters(cells: NDArray[np.float32], features: Sequence[Feature]) -> list[str]:
@@ -194,30 +204,13 @@ def _counters(cells: NDArray[np.float32], features: Sequence[Feature]) -> list[s
     return notes
 
 
-def _duplicates(cells: NDArray[np.float32], targets: NDArray[np.float32] | None) -> int:
-    """Return the number of rows that are equal to one before them, as their 64-bit hashes tell."""
-    rows = len(cells)
-    parts, step, same = -(-rows // DUPLICATE_HASHES), max(1, BLOCK_BYTES // (16 * cells.shape[1])), 0
+def _duplicates(keys: Keys) -> int:
+    """Return the number of rows that are equal to one before them, as their *keys* tell."""
+    parts, same = -(-len(keys) // DUPLICATE_HASHES), 0
     for part in range(parts):
-        hashes = []
-        for start in range(0, rows, step):
-            found = _hash(
-                cells[start : start + step], None if targets is None else targets[start : start + step]
-            )
-            hashes.append(found if parts == 1 else found[found % np.uint64(parts) == part])
-        ordered = np.sort(np.concatenate(hashes))
+        ordered = np.sort(keys if parts == 1 else keys[keys % np.uint64(parts) == part])
         same += int((ordered[1:] == ordered[:-1]).sum())
     return same
-
-
-def _hash(cells: NDArray[np.float32], targets: NDArray[np.float32] | None) -> NDArray[np.uint64]:
-    """Return a hash of each row: the mixing steps of splitmix64 (Steele et al. 2014), column by column."""
-    found = np.full(len(cells), 0x9E3779B97F4A7C15, np.uint64)
-    for column in [*cells.T, *([] if targets is None else [targets])]:
-        found ^= np.ascontiguousarray(column + np.float32(0)).view(np.uint32)  # + 0: -0.0 becomes 0.0
-        found *= np.uint64(0xBF58476D1CE4E5B9)
-        found ^= found >> np.uint64(29)
-    return found
 
 
 class _Matrix:

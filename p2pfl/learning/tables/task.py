@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p2pfl.cards import CLASSIFICATION, MAX_NOTES, REGRESSION, Agreement, DataCard, LabelCount
+from p2pfl.cards import CLASSIFICATION, MAX_CATEGORIES, MAX_NOTES, REGRESSION, Agreement, DataCard, LabelCount
 from p2pfl.errors import TaskError
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
@@ -19,8 +19,8 @@ from p2pfl.learning.objective import Classification, Objective, Regression
 from p2pfl.learning.tables.encoding import Encoder, inputs_of, targets_of
 from p2pfl.learning.tables.kinds import TargetColumn
 from p2pfl.learning.tables.models import build_table_model
+from p2pfl.learning.tables.row_keys import Keys, ranks
 from p2pfl.learning.tables.rows import Table, Wanted, read_table
-from p2pfl.learning.training import derive_seed
 from p2pfl.spec import RunSpec, TableTask, task_name
 from p2pfl.text import one_line
 
@@ -60,7 +60,7 @@ class TableLocalTask:
 
     def __init__(self, task: TableTask, seed: int, table: Table) -> None:
         assert table.target is not None
-        held_out = choose_held_out(table.target, len(table.cells), task.holdout, seed)
+        held_out = choose_held_out(table.target, ranks(table.keys, seed), task.holdout)
         self._features, self._target = table.features, table.target
         self._cells = torch.from_numpy(table.cells)  # the same memory
         self._train_rows = torch.from_numpy(np.flatnonzero(~held_out))
@@ -71,6 +71,30 @@ class TableLocalTask:
     def test_examples(self) -> int:
         """Number of rows that are held out."""
         return len(self._test_rows)
+
+    def owners(self, column: str) -> list[int | str]:
+        """Return the owner of each row to train on: its value of *column*, which stays an input of the model.
+
+        Raises:
+            TaskError: there is no such column, or a row has no value of it.
+        """
+        place = next((at for at, one in enumerate(self._features) if one.card.name == column), None)
+        if place is None:
+            names = ", ".join(one_line(one.card.name, 40) for one in self._features[:MAX_TOLD_COLUMNS])
+            raise TaskError(
+                f"The table has no column {one_line(column, 60)!r} that names the owner of each row; its "
+                f"columns are: {names}."
+            )
+        categories = self._features[place].card.categories
+        values = self._cells[self._train_rows, place]
+        if values.isnan().any() or (categories and int(values.max()) >= len(categories)):
+            raise TaskError(
+                f"Not every row has an owner in the column {one_line(column, 60)!r}, or there are more than "
+                f"{MAX_CATEGORIES} of them as texts; complete it, or number the owners."
+            )
+        if not categories:
+            return [str(value) for value in values.tolist()]
+        return [categories[int(value)] for value in values.tolist()]
 
     def prepare(self, spec: RunSpec, agreement: Agreement, device: torch.device, /) -> PreparedTask:
         """Return the task with its rows encoded as agreed; the table is moved to *device* once."""
@@ -108,34 +132,33 @@ def _objective(agreement: Agreement) -> Objective:
     return Classification(agreement)
 
 
-def choose_held_out(target: TargetColumn, rows: int, share: float, seed: int) -> NDArray[np.bool_]:
-    """Return which of *rows* are held out: at least one, at most all but one, about *share* of them.
+def choose_held_out(target: TargetColumn, ranked: Keys, share: float) -> NDArray[np.bool_]:
+    """Return which rows are held out: at least one, at most all but one, about *share* of them.
 
-    Each class gives its share, and the classes with the largest remainders one row more. Numbers are chosen
-    at random. The *seed* determines the choice for a given table.
+    Each class gives its share, and the classes with the largest remainders one row more. Of a class, or of
+    all rows where the target is a number, those that are *ranked* first are held out. Since a rank follows
+    from the content of a row, most of the same rows are held out when the table gets more of them.
 
     Raises:
         TaskError: there is one row only.
     """
+    rows = len(ranked)
     if rows < 2:
         raise TaskError(
             f"The table has {rows} row with a target, and at least 2 are needed: one to train on and one "
             "to hold out."
         )
     count = min(max(1, round(share * rows)), rows - 1)
-    generator = np.random.Generator(np.random.PCG64(derive_seed("holdout", seed)))
-    held_out = np.zeros(rows, bool)
-    if target.classes is None:
-        held_out[generator.choice(rows, count, replace=False)] = True
-        return held_out
-    sizes = np.bincount(target.classes)
+    classes = np.zeros(rows, np.uint8) if target.classes is None else target.classes
+    sizes = np.bincount(classes)
     shares = sizes * (count / rows)
     counts = np.floor(shares).astype(np.int64)
     largest = np.argsort(counts - shares, kind="stable")  # remainders, the largest first
     counts[largest[: count - counts.sum()]] += 1
+    held_out = np.zeros(rows, bool)
     for index in range(len(sizes)):
-        members = np.flatnonzero(target.classes == index)
-        held_out[generator.choice(members, counts[index], replace=False)] = True
+        members = np.flatnonzero(classes == index)
+        held_out[members[np.argsort(ranked[members], kind="stable")[: counts[index]]]] = True
     return held_out
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, assert_never
 import msgspec
 
 from p2pfl import events
-from p2pfl.cards import DataCard
+from p2pfl.cards import DataCard, column_lines
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
     Aggregate,
@@ -33,7 +33,7 @@ from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.learning.scripts.trainer import TrainerWorker
 from p2pfl.runtime.jobs.blobs import Blobs, Listener, Puller
-from p2pfl.spec import partitions_of, task_name
+from p2pfl.spec import RunSpec, ScriptTask, partitions_of, task_name
 from p2pfl.store.blobs import BlobStore
 from p2pfl.work import AggregatedModel, TrainingJob
 
@@ -160,7 +160,7 @@ class Work:
         ready = events.WorkerReady(
             task_name(effect.spec.task),
             described.device,
-            described.card.examples,
+            0 if _is_untold(effect.spec, described.card) else described.card.examples,
             described.parameters,
             seconds,
         )
@@ -168,6 +168,8 @@ class Work:
         if self._last_ready is None or msgspec.structs.replace(self._last_ready, seconds=seconds) != ready:
             self._last_ready = ready
             self._host.publish(ready)
+            for line in column_lines(described.card):
+                self._host.publish(events.Notice("info", line))
         self._host.feed(inputs.Described(effect.spec, effect.agreement, described.schema, described.card))
 
     async def _create(self, effect: Create) -> None:
@@ -252,3 +254,8 @@ class Work:
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
+
+
+def _is_untold(spec: RunSpec, card: DataCard) -> bool:
+    """Whether *card* does not state the number of examples; a script tells it with each update."""
+    return isinstance(spec.task, ScriptTask) or card.share == "none"

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from p2pfl.cards import CLASSIFICATION, DataCard, LabelCount, Measures
-from p2pfl.cli.task import Kind, app, describe_card, describe_schema
+from p2pfl.cli.task import Kind, app
 from p2pfl.errors import P2pflError, TaskError, UserError
 from p2pfl.learning.process import output_logger
-from p2pfl.schema import TensorSpec, canonical
+from p2pfl.learning.scripts.child import script_logger
 from tests.support.user_tasks import write_task
 
 
 @pytest.fixture(autouse=True)
 def _log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave the log of the worker's output as it was."""
-    handlers, level = [*output_logger.handlers], output_logger.level
+    """Leave the logs of the output of workers and scripts as they were."""
+    before = [(log, [*log.handlers], log.level) for log in (output_logger, script_logger)]
     yield
-    output_logger.handlers[:] = handlers
-    output_logger.setLevel(level)
+    for log, handlers, level in before:
+        log.handlers[:] = handlers
+        log.setLevel(level)
 
 
 def run(*arguments: str) -> str:
@@ -37,8 +37,8 @@ def run(*arguments: str) -> str:
 def test_new_writes_a_file_that_python_can_read(tmp_path: Path, kind: Kind) -> None:
     path = tmp_path / "my_task.py"
     said = run("new", str(path), "--kind", kind.value)
-    steps = {Kind.SCRIPT: f"demo --task {path}", Kind.STRATEGY: f"demo --strategy {path}:Careful"}
-    assert f"Next: `p2pfl {steps.get(kind, f'task check {path}')}`" in said
+    step = f"demo --strategy {path}:Careful" if kind is Kind.STRATEGY else f"task check {path}"
+    assert f"Next: `p2pfl {step}`" in said
     text = path.read_text(encoding="utf-8")
     compile(text, str(path), "exec")
     assert "my_task.py" in text.split('"""')[1]
@@ -108,23 +108,77 @@ def test_check_needs_a_task_file(tmp_path: Path) -> None:
         run("check", str(tmp_path / "none.py"))
 
 
-def test_a_long_card_and_a_long_schema_are_shortened() -> None:
-    labels = tuple(LabelCount(f"c{number}", 2) for number in range(25))
-    card = DataCard("mine", 50, labels, CLASSIFICATION, notes=("one picture is broken",))
-    lines = describe_card(card, 5)
-    assert lines[0] == "data        50 examples to train, 5 held out; inputs of varying shape"
-    assert lines[1].endswith("c19 (2) and 5 more")
-    assert lines[-1] == "warning     one picture is broken"
-    schema = canonical([TensorSpec(f"layer{number}", "F32", ()) for number in range(14)])
-    assert describe_schema(schema, 14)[-2:] == [
-        "              layer7   F32   scalar",
-        "              and 2 more",
-    ]
+SCRIPT = """
+import sys
+import torch
+import p2pfl
+from torch import nn
+
+print("arguments", *sys.argv[1:])
+model = nn.Linear(2, 2)
+inputs = torch.randn(40, 2)
+targets = (inputs[:, 0] > 0).long()
+
+def evaluate(model):
+    right = (model(inputs).argmax(1) == targets).float()
+    return {"accuracy": right.mean(), "examples": 40}
+
+for round in p2pfl.rounds(model, metrics=evaluate):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    nn.functional.cross_entropy(model(inputs), targets).backward()
+    optimizer.step()
+    round.submit(examples=40, loss=0.25)
+"""
 
 
-def test_a_smaller_metric_may_be_the_better_one() -> None:
-    card = DataCard("mine", 5, (), Measures("mse", ("loss",), "loss", "min"), input_shape=(3, 8, 8))
-    assert describe_card(card, 1) == [
-        "data        5 examples to train, 1 held out; inputs 3x8x8",
-        "measures    loss mse; loss; models are compared by loss, smaller is better",
-    ]
+def test_check_runs_a_script_for_two_rounds_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_task(tmp_path, SCRIPT + "print('after', round.number, 'of', round.rounds)\n")
+    with caplog.at_level(logging.INFO, "p2pfl.script"):
+        said = run("check", str(path), "--", "--depth", "3")
+    lines = [line for line in said.splitlines() if not line.startswith("  | ")]
+    assert lines[0] == "data        the script's own; its metrics are of 40 examples"
+    assert "accuracy; models are compared by accuracy, larger is better" in lines[1]
+    assert "6 parameters that train; 2 tensors" in lines[2]
+    assert [line.split()[0] for line in lines[5:]] == ["training", "evaluation"] * 2 + ["memory", "Nothing"]
+    assert lines[5].startswith("training    40 examples in ")
+    assert lines[5].endswith("loss 0.25")
+    assert "warning" not in said
+    assert {"arguments --depth 3", "after 2 of 2"} <= set(caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("inputs = torch.randn(40, 2)", "inputs = open('none')", "mine.py, line 8: FileNotFoundError: "),
+        ("optimizer.step()", "optimizer.stop()", "mine.py, line 18: AttributeError: "),
+        ("loss=0.25)", "loss=0.25)\n    break", "mine.py ended before the run was over"),
+        (
+            "loss=0.25)",
+            "loss=0.25)\nimport nothing",
+            "After the last round, mine.py, line 20: ModuleNotFound",
+        ),
+    ],
+    ids=["before the loop", "in the loop", "breaks", "after the loop"],
+)
+def test_check_says_where_a_script_fails(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    path = write_task(tmp_path, SCRIPT.replace(old, new))
+    with pytest.raises(TaskError) as refused:
+        run("check", str(path))
+    assert str(refused.value).startswith(sentence)
+
+
+def test_check_warns_of_a_script_that_trains_or_measures_nothing(tmp_path: Path) -> None:
+    still = SCRIPT.replace("optimizer.step()", "pass").replace(", metrics=evaluate", "")
+    said = run("check", str(write_task(tmp_path, still)))
+    assert said.count("warning     the training has changed no weight") == 2
+    assert said.count("warning     the script measures nothing") == 2
+    assert said.endswith("Nothing else is wrong.\n")
+
+
+def test_options_of_the_other_kind_are_refused(tmp_path: Path) -> None:
+    path = write_task(tmp_path, SCRIPT)
+    with pytest.raises(UserError, match=r"--batch-size has no effect on a script, whose own loop decides"):
+        run("check", str(path), "--batch-size", "8")
+    path = write_task(tmp_path, TASK)
+    with pytest.raises(UserError, match=r"'more' is one word too many: only a script has arguments"):
+        run("check", str(path), "more")

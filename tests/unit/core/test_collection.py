@@ -46,6 +46,10 @@ def test_a_round_stays_open_while_no_quorum_could_commit_it() -> None:
     assert "quorum" in reason
 
 
+def test_a_round_that_is_held_stays_open_also_after_its_cap() -> None:
+    assert decide(held="ben leaving", now=200.0) == (Closing.WAIT, "ben leaving", None)
+
+
 def test_a_slow_device_that_works_is_waited_for_until_its_own_deadline() -> None:
     assert decide(awaited=(awaited(expected_at=140.0),)) == (Closing.WAIT, "waiting for 1", 140.0)
 
@@ -75,6 +79,20 @@ def test_too_few_updates_ask_for_more_members() -> None:
 def test_the_cap_closes_whatever_is_missing() -> None:
     verdict = decide(now=160.0, awaited=(awaited(),), counted=0, enough=5)
     assert verdict == (Closing.CLOSE, "the round's cap has passed", None)
+
+
+def test_an_evaluation_outside_the_sample_is_waited_for_until_its_deadline_and_no_longer() -> None:
+    slow = (awaited(expected_at=140.0, gone_at=120.0),)
+    assert decide(evaluating=slow) == (Closing.WAIT, "evaluations outstanding: 1", 120.0)
+    assert decide(evaluating=slow, now=140.0) == (Closing.CLOSE, "all have answered", None)
+    assert decide(evaluating=slow, now=160.0)[0] is Closing.CLOSE
+
+
+def test_an_evaluation_outside_the_sample_delays_neither_training_nor_the_call_for_more() -> None:
+    slow = (awaited(expected_at=140.0),)
+    assert decide(evaluating=slow, counted=0)[0] is Closing.MORE
+    both = decide(evaluating=slow, awaited=(awaited(expected_at=150.0),))
+    assert both == (Closing.WAIT, "waiting for 1", 150.0)
 
 
 @pytest.mark.parametrize("stage", list(Stage))

@@ -179,6 +179,29 @@ def test_a_member_outside_the_sample_is_asked_when_a_sampled_one_is_gone() -> No
     assert stage.it.collection.enough == 1
 
 
+def test_a_member_outside_the_sample_may_evaluate_as_long_as_a_training_takes() -> None:
+    stage = Bench(chain_of(*NAMES[:3], spec=with_options(SPEC, sample=1)))
+    stage.elect()
+    (first,) = stage.it.collection.selected
+    name = next(name for name in NAMES if node(name) == first)
+    assert of_kind(stage.advance(30.0), Aggregate) == []  # nothing is here
+    stage.count(name)
+    assert of_kind(stage.advance(), Aggregate)
+
+
+def test_a_round_waits_for_the_evaluations_of_members_outside_the_sample() -> None:
+    stage = Bench(chain_of(*NAMES[:3], spec=with_options(SPEC, sample=1)))
+    stage.elect()
+    (first,) = stage.it.collection.selected
+    name = next(name for name in NAMES if node(name) == first)
+    stage.count(name)
+    assert of_kind(stage.advance(), Aggregate) == []
+    for other in NAMES[:3]:
+        if other != name:
+            stage.submit(other, announced=False, evaluation=evaluation(8, 10, 2.0))
+    assert of_kind(stage.advance(), Aggregate)
+
+
 # --- what cannot be pulled ---------------------------------------------------------------------------------------
 
 

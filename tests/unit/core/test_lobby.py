@@ -12,6 +12,7 @@ from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
 from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema
+from p2pfl.core.fitting import MAX_COMPARED
 from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.lobby import (
     MAX_DECLINED,
@@ -160,7 +161,8 @@ def test_a_run_of_private_data_has_no_parts_and_a_card_of_another_task_founds_no
     lobby.describe(Described(ctx.options.spec, None, None, photos))
     ctx.now += ctx.settings.steady
     assert found(lobby) is None
-    assert "has data for the task 'digits', and this run is for 'pictures'" in lobby.told
+    assert "has data for the task 'digits': start all devices for the same task" in lobby.told
+    assert told(taken(ctx), events.Waiting)[-1].is_mismatch
     for peer in ctx.peers.values():
         peer.card = photos
     ctx.now += ctx.settings.steady
@@ -168,6 +170,80 @@ def test_a_run_of_private_data_has_no_parts_and_a_card_of_another_task_founds_no
     (create,) = of_kind(taken(ctx), Create)
     assert create.spec == ctx.options.spec
     assert create.agreement.input_shape == (1, 8, 8)
+
+
+OTHER = msgspec.structs.replace(CARD, labels=CARD.labels[:2])
+"""A card of the same task whose classes do not fit."""
+
+
+def mismatched(unfit: str, min_nodes: int = 3, names: tuple[str, ...] = NAMES[:4]) -> Lobby:
+    """The lobby of ada, linked with *names*; the data of *unfit* do not fit, and as many nodes are needed."""
+    ctx = context("ada", linked=[])
+    ctx.options = options(min_nodes=min_nodes)
+    for name in names[1:]:
+        link(ctx, name, status(min_nodes=min_nodes)).card = OTHER if name in unfit.split() else CARD
+    lobby = Lobby(ctx, steady_since=ctx.now)
+    card = OTHER if "ada" in unfit.split() else CARD
+    lobby.describe(Described(ctx.options.spec, None, None, card))
+    for _ in range(2):
+        found(lobby)
+        ctx.now += ctx.settings.steady
+    return lobby
+
+
+def test_devices_that_fit_and_are_enough_found_the_run_without_the_one_that_does_not() -> None:
+    lobby = mismatched("dan")
+    found(lobby)
+    found(lobby)
+    effects = taken(lobby.ctx)
+    (create,) = of_kind(effects, Create)
+    (warning,) = told(effects, Notice)
+    assert warning.level == "warning"
+    assert warning.text.startswith("the data of dan do not fit those of ada: its data lack the classes")
+    assert warning.text.endswith(". The others are enough, so the run begins without dan")
+    lobby.created = Created(create.spec, create.agreement, digest("initial"), SCHEMA)
+    assert [entry.name for entry in known(found(lobby)).roster] == ["ada", "ben", "cleo"]
+
+
+@pytest.mark.parametrize(
+    ("unfit", "min_nodes", "names"),
+    [
+        ("dan", 4, NAMES[:4]),  # all are needed
+        ("cleo dan", 2, NAMES[:4]),  # neither half may found beside the other
+        ("ada", 3, NAMES[:4]),  # this device is the one that does not fit
+        ("dan", 2, tuple(NAMES[:4]) + tuple(f"n{index}" for index in range(MAX_COMPARED))),
+    ],
+    ids=["too few", "halves", "itself", "too many"],
+)
+def test_a_mismatch_is_told_once_as_a_warning_and_nothing_is_founded(
+    unfit: str, min_nodes: int, names: tuple[str, ...]
+) -> None:
+    lobby = mismatched(unfit, min_nodes, names)
+    found(lobby)
+    effects = taken(lobby.ctx)
+    (waiting,) = told(effects, events.Waiting)
+    assert (waiting.is_mismatch, waiting.reason.startswith("the data of ")) == (True, True)
+    assert not of_kind(effects, Create)
+
+
+def test_a_target_that_no_device_measures_is_told_and_nobody_is_left_out(ctx: Context) -> None:
+    ctx.options = options(spec=with_options(SPEC, until={"metric": "dice", "value": 0.9}))
+    lobby = ready_lobby(ctx)
+    found(lobby)
+    ctx.now += ctx.settings.steady
+    assert found(lobby) is None
+    (waiting,) = told(taken(ctx), events.Waiting)
+    assert (waiting.is_mismatch, "dice" in waiting.reason) == (True, True)
+
+
+def test_the_largest_number_wanted_by_a_device_that_fits_counts() -> None:
+    lobby = mismatched("dan", min_nodes=2)
+    assert of_kind(taken(lobby.ctx), Create)
+    peer = lobby.ctx.peers[node("dan")]
+    peer.status = status(min_nodes=4)
+    assert lobby._present(list(lobby.ctx.peers.values()), []).needed == 2
+    lobby.ctx.peers[node("ben")].status = status(min_nodes=4)
+    assert lobby._present(list(lobby.ctx.peers.values()), []).apart
 
 
 def test_the_number_of_parts_can_be_asked_for(ctx: Context) -> None:

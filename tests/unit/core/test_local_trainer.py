@@ -134,6 +134,15 @@ def test_a_refused_update_is_told_once(bench: Bench) -> None:
     assert bench.note(1, "ben", refused="tensor weight holds a NaN") == []
 
 
+def test_an_update_that_the_deadline_cut_says_how_much_was_planned(bench: Bench) -> None:
+    bench.begin()
+    bench.it.trained(msgspec.structs.replace(result_of("ada", 2), planned=120))
+    assert bench.it.update is not None
+    assert (bench.it.update.steps, bench.it.update.planned) == (7, 120)
+    (told_,) = told(taken(bench.ctx), events.TrainingFinished)
+    assert (told_.steps, told_.planned) == (7, 120)
+
+
 def test_an_update_from_before_a_restart_is_offered_and_not_trained_again(bench: Bench) -> None:
     bench.it.restore(update("ada", 2))
     effects = bench.begin()

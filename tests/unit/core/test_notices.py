@@ -6,15 +6,16 @@ import msgspec
 import pytest
 
 from p2pfl import events
+from p2pfl.cards import DataCard
 from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect
 from p2pfl.core.notices import Notices
 from p2pfl.core.stopping import STOPPED
-from p2pfl.messages import Collect, LeftOut
+from p2pfl.messages import Card, Collect, LeftOut
 from p2pfl.spec import with_options
 from tests.support.core import ballot, chain_of, context, ledger, link, options, taken, told, unlink
 from tests.support.device import in_run
-from tests.support.records import AGREEMENT, NAMES, SPEC, Chain, genesis, node, resigned, result_of
+from tests.support.records import AGREEMENT, CARD, NAMES, SPEC, Chain, genesis, node, resigned, result_of
 from tests.support.running import Bench
 
 
@@ -172,3 +173,73 @@ def test_a_member_that_finds_all_parts_taken_is_told_once_that_it_doubles_one(
     texts = [notice.text for notice in told(taken(ctx), events.Notice)]
     assert len(texts) == said
     assert all("all 2 parts of the data are taken: this device trains on part 1" in text for text in texts)
+
+
+def with_source(source: str, task: str = CARD.task) -> DataCard:
+    return msgspec.structs.replace(CARD, source=source, task=task)
+
+
+def warnings_of(effects: list[AnyEffect]) -> list[str]:
+    return [notice.text for notice in told(effects, events.Notice)]
+
+
+def test_another_source_of_the_task_is_told_once_on_a_late_joiner() -> None:
+    ctx = context("dan", linked=NAMES[:3])
+    link(ctx, "eve")
+    unlink(ctx, "cleo")
+    ctx.card = with_source("new")
+    for name, card in [
+        ("ada", with_source("old")),
+        ("ben", with_source("old")),
+        ("cleo", with_source("old")),
+        ("eve", with_source("old", "another task")),
+    ]:
+        ctx.peers[node(name)].card = card
+    notices = Notices(ctx, ledger(ctx))
+    notices.joined("learner")
+    notices.other_sources()
+    assert warnings_of(taken(ctx)) == [
+        "the source of the task on ada, ben differs from that on this device: use the same file on all devices"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "note"),
+    [
+        ("", "old", ""),
+        ("old", "", ""),
+        ("old", "old", ""),
+        ("new", "old", "the source of the task on ada differs from that on ben"),
+        ("old", "new", "the source of the task on ben differs from that on ada"),
+    ],
+)
+def test_the_same_source_and_what_the_founders_were_told_is_not_told_again(
+    own: str, theirs: str, note: str
+) -> None:
+    ctx = context("ada", linked=["ben"])
+    ctx.card = with_source(own)
+    ctx.peers[node("ben")].card = with_source(theirs)
+    agreement = msgspec.structs.replace(AGREEMENT, notes=(note,) if note else ())
+    record_0 = msgspec.structs.replace(genesis(), agreement=agreement)
+    Notices(ctx, ledger(ctx, Chain(record_0))).other_sources()
+    assert warnings_of(taken(ctx)) == []
+
+
+def test_members_are_told_of_the_source_of_a_late_joiner_when_its_card_comes() -> None:
+    chain = chain_of(*NAMES[:2], rounds=1)
+    device = in_run(chain)
+    device.node._ctx.card = with_source("old")
+    device.link("dan")
+    said = "the source of the task on dan differs from that on this device: use the same file on all devices"
+    assert warnings_of(device.hear("dan", Card(with_source("new")))) == [said]
+    assert warnings_of(device.hear("dan", Card(with_source("newer")))) == []
+
+
+def test_another_source_of_the_strategy_is_told_too() -> None:
+    ctx = context("dan", linked=["ada"])
+    ctx.card = msgspec.structs.replace(CARD, strategy_source="new")
+    ctx.peers[node("ada")].card = msgspec.structs.replace(CARD, strategy_source="old")
+    Notices(ctx, ledger(ctx)).joined("joined")
+    assert warnings_of(taken(ctx)) == [
+        "the source of the strategy on ada differs from that on this device: use the same file on all devices"
+    ]

@@ -47,12 +47,17 @@ def test_only_rounds_of_training_count_and_one_good_one_begins_anew() -> None:
     assert count_unproductive(2, msgspec.structs.replace(bad, kind="evaluate")) == 2
 
 
+def hold(before: tuple[str, ...], after: tuple[str, ...], *, is_wanted: bool = False) -> tuple[bool, str]:
+    return decide_holding([node("ben")], roster(*before), roster(*after), is_wanted=is_wanted)
+
+
 def test_a_round_waits_while_a_leaver_is_needed_for_the_quorum() -> None:
-    entries = roster(*NAMES[:3])
-    holds, reason = decide_holding([node("ben")], entries, is_wanted=False)
-    assert (holds, reason) == (
-        True,
-        "ben leaving, and too few others are here: the round waits for another member",
-    )
-    assert not decide_holding([node("ben")], entries, is_wanted=True)[0]
-    assert not decide_holding([node("ben")], entries[:1], is_wanted=False)[0]
+    three = NAMES[:3]
+    reason = "ben leaving, and too few others are here: the round waits for another member"
+    assert hold(three, three) == (True, reason)
+    assert not hold(three, three, is_wanted=True)[0]
+    assert not hold(three, three[:1])[0]
+
+
+def test_a_round_that_admits_a_member_does_not_wait() -> None:
+    assert hold(NAMES[:3], NAMES[:4]) == (False, "a member joins with this round")

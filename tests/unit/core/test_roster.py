@@ -18,15 +18,16 @@ from p2pfl.core.roster import (
     keeps_model,
     next_roster,
     ranked,
+    sample_size,
     sampled,
     selection,
     tolerance,
 )
 from p2pfl.messages import RosterEntry, quorum
-from p2pfl.spec import MAX_ROSTER
+from p2pfl.spec import MAX_ROSTER, with_options
 from tests.support.core import member
 from tests.support.known import known
-from tests.support.records import CARD, NAMES, digest, node, roster
+from tests.support.records import CARD, NAMES, SPEC, digest, node, roster
 
 RUN = digest("run")
 
@@ -153,6 +154,39 @@ def test_a_member_that_lost_its_disk_counts_for_no_quorum_until_its_new_journal_
     assert {entry.name for entry in result} == {"ada", "ben", "dan"}
 
 
+def test_two_of_three_leave_only_after_the_third_is_back_with_a_new_journal() -> None:
+    three = roster(*NAMES[:3])
+    # Alone, cleo's new journal would be a quorum that has accepted nothing.
+    seen = view(NAMES[:3], leaving=("ada", "ben"), joiners=[("cleo", "new disk")])
+    first, reason = next_roster(three, seen)
+    assert {entry.member for entry in first} == {member("ada"), member("ben"), member("cleo", "new disk")}
+    assert reason == "joined: cleo"
+    second, reason = next_roster(first, msgspec.structs.replace(seen, joiners=()))
+    assert [entry.member for entry in second] == [member("cleo", "new disk")]
+    assert reason == "left: ada, ben"
+
+
+def test_leavers_stay_until_a_new_device_replaces_a_member_that_is_away() -> None:
+    three = roster(*NAMES[:3])
+    seen = view(("ada", "ben", "dan"), leaving=("ada", "ben"), joiners=[("dan", "")])
+    result, reason = next_roster(three, seen)
+    assert (names(result), reason) == (NAMES[:4], "joined: dan")
+
+
+def test_an_absent_member_is_not_dropped_together_with_the_leavers_that_must_stay() -> None:
+    five = roster(*NAMES)
+    seen = view(
+        ("ada", "ben", "cleo", "dan"),
+        leaving=("ada", "ben", "cleo"),
+        absent={"eve": 70.0},
+        renewed=("dan",),
+        joiners=[("dan", "new disk")],
+    )
+    result, reason = next_roster(five, seen)
+    assert (names(result), reason) == (NAMES, "joined: dan")
+    assert contains(result, member("dan", "new disk"))
+
+
 def test_genesis_gives_slots_in_the_order_of_node_ids() -> None:
     members = [Newcomer(member(name), name, 5) for name in ("cleo", "ada", "ben")]
     assert names(genesis_roster(members)) == ("ada", "ben", "cleo")
@@ -179,8 +213,9 @@ def test_everybody_computes_the_same_ranks_whatever_the_order_it_knows_them_in()
 def test_the_sample_does_not_follow_the_ranks() -> None:
     # With one hash for both, the first in rank would always be sampled.
     five = roster(*NAMES)
+    one = with_options(SPEC, sample=1)
     together = sum(
-        ranked(RUN, round_, [entry.node for entry in five])[0] in selection(RUN, round_, five, 1)
+        ranked(RUN, round_, [entry.node for entry in five])[0] in selection(RUN, round_, five, one)
         for round_ in range(1, 301)
     )
     assert 20 < together < 120  # a fifth of 300, give or take
@@ -188,14 +223,62 @@ def test_the_sample_does_not_follow_the_ranks() -> None:
 
 def test_a_sample_is_the_first_of_an_order_of_all() -> None:
     five = roster(*NAMES)
-    order = sampled(RUN, 3, five, 2)
+    order = sampled(RUN, 3, five)
     assert sorted(order) == sorted(entry.node for entry in five)
-    assert selection(RUN, 3, five, 2) == frozenset(order[:2])
+    assert selection(RUN, 3, five, with_options(SPEC, sample=2)) == frozenset(order[:2])
+    assert selection(RUN, 3, five, with_options(SPEC, fraction=0.4)) == frozenset(order[:2])
 
 
 def test_without_sampling_everybody_is_selected() -> None:
     five = roster(*NAMES)
-    assert selection(RUN, 3, five, 0) == frozenset(entry.node for entry in five)
+    assert selection(RUN, 3, five, SPEC) == frozenset(entry.node for entry in five)
+
+
+@pytest.mark.parametrize(
+    ("options", "members", "selected"),
+    [
+        ({}, 7, 7),
+        ({"sample": 3}, 7, 3),
+        ({"sample": 9}, 7, 7),
+        ({"fraction": 0.1}, 100, 10),
+        ({"fraction": 0.29}, 100, 29),  # int(0.29 * 100) is 28
+        ({"fraction": 0.5}, 5, 3),
+        ({"fraction": 0.01}, 5, 1),
+        ({"fraction": 1.0}, 5, 5),
+        ({"fraction": 0.1, "strategy": "krum"}, 20, 5),  # as many as Krum needs with one attacker
+        ({"fraction": 0.1, "strategy": "krum"}, 4, 4),
+    ],
+)
+def test_a_fraction_is_of_the_members_of_the_round(
+    options: dict[str, Any], members: int, selected: int
+) -> None:
+    assert sample_size(with_options(SPEC, **options), members) == selected
+
+
+def stating(*examples: int) -> tuple[RosterEntry, ...]:
+    entries = roster(*NAMES[: len(examples)])
+    return tuple(
+        msgspec.structs.replace(entry, examples=count) for entry, count in zip(entries, examples, strict=True)
+    )
+
+
+def test_members_are_drawn_in_proportion_to_their_examples() -> None:
+    entries = stating(1, 2, 5)
+    first = Counter(sampled(RUN, round_, entries, "examples")[0] for round_ in range(4000))
+    assert [round(first[entry.node] / 500) for entry in entries] == [1, 2, 5]
+    # Of the pairs that a draw without replacement makes, one with the first two has the probability
+    # 1/8 * 2/7 + 2/8 * 1/6.
+    pairs = Counter(frozenset(sampled(RUN, round_, entries, "examples")[:2]) for round_ in range(4000))
+    assert abs(pairs[frozenset(entry.node for entry in entries[:2])] / 4000 - 0.0774) < 0.01
+
+
+def test_a_draw_by_examples_is_an_order_of_all_that_no_order_of_the_roster_changes() -> None:
+    entries = stating(2**40, 1, 2**40, 1, 7)
+    order = sampled(RUN, 4, entries, "examples")
+    assert sorted(order) == sorted(entry.node for entry in entries)
+    assert sampled(RUN, 4, entries[::-1], "examples") == order
+    spec = with_options(SPEC, sample=2, sample_by="examples")
+    assert selection(RUN, 4, entries, spec) == frozenset(order[:2])
 
 
 people = st.sets(st.sampled_from([f"dev{letter}" for letter in "abcdefgh"]), min_size=1, max_size=7)

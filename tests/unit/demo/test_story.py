@@ -80,6 +80,7 @@ def test_what_all_nodes_report_is_told_once(event: events.AnyEvent) -> None:
         events.Notice("warning", "mind the gap"),
         events.PeerRefused("192.0.2.9:1", "another CA"),
         events.OptionsIgnored(("epochs 7 (the run has 1)",)),
+        events.Waiting(3, 3, "ben lacks x", is_mismatch=True),
     ],
 )
 def test_what_concerns_one_node_is_told_with_its_name(event: events.AnyEvent) -> None:
@@ -92,6 +93,7 @@ def test_what_concerns_one_node_is_told_with_its_name(event: events.AnyEvent) ->
     [
         events.ProgressMade(1, "train", 1, 2),
         events.Notice("info", "serving"),
+        events.Waiting(2, 3, "2 of 3 nodes are here"),
         events.PeerLinked("b" * 52, "ben", "127.0.0.1:1"),
         events.TrainingFinished(1, digest("update"), 3, 7, 0.5, 1.0),
         events.Ended(0, "done"),

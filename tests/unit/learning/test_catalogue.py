@@ -94,6 +94,29 @@ def test_a_value_out_of_its_range_is_refused_with_its_option(field: str, value: 
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"sample": 2, "fraction": 0.5}, "--sample and --fraction cannot be used together: "),
+        ({"sample_by": "examples"}, "--sample-by examples has no effect when all members train: "),
+        (
+            {"sample": 4, "strategy": "krum"},
+            "--sample is 4, and the strategy krum needs at least 5 updates in a round: give --sample 5 or more",
+        ),
+        ({"fraction": 1.5}, "--fraction is out of range: expected "),
+        ({"sample": 2, "sample_by": "size"}, "--sample-by is out of range: "),
+    ],
+)
+def test_a_sample_that_cannot_train_is_refused(given: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=f"^{words}"):
+        catalogue.make_spec("digits", given)
+
+
+def test_a_sample_that_is_enough_for_its_strategy_is_taken() -> None:
+    spec = catalogue.make_spec("digits", {"sample": 5, "sample_by": "examples", "strategy": "krum"})
+    assert (spec.participation.sample, spec.participation.sample_by) == (5, "examples")
+
+
+@pytest.mark.parametrize(
     ("task", "given", "words"),
     [
         ("chess", {}, "no task 'chess'"),
@@ -112,3 +135,10 @@ def test_a_model_of_ones_choice_has_its_own_defaults(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(catalogue.CATALOGUE, "digits", entry)
     assert catalogue.make_spec("digits", {"model": "2nn", "epochs": 5}).rounds == 77
     assert catalogue.make_spec("digits", {}).rounds == catalogue.DIGITS.defaults.rounds
+
+
+def test_a_built_in_task_has_no_owners() -> None:
+    with pytest.raises(
+        TaskError, match="examples of digits have no owners, so they cannot be divided by 'natural:who'"
+    ):
+        catalogue.check(make_spec(partition="natural:who"))

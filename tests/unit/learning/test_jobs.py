@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, P2pflError, TaskError
-from p2pfl.learning import builtin, commands, training, weights
+from p2pfl.learning import builtin, commands, jobs, training, weights
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
@@ -286,6 +288,36 @@ def test_progress_comes_early_and_predicts(bench: Bench) -> None:
     assert first.done <= 2
     assert first.total == 12
     assert first.predicted > 0
+
+
+@pytest.mark.parametrize(
+    ("deadline", "steps"), [(5.0, 5), (0.001, 1), (11.0, 11), (12.0, 12), (99.0, 12), (0.0, 12)]
+)
+def test_a_training_is_cut_by_the_deadline_after_the_batch_it_is_in(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, deadline: float, steps: int
+) -> None:
+    model, spec = bench.create(), make_spec(deadline=deadline)
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    descend = training._descend
+
+    def slow(*arguments: Any) -> None:
+        nonlocal now
+        now += 1.0
+        descend(*arguments)
+
+    monkeypatch.setattr(training, "_descend", slow)
+    result = bench.train(model, "u", spec)
+    assert (result.steps, result.planned) == (steps, 12 if steps < 12 else 0)
+    assert all(0 < one.predicted <= (deadline + 1.0 if deadline else 12.0) for one in bench.progress)
+
+
+def test_a_training_that_is_cut_does_not_tell_the_number_of_examples_where_nothing_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "share_of", lambda _task: "none")
+    result = bench.train(bench.create(), "u", make_spec(deadline=1e-9))
+    assert (result.steps, result.planned) == (1, 0)
 
 
 def test_a_stopped_training_ends_without_an_update(bench: Bench) -> None:

@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors import TaskError
-from p2pfl.learning.partition import MIN_EXAMPLES, Dirichlet, Iid, Scheme, Shards, divide, parse
+from p2pfl.learning.partition import (
+    MIN_EXAMPLES,
+    Dirichlet,
+    Iid,
+    Labels,
+    Natural,
+    Quantity,
+    Scheme,
+    Shards,
+    divide,
+    parse,
+)
 
 LABELS = [index % 10 for index in range(1000)]
 
@@ -15,6 +26,7 @@ schemes = st.one_of(
     st.just(Iid()),
     st.floats(0.001, 1e6).map(Dirichlet),
     st.integers(1, 5).map(Shards),
+    st.floats(0.001, 1e6).map(Quantity),
 )
 
 
@@ -43,9 +55,13 @@ def test_divisions_are_the_same_on_every_machine() -> None:
     assert divide(labels, Iid(), 3, 1)[0] == [0, 2, 6, 9, 11, 14, 15, 18, 22, 28]
     assert divide(labels, Dirichlet(0.5), 3, 1)[0] == [0, 1, 3, 6, 12, 15, 18, 19, 21, 24, 27]
     assert divide(labels, Shards(2), 3, 1)[0] == [1, 4, 7, 10, 13, 16, 19, 22, 25, 28]
+    assert divide(labels, Labels(2), 3, 1)[0] == [0, 6, 8, 11, 15, 18, 20, 23, 26, 27]
+    assert divide(labels, Quantity(0.5), 3, 1)[0] == [0, 2, 3, 8, 17, 21, 26, 29]
+    owners = [index % 7 for index in range(30)]
+    assert divide(labels, Natural("who"), 3, 1, owners)[0] == [0, 3, 4, 7, 10, 11, 14, 17, 18, 21, 24, 25, 28]
 
 
-@pytest.mark.parametrize("scheme", [Iid(), Dirichlet(0.5), Shards(2)])
+@pytest.mark.parametrize("scheme", [Iid(), Dirichlet(0.5), Shards(2), Labels(3), Quantity(0.5)])
 def test_another_seed_gives_another_division(scheme: Scheme) -> None:
     assert divide(LABELS, scheme, 4, 1) != divide(LABELS, scheme, 4, 2)
 
@@ -60,6 +76,56 @@ def test_shards_give_a_part_few_labels() -> None:
     for part in divide(LABELS, Shards(2), 5, 3):
         assert len(part) == 200
         assert len({LABELS[index] for index in part}) <= 2
+
+
+@pytest.mark.parametrize(("each", "parts"), [(1, 10), (2, 5), (3, 7), (10, 3), (2, 40)])
+def test_a_part_has_its_number_of_labels_and_every_label_has_a_part(each: int, parts: int) -> None:
+    division = divide(LABELS, Labels(each), parts, 3)
+    assert sorted(index for part in division for index in part) == list(range(1000))
+    assert [len({LABELS[index] for index in part}) for part in division] == [each] * parts
+
+
+def test_the_parts_with_a_label_share_its_examples_equally() -> None:
+    division = divide(LABELS, Labels(2), 20, 3)
+    assert {len(part) for part in division} == {50}
+
+
+@pytest.mark.parametrize(
+    ("labels", "each", "parts", "words"),
+    [
+        (LABELS, 11, 5, "10 labels, which cannot be divided into 5 partitions of 11"),
+        (LABELS, 2, 4, "10 labels, which cannot be divided into 4 partitions of 2"),
+        ([0, 1, 1, 1, 1, 1, 1, 1], 1, 5, "too few examples of a label for 5 partitions"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels: list[int], each: int, parts: int, words: str) -> None:
+    with pytest.raises(TaskError, match=words):
+        divide(labels, Labels(each), parts, 0)
+
+
+def test_sizes_differ_and_labels_do_not() -> None:
+    division = divide(LABELS, Quantity(0.5), 5, 3)
+    sizes = sorted(map(len, division))
+    assert sizes[-1] > 5 * sizes[0]
+    for part in division:
+        if len(part) > 200:
+            assert {LABELS[index] for index in part} == set(range(10))
+
+
+def test_all_examples_of_an_owner_are_in_one_part() -> None:
+    owners = [f"owner {index % 7}" for index in range(1000)]
+    division = divide(LABELS, Natural("who"), 3, 1, owners)
+    held = [{owners[index] for index in part} for part in division]
+    assert sorted(map(len, held)) == [2, 2, 3]
+    assert len(set.union(*held)) == 7
+    assert divide(LABELS, Natural("who"), 7, 1, owners) != divide(LABELS, Natural("who"), 7, 2, owners)
+
+
+def test_without_owners_nothing_is_divided_by_them() -> None:
+    with pytest.raises(TaskError, match="have no 'who' that names the owner"):
+        divide(LABELS, Natural("who"), 3, 1)
+    with pytest.raises(TaskError, match="'who' names 2 owners, too few for 3 partitions"):
+        divide(LABELS, Natural("who"), 3, 1, [index % 2 for index in range(1000)])
 
 
 def _largest_share(alpha: float) -> float:
@@ -90,6 +156,9 @@ def test_more_parts_than_examples_are_refused(scheme: Scheme, word: str) -> None
         ("dirichlet:0.5", Dirichlet(0.5)),
         ("dirichlet:1e3", Dirichlet(1000)),
         ("shards:2", Shards(2)),
+        ("labels:3", Labels(3)),
+        ("quantity:0.5", Quantity(0.5)),
+        ("natural:writer id", Natural("writer id")),
     ],
 )
 def test_schemes_are_understood(text: str, scheme: Scheme) -> None:
@@ -99,6 +168,7 @@ def test_schemes_are_understood(text: str, scheme: Scheme) -> None:
 BAD = """
 IID iid: iid:3 dirichlet dirichlet: dirichlet:x dirichlet:0 dirichlet:-1 dirichlet:nan dirichlet:inf
 shards shards: shards:0 shards:-2 shards:1.5 shards:² shards:9999999
+labels labels: labels:0 labels:x quantity quantity:x quantity:0 natural natural:
 """
 
 

@@ -147,6 +147,34 @@ def test_progress_counts_the_batches_of_all_epochs(changes: dict[str, int], tota
     assert seen == [(done, total) for done in range(1, total + 1)]
 
 
+@pytest.mark.parametrize(("cut", "of_epoch"), [(1, 1), (3, 3), (4, 4), (6, 2)])
+def test_a_training_that_is_cut_has_done_its_first_steps(cut: int, of_epoch: int) -> None:
+    part, options = _part(*_blobs()), _options(batch_size=16, epochs=3)
+    whole, short = _net(), _net()
+    calls = iter(range(1, 13))
+    steps, loss = _train(short, part, options, is_over=lambda: next(calls) == cut)
+    losses: list[float] = []
+
+    class Kept(Classification):
+        def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            losses.append(super().loss(outputs, targets).item() * len(targets))
+            return super().loss(outputs, targets)
+
+    kept = Kept(Agreement(("red", "green", "blue"), 60))
+    same = _options(batch_size=16, steps=cut)
+    assert training.train(whole, part, kept, same, seed=0, after_batch=_ignore)[0] == steps == cut
+    _assert_equal(short, whole, tolerance=0)
+    sizes = (training.batch_sizes(60, 16) * 3)[:cut]
+    assert loss == pytest.approx(sum(losses[-of_epoch:]) / sum(sizes[-of_epoch:]), rel=1e-6)
+
+
+def test_a_training_that_is_over_at_once_takes_one_step() -> None:
+    part, options = _part(*_blobs()), _options(batch_size=16, epochs=3)
+    assert training.planned_steps(60, options) == 12
+    assert _train(_net(), part, options, is_over=lambda: True)[0] == 1
+    assert _train(_net(), part, options, is_over=lambda: False) == _train(_net(), part, options)
+
+
 def test_a_diverged_training_says_what_to_do() -> None:
     x, y = _blobs()
     with pytest.raises(TaskError, match="smaller --lr"):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from p2pfl import events
+from p2pfl.cards import DataCard
 from p2pfl.events import AnyEvent, Measured, Notice, PeerLost, Published, SteppedDown, UpdateRefused
 from p2pfl.observe.render import MAX_LINE, line_of, row_of
 from p2pfl.spec import with_options
@@ -32,6 +33,7 @@ COMMITTED = events.Committed(
 EVALUATED = events.EvaluationFinished(
     3, {"accuracy": 0.9125, "loss": 0.25}, examples=360, reports=3, members=3
 )
+OWN = DataCard("mine", 1, ())
 JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
 
 
@@ -47,6 +49,14 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             events.WorkerReady("digits", "cpu", 1437, 55210, 2.04),
             "·",
             "ready after 2.0 s: task digits on cpu",
+        ),
+        (events.WorkerReady("mine", "cpu", 1, 6, 1.0), "·", "cpu, 1 training example in all, 6 parameters"),
+        (events.WorkerReady("train", "cpu", 0, 6, 1.0), "·", "task train on cpu, 6 parameters"),
+        (events.DataShown(0, 1, OWN), "·", "own data: 1 example"),
+        (
+            events.DataShown(0, 1, msgspec.structs.replace(OWN, share="none")),
+            "·",
+            "own data: the number of examples is not told (--share none)",
         ),
         (events.WorkerFailed("it was killed"), "!", "worker restarts: it was killed"),
         (
@@ -68,6 +78,7 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         ),
         (events.PeerLeaving("b" * 52, "ben"), "-", "ben is leaving with the next commit"),
         (events.Waiting(1, 3, "1 of 3 nodes are here"), "·", "waiting: 1 of 3 nodes are here"),
+        (events.Waiting(3, 3, "ben lacks x", is_mismatch=True), "!", "the run cannot begin: ben lacks x"),
         (events.Notice("warning", "mind the gap"), "!", "mind the gap"),
         (events.Notice("error", "it broke"), "✗", "it broke"),
         (
@@ -90,6 +101,19 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             events.TrainingFinished(2, digest("update"), 300, 7, 0.5, 1.04),
             "·",
             "round 2: trained on 300 samples in 1.0 s, loss 0.5000",
+        ),
+        (
+            events.TrainingFinished(2, digest("update"), 300, 37, 0.5, 10.04, 120),
+            "·",
+            "in 10.0 s, loss 0.5000, cut at 37 of 120 batches by the deadline",
+        ),
+        (
+            msgspec.structs.replace(
+                COMMITTED,
+                updates=(events.CountedUpdate("ada", 100, 37, 0.5, 10.0, 120), *COMMITTED.updates[1:]),
+            ),
+            "✓",
+            "; cut by the deadline: ada at 37 of 120 batches",
         ),
         (events.UpdateReused(2, digest("update")), "·", "trained before the restart is offered again"),
         (events.Elected(2, 1, "ada", "a" * 52, 3), "★", "round 2: ada is the aggregator"),

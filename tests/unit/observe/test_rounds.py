@@ -145,3 +145,17 @@ def test_updates_that_are_missing_are_counted() -> None:
     kept = rounds.get(1)
     assert kept is not None
     assert len(kept.left_out) == 2
+
+
+def test_a_round_that_only_some_have_evaluated_is_partial_until_all_have_or_it_is_committed() -> None:
+    some = row(1).scores[:1]
+    found = []
+    for told in (
+        replace(row(1), scores=some, committed=False),
+        replace(row(1), committed=False),
+        replace(row(1), scores=some),
+    ):
+        rounds = Rounds()
+        rounds.take_row(told)
+        found += [one.is_partial for one in rounds]
+    assert found == [True, False, False]

@@ -179,3 +179,12 @@ def test_another_strategy_than_fedavg_has_a_line() -> None:
     assert "strategy" not in "\n".join(lines_of(snapshot_of(state)))
     state.spec = with_options(state.spec, strategy="fedprox", strategy_arg={"mu": 0.5})
     assert "strategy    fedprox (mu 0.5)" in lines_of(snapshot_of(state))
+
+
+def test_what_only_some_members_have_reported_is_no_value_of_the_federation() -> None:
+    state = state_of(recordings.running())
+    last = state.rounds.last
+    assert last is not None
+    last.scores = last.scores[:2]
+    found = snapshot_of(state)
+    assert (found.evaluated_round, found.evaluated_by) == (last.round - 1, 6)

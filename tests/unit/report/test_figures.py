@@ -14,7 +14,7 @@ from PIL import Image
 from p2pfl.errors import UserError
 from p2pfl.events import RoundRow
 from p2pfl.report import figures
-from p2pfl.report.figures import Change, changes_of, confusion_png, history_png
+from p2pfl.report.figures import MAX_LEGEND, Change, Curve, changes_of, confusion_png, curves_png, history_png
 from p2pfl.report.plot import BLUE, ORANGE
 from tests.support.recordings import HOSTILE, finished, rows_of
 
@@ -120,3 +120,25 @@ def test_without_matplotlib_the_sentence_says_what_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match=r"pip install 'p2pfl-lan\[plots\]'"):
         history_png(ROWS)
+
+
+def test_curves_have_their_means_and_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = watched(monkeypatch)
+    curves = [Curve("fedavg", [(1, 0.5, 0.1), (2, 0.6, 0.0)]), Curve("median", [(1, 0.4, 0.0)])]
+    assert pixels(curves_png(curves, "accuracy", "compare")).size
+    axes = drawn[0].axes[0]
+    assert [np.asarray(line.get_ydata()).tolist() for line in axes.lines] == [[0.5, 0.6], [0.4]]
+    assert [line.get_label() for line in axes.lines] == ["fedavg", "median"]
+    assert len(axes.collections) == 1, "a band only where there is a deviation"
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("accuracy", "round")
+
+
+def test_many_odd_and_no_curves_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = watched(monkeypatch)
+    many = [Curve(f"$x_{{{number}$", [(1, 0.1, 0.0), (2, 1e300, float("inf"))]) for number in range(40)]
+    assert pixels(curves_png(many, "loss", "$\\a$")).size
+    legend = drawn[0].axes[0].get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == MAX_LEGEND
+    assert pixels(curves_png([], "loss", "")).size
+    assert pixels(curves_png([Curve("none", [])], "loss", "")).size

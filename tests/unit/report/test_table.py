@@ -102,7 +102,15 @@ def test_no_name_is_a_formula_or_breaks_a_line() -> None:
 def test_lines_of_json_hold_each_round_of_training() -> None:
     lines = [json.loads(line) for line in jsonl_text(ROWS).splitlines()]
     assert [line["round"] for line in lines] == list(range(1, 21))
-    assert lines[0]["updates"][0].keys() == {"name", "samples", "steps", "loss", "seconds"}
+    first = lines[0]["updates"][0]
+    assert first.keys() == {"name", "samples", "steps", "planned_steps", "loss", "seconds"}
+    assert first["planned_steps"] == first["steps"]
+
+
+def test_an_update_that_the_deadline_cut_has_more_planned_steps() -> None:
+    cut = replace(ROWS[0].updates[0], steps=37, planned=120)
+    line = json.loads(json_line(replace(ROWS[0], updates=(cut,))))
+    assert (line["updates"][0]["steps"], line["updates"][0]["planned_steps"]) == (37, 120)
 
 
 def test_a_line_of_json_is_ascii() -> None:

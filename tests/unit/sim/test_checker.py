@@ -17,7 +17,7 @@ from p2pfl.core.effects import (
     Send,
     Train,
 )
-from p2pfl.messages import Promise
+from p2pfl.messages import Collect, LeftOut, Promise
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
@@ -36,7 +36,8 @@ class Court:
         for name in self.disks:
             self.save(name, SaveGenesis(self.run, self.chain.genesis))
         commit = self.chain.commit(model=model("average"))
-        self.record = msgspec.structs.replace(commit.record, updates=())
+        left_out = tuple(LeftOut(node(name), "late") for name in NAMES[:3])
+        self.record = msgspec.structs.replace(commit.record, updates=(), left_out=left_out)
         self.commit = msgspec.structs.replace(commit, record=self.record)
         for name in self.disks:
             self.save(name, SavePromise(self.run, 1, ballot(1, "ada"), 1))
@@ -61,6 +62,11 @@ def court() -> Court:
 def test_an_acceptance_without_the_model_violates_possession(court: Court) -> None:
     with pytest.raises(Violation, match=r"possession: .* whose model it does not hold"):
         court.save("ada", SaveAccepted(court.run, 1, ballot(1, "ada"), court.record, 1))
+
+
+def test_who_asks_whom_for_an_update_is_noted(court: Court) -> None:
+    court.done("ada", Send(node("ben"), Collect(court.run, 1, ballot(1, "ada"), selected=True)))
+    assert court.checker.work.asked == {(court.run, 1): {node("ada"), node("ben")}}
 
 
 def test_the_blob_of_an_open_vote_must_not_be_collected(court: Court) -> None:

@@ -7,6 +7,7 @@ from p2pfl.sim.setting import (
     DEFER_SECONDS,
     NEVER,
     node_id,
+    sampling_of,
     signer_of,
     spec_of,
     stopping_of,
@@ -43,6 +44,13 @@ def test_half_of_the_worlds_have_a_rule_for_stopping_early_and_some_have_both_pa
     assert 4 <= rules.count(NEVER) <= 6
     assert any(rule.until is not None and rule.patience for rule in rules)
     assert spec_of(7, stopping=rules[3]).stopping == rules[3] != NEVER
+
+
+def test_in_two_of_five_worlds_only_some_members_train() -> None:
+    specs = [spec_of(7, sampling=sampling_of(seed)).participation for seed in range(5)]
+    chosen = [(one.sample, one.fraction, one.sample_by) for one in specs]
+    assert chosen.count((0, 0.0, "uniform")) == 3
+    assert {one[2] for one in chosen} == {"uniform", "examples"}
 
 
 def test_what_the_real_driver_has_in_common_is_the_same_there() -> None:

@@ -9,22 +9,23 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.effects import SaveCommit, SaveGenesis, SaveUpdate, Train
+from p2pfl.core.roster import selection
 from p2pfl.events import AnyEvent, TrainingFinished
-from p2pfl.messages import LeftOut, Record, RecordBlobs, UpdateEntry, record_digest
+from p2pfl.messages import Collect, LeftOut, Record, RecordBlobs, UpdateEntry, record_digest
 from p2pfl.sim.device import aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.work import WorkChecker
 from p2pfl.spec import MetricTarget, RunSpec, with_options
-from tests.support.core import chain_of, member, model, training
+from tests.support.core import ballot, chain_of, member, model, training
 from tests.support.records import NAMES, SPEC, evaluations, node, update
 
 MINE = update("ada", 1)
 
 
 class Court:
-    def __init__(self) -> None:
-        self.chain = chain_of(*NAMES[:3])
+    def __init__(self, spec: RunSpec = SPEC) -> None:
+        self.chain = chain_of(*NAMES[:3], spec=spec)
         self.run, self.genesis = self.chain.run, self.chain.genesis
         self.work = WorkChecker()
         self.work.founded(SaveGenesis(self.run, self.genesis))
@@ -45,7 +46,14 @@ class Court:
         )
 
     def accept(self, record: Record) -> None:
+        """Accept *record*, with all members that do not count left out, unless it says otherwise."""
+        if not record.left_out:
+            record = msgspec.structs.replace(record, left_out=self.others(record))
         self.work.accepted(record, record_digest(record))
+
+    def others(self, record: Record) -> tuple[LeftOut, ...]:
+        counted = {update.node for update in record.updates}
+        return tuple(LeftOut(one.node, "late") for one in self.genesis.roster if one.node not in counted)
 
     def commit(self, record: Record) -> None:
         commit = msgspec.structs.replace(self.chain.commit(), record=record)
@@ -164,6 +172,46 @@ def test_a_process_that_ended_is_owed_nothing(court: Court) -> None:
     court.commit(court.record())
 
 
+# --- who trains ---------------------------------------------------------------------------------------------
+
+
+def sampling_court() -> tuple[Court, UpdateEntry, UpdateEntry]:
+    """A court of a run in which one member is selected; its update, and one of another member."""
+    court = Court(with_options(SPEC, sample=1))
+    (first,) = selection(court.run, 1, court.genesis.roster, court.genesis.spec)
+    mine, other = sorted((update(name, 1) for name in NAMES[:2]), key=lambda one: one.node != first)
+    assert mine.node == first, "the test needs another sample"
+    court.trained(mine, other)
+    return court, mine, other
+
+
+def test_an_update_of_a_member_that_was_not_selected_is_a_violation_unless_it_was_asked() -> None:
+    court, mine, other = sampling_court()
+    court.accept(court.record(mine))
+    both = court.record(*sorted((mine, other), key=lambda one: one.node))
+    with objection("update", "1 updates in round 1 are of members nobody selected"):
+        court.accept(both)
+    asks = Collect(court.run, 1, ballot(1, "cleo"), selected=False)
+    court.work.collects(node("cleo"), other.node, asks)
+    with objection("update", "nobody selected"):
+        court.accept(both)
+    court.work.collects(node("cleo"), other.node, msgspec.structs.replace(asks, selected=True))
+    court.accept(both)
+
+
+def test_an_aggregator_may_ask_itself() -> None:
+    court, _, other = sampling_court()
+    court.work.collects(other.node, node("cleo"), Collect(court.run, 1, ballot(1, "ada"), selected=False))
+    court.accept(court.record(other))
+
+
+def test_a_selected_member_of_which_the_record_says_nothing_is_a_violation() -> None:
+    court, _, other = sampling_court()
+    court.work.collects(other.node, node("cleo"), Collect(court.run, 1, ballot(1, "ada"), selected=False))
+    with objection("update", "does not say what became"):
+        court.accept(court.record(other, left_out=(LeftOut(other.node, "late"),)))
+
+
 # --- stopping early ---------------------------------------------------------------------------------------------
 
 
@@ -175,7 +223,8 @@ def judged(*accuracies: int, kind: str = "train", spec: RunSpec) -> WorkChecker:
         is_last = place == len(accuracies)
         measured = evaluations(*((accuracy, 100),) * 3) if place else ()
         record = chain.commit(kind=kind if is_last else "train", evaluated=measured).record
-        record = msgspec.structs.replace(record, updates=())
+        left_out = tuple(LeftOut(one.node, "late") for one in record.roster)
+        record = msgspec.structs.replace(record, updates=(), left_out=left_out)
         work.accepted(record, record_digest(chain.commits[-1].record))
     return work
 

@@ -17,14 +17,17 @@ from p2pfl.learning.own.code import UserCode
 from p2pfl.learning.own.data import (
     CountedLoader,
     UserData,
+    divide_data,
     in_memory,
     input_shape,
     make_batches,
     make_loader,
+    owners_of,
     read_data,
     renamed,
 )
 from p2pfl.learning.own.interface import Task
+from p2pfl.spec import FileTask
 
 CPU = torch.device("cpu")
 FILE = Path("/home/ada/mine.py")
@@ -360,3 +363,29 @@ def test_data_gets_its_path(tmp_path: Path) -> None:
     read_data(code, tmp_path, (), 0.5, 0)
     read_data(code, None, (), 0.5, 0)
     assert seen == [tmp_path, None]
+
+
+# --- owners -----------------------------------------------------------------------------------------------------
+
+
+def test_the_owners_of_examples_are_an_attribute_of_the_data_set() -> None:
+    items = Items([(index, 0) for index in range(4)], writers=["a", "b", "a", "b"])
+    assert owners_of(items, "writers") == ["a", "b", "a", "b"]
+    assert owners_of(Subset(items, [3, 0]), "writers") == ["b", "a"]
+    assert owners_of(Items([1, 2], who=torch.tensor([7, 8])), "who") == [7, 8]
+    assert owners_of(items, "readers") is None
+    assert owners_of(Items([1, 2], who=[1]), "who") is None
+
+
+def test_a_data_set_is_divided_by_its_owners() -> None:
+    items = Items(
+        [(torch.zeros(1), index % 2) for index in range(40)], writers=[index % 5 for index in range(40)]
+    )
+    data = read(items)
+    part = divide_data(data, FileTask("mine", partition="natural:writers", partitions=5), 1)
+    for index in range(5):
+        owners = owners_of(part(index).train, "writers")
+        assert owners is not None
+        assert len({*owners}) == 1
+    with pytest.raises(TaskError, match="no 'readers' that names the owner"):
+        divide_data(data, FileTask("mine", partition="natural:readers", partitions=5), 1)(0)

@@ -483,3 +483,27 @@ def test_data_that_all_devices_have_are_divided_among_them(folder: Path, has_loo
 def test_a_device_with_data_of_its_own_trains_on_all_of_them(folder: Path) -> None:
     one = Device(TEMPLATES / "classification.py", folder)
     assert (partitions_of(one.spec.task), evaluation_parts(one.spec.task, 3)) == (1, 1)
+
+
+def test_likely_mistakes_are_notes_of_the_card_with_their_line(folder: Path) -> None:
+    softmax = TABLE.replace(
+        "nn.Linear(2, len(agreed.classes))", "nn.Sequential(nn.Linear(2, 2), nn.Softmax(1))"
+    )
+    one = device(folder, softmax + "\ndef optimiser(parameters, rate):\n    pass\n")
+    assert one.describe().card.notes == (
+        "mine.py, line 11: optimiser is not used; is optimizer meant?",
+        "mine.py, line 4, in model(): the outputs of the model are probabilities (its last layer is a softmax), and "
+        "cross-entropy takes scores: leave the softmax out, or define loss()",
+    )
+    own = (
+        softmax + "\ndef loss(outputs, targets):\n    return nn.functional.nll_loss(outputs.log(), targets)\n"
+    )
+    assert device(folder, own).describe().card.notes == ()
+
+
+def test_a_primary_metric_that_is_not_measured_is_named_with_its_line(folder: Path) -> None:
+    with pytest.raises(TaskError) as refused:
+        device(folder, TABLE + '\nprimary = ("dice", "max")\n').describe()
+    assert str(refused.value) == (
+        "mine.py, line 11: the primary metric 'dice' is not measured; there are accuracy, loss, f1"
+    )

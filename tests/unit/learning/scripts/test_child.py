@@ -227,3 +227,13 @@ TRACEBACK = """Traceback (most recent call last):
 )
 def test_an_end_is_explained_with_the_line_of_the_user(lines: str, code: int, expected: str) -> None:
     assert explain_end(Path("/opt/work/train.py"), code, lines.splitlines()) == expected
+
+
+def test_an_error_of_ours_is_named_without_its_module() -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "/x/train.py", line 3, in <module>',
+        "    submit()",
+    ]
+    found = explain_end(Path("/x/train.py"), 1, [*lines, "p2pfl.errors.TaskError: Training diverged: no"])
+    assert found == "train.py, line 3: TaskError: Training diverged: no"

@@ -48,3 +48,19 @@ def test_it_ends_with_the_program_that_holds_its_input(tmp_path: Path) -> None:
     for pipe in (process.stdout, process.stderr):
         assert pipe is not None
         pipe.close()
+
+
+def test_a_traceback_shows_the_lines_of_the_user_only(tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_text("from p2pfl.learning.scripts.metrics import checked_count\nchecked_count(-1, 'It')\n")
+    process = run(path)
+    assert process.stderr is not None
+    lines = process.stderr.read().decode().splitlines()
+    assert process.wait(WAIT_SECONDS) == 1
+    assert [line for line in lines if line.lstrip().startswith("File ")] == [
+        f'  File "{path}", line 2, in <module>'
+    ]
+    assert lines[-1] == "p2pfl.errors.TaskError: It is -1, and a whole number of at least 1 is needed."
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()

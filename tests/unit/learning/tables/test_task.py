@@ -24,6 +24,7 @@ from p2pfl.learning.tables import task
 from p2pfl.learning.tables.encoding import encode_file
 from p2pfl.learning.tables.kinds import TargetColumn
 from p2pfl.learning.tables.models import build_table_model
+from p2pfl.learning.tables.row_keys import Keys, ranks
 from p2pfl.learning.tables.task import TableLocalTask, choose_held_out, open_table
 from p2pfl.messages import Evaluation, add_evaluations
 from p2pfl.spec import RunSpec, TableTask, model_name
@@ -45,6 +46,26 @@ def people(tmp_path: Path) -> Path:
     """Return a table of 40 rows, of which 30 have the class "no"."""
     rows = [(20 + index, "fm"[index % 2], "yes" if index % 4 == 0 else "no") for index in range(40)]
     return write_table(tmp_path / "people.csv", ["age", "sex", "target"], rows)
+
+
+# --- owners -----------------------------------------------------------------------------------------------------
+
+
+def test_the_owner_of_a_row_is_its_value_of_a_column(people: Path) -> None:
+    local = opened(people)
+    assert sorted({*local.owners("sex")}) == ["f", "m"]
+    assert len({*local.owners("age")}) == local.card.examples == len(local.owners("sex"))
+
+
+def test_rows_without_an_owner_are_refused(tmp_path: Path) -> None:
+    rows = [(index % 3 or "", "yes" if index % 2 else "no") for index in range(40)]
+    local = opened(write_table(tmp_path / "gaps.csv", ["who", "target"], rows))
+    with pytest.raises(TaskError, match="Not every row has an owner in the column 'who'"):
+        local.owners("who")
+    with pytest.raises(
+        TaskError, match="no column 'town' that names the owner of each row; its columns are: who"
+    ):
+        local.owners("town")
 
 
 # --- the card ---------------------------------------------------------------------------------------------------
@@ -106,6 +127,10 @@ def of_classes(*counts: int) -> TargetColumn:
     return TargetColumn(ColumnCard("target", "category"), classes, None, 0.0)
 
 
+def some_ranks(rows: int, seed: int) -> Keys:
+    return ranks(np.arange(rows, dtype=np.uint64), seed)
+
+
 @pytest.mark.parametrize(
     ("counts", "share", "held_out"),
     [
@@ -119,7 +144,7 @@ def of_classes(*counts: int) -> TargetColumn:
 def test_each_class_gives_its_share(counts: tuple[int, ...], share: float, held_out: list[int]) -> None:
     target = of_classes(*counts)
     assert target.classes is not None
-    chosen = choose_held_out(target, sum(counts), share, 5)
+    chosen = choose_held_out(target, some_ranks(sum(counts), 5), share)
     assert np.bincount(target.classes[chosen], minlength=len(counts)).tolist() == held_out
 
 
@@ -128,7 +153,7 @@ def test_the_seed_determines_which_rows_are_held_out() -> None:
         of_classes(60, 40),
         TargetColumn(of_classes(1).card, None, np.zeros(100, np.float32), 0.0),
     ):
-        one, again, other = (choose_held_out(target, 100, 0.2, seed) for seed in (1, 1, 2))
+        one, again, other = (choose_held_out(target, some_ranks(100, seed), 0.2) for seed in (1, 1, 2))
         assert one.sum() == other.sum() == 20
         assert (one == again).all()
         assert (one != other).any()
@@ -136,7 +161,33 @@ def test_the_seed_determines_which_rows_are_held_out() -> None:
 
 def test_one_row_is_too_few() -> None:
     with pytest.raises(TaskError, match="The table has 1 row with a target, and at least 2 are needed"):
-        choose_held_out(of_classes(1), 1, 0.1, 1)
+        choose_held_out(of_classes(1), some_ranks(1, 1), 0.1)
+
+
+def held_out_rows(
+    folder: Path, rows: Rows, header: Sequence[str] = ("age", "sex", "target")
+) -> set[tuple[str, ...]]:
+    """The rows that a device with this table holds out, each as it is written, in the order of the names."""
+    local = opened(write_table(folder / "t.csv", header, rows))
+    order = np.argsort(header)
+    return {tuple(str(rows[index][place]) for place in order) for index in local._test_rows.tolist()}
+
+
+def test_most_held_out_rows_stay_when_rows_are_added(tmp_path: Path) -> None:
+    chance = np.random.default_rng(3)
+    rows: Rows = [
+        [f"{chance.normal(40, 9):.3f}", "fm"[index % 2], ("no", "no", "yes")[index % 3]]
+        for index in range(3000)
+    ]
+    first = held_out_rows(tmp_path, rows[:2000])
+    assert len(first) == 500
+    assert len(first & held_out_rows(tmp_path, rows[:2200])) >= 430
+    assert len(first & held_out_rows(tmp_path, [*rows[2000:2200], *rows[:2000]])) >= 430
+    swapped: Rows = [[row[2], row[1], row[0]] for row in reversed(rows[:2000])]
+    assert held_out_rows(tmp_path, swapped, ("target", "sex", "age")) == first
+    numbers: Rows = [[row[0], row[1], row[0]] for row in rows]
+    first = held_out_rows(tmp_path, numbers[:2000])
+    assert len(first & held_out_rows(tmp_path, numbers[:2200])) >= 430
 
 
 # --- prepared ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from blake3 import blake3
 
 from p2pfl import events
+from p2pfl.cards import ColumnCard
 from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate, Create, Describe, Fetch
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
@@ -215,3 +216,28 @@ async def test_closing_ends_jobs_under_way(tmp_path: Path) -> None:
     await bench.work.close()
     assert bench.work._tasks == set()
     assert bench.host.fed == []
+
+
+async def test_a_number_of_examples_that_is_not_told_is_told_to_nobody(tmp_path: Path) -> None:
+    untold = msgspec.structs.replace(CARD, share="none")
+    bench = Bench(tmp_path, commands.DescribeDone(0, SCHEMA, untold, 1, 99, "cpu"))
+    bench.work.begin(Describe(SPEC, AGREEMENT))
+    await bench.host.outcome()
+    [ready] = bench.host.told
+    assert isinstance(ready, events.WorkerReady)
+    assert ready.examples == 0
+
+
+async def test_the_kinds_of_the_columns_of_a_table_are_told_once(tmp_path: Path) -> None:
+    target = ColumnCard("price", "number", 40)
+    table = msgspec.structs.replace(
+        CARD, labels=(), columns=(ColumnCard("age", "number", 40),), target=target
+    )
+    described = commands.DescribeDone(0, SCHEMA, table, 360, 99, "cpu")
+    bench = Bench(tmp_path, described, described)
+    for _ in range(2):
+        bench.work.begin(Describe(SPEC))
+        await bench.host.outcome()
+    assert [one for one in bench.host.told if isinstance(one, events.Notice)] == [
+        events.Notice("info", "columns: 1 number (age); the target price is a number")
+    ]

@@ -1,0 +1,290 @@
+"""The options of a simulation, from Python or from an experiment's file, made into a `SimulatedRun`."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from p2pfl.errors import UserError
+from p2pfl.learning import partition
+from p2pfl.learning.choice import Choice, choose, make_spec
+from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.simulation.attack_specs import AttackSpec, make_attack
+from p2pfl.learning.simulation.simulated import SimulatedRun, check_least
+from p2pfl.learning.strategy_choice import BUILTIN_STRATEGIES, choose_strategy
+from p2pfl.paths import full
+from p2pfl.runtime.configure import RUN_OPTIONS, parse_until
+from p2pfl.spec import RunSpec
+from p2pfl.strategy_specs import OwnStrategySpec, StrategySpec
+from p2pfl.text import one_line
+
+NODES_ONLY = frozenset(
+    {
+        "task", "share", "partitions", "sample", "fraction", "sample_by", "min_updates",
+        "round_cap", "drop_after", "strategy", "strategy_arg", "personal",
+        "personalise", "lora_target", "lora_train",
+    }
+)  # fmt: skip
+"""Options of a run of nodes that a simulation has in another form, or does not need."""
+
+TRAINING = tuple(name for name in RUN_OPTIONS if name not in NODES_ONLY)
+"""Options of a run that mean the same for nodes and for a simulation."""
+
+PLACES = ("data", "data_root", "download", "classes")
+"""Options about where data are."""
+
+OWN = (
+    "clients", "sample", "fraction", "strategy", "strategy_args", "attackers", "attack", "attack_args",
+    "choose_attackers", "evaluate_every", "engine", "workers", "device",
+)  # fmt: skip
+"""Options of simulations only."""
+
+NAMES = ("task", *dict.fromkeys((*OWN, *TRAINING, *PLACES)))
+"""All options."""
+
+ENGINES = ("local",)
+"""The engines; their code is in `p2pfl.learning.simulation.engine`."""
+
+DEFAULT_CLIENTS = 10
+
+
+class OptionError(UserError):
+    """An option of a simulation is unknown or out of its range."""
+
+    def __init__(self, option: str, text: str) -> None:
+        super().__init__(text)
+        self.option = option
+        """Its name."""
+
+
+@contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Say of each error of the user that it is about *option*.
+
+    Raises:
+        OptionError: in place of it.
+    """
+    try:
+        yield
+    except OptionError:
+        raise
+    except UserError as error:
+        raise OptionError(option, str(error)) from error
+
+
+def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> SimulatedRun:
+    """Return the run that *options* mean; *is_object*: the task is a `p2pfl.Task`.
+
+    Raises:
+        UserError: an option is unknown, of another type or out of its range; the message names it.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(NAMES)}."
+            raise OptionError(name, f"A simulation has no option {one_line(name)!r}{hint}")
+    clients = _whole(given, "clients", DEFAULT_CLIENTS, least=1)
+    with naming("task"):
+        choice = _choice(given, is_object=is_object)
+    sample = _sample(given, clients)
+    attackers, attack = _attackers(given, clients)
+    run_options = {name: given[name] for name in TRAINING if name in given}
+    scheme = run_options.pop("partition", None)
+    spec = _spec(choice, run_options, scheme, clients)
+    with naming("strategy"):
+        strategy, code = make_strategy(
+            given.get("strategy", "fedavg"),
+            _table(given, "strategy_args"),
+            math.ceil(len(attackers) * (sample or clients) / clients),
+        )
+    spec = msgspec.structs.replace(spec, strategy=strategy)
+    engine = given.get("engine", "local")
+    if engine not in ENGINES:
+        raise OptionError(
+            "engine", f"There is no engine {one_line(str(engine))!r}; the engines are {', '.join(ENGINES)}."
+        )
+    run = SimulatedRun(
+        spec=spec,
+        clients=clients,
+        places=msgspec.structs.replace(choice.places, strategy=code),
+        partition=getattr(spec.task, "partition", "") or scheme or "iid",
+        sample=sample,
+        attackers=attackers,
+        attack=attack,
+        evaluate_every=_whole(given, "evaluate_every", 1, least=1),
+        engine=engine,
+        workers=_whole(given, "workers", 0, least=0),
+        device=str(given.get("device", "auto")),
+    )
+    with naming("strategy"):
+        check_least(run)
+    return run
+
+
+def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> tuple[StrategySpec, str]:
+    """Return the strategy *name* with *args*, and where a class of the user's own is (`DataPlaces.strategy`).
+
+    A strategy that tolerates attackers tolerates *attackers*, if there are any and *args* do not say.
+
+    Raises:
+        UserError: there is no such strategy or option, or a value is out of its range.
+    """
+    if isinstance(name, str) and (":" in name or name.endswith(".py")):
+        chosen = choose_strategy(name, [f"{key}={value}" for key, value in args.items()])
+        return msgspec.convert(
+            {**chosen.options["strategy_arg"], "type": "own"}, OwnStrategySpec
+        ), chosen.code
+    if not isinstance(name, str) or name not in BUILTIN_STRATEGIES:
+        shown = one_line(str(name))
+        near = difflib.get_close_matches(shown, BUILTIN_STRATEGIES, 1)
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"the strategies are {', '.join(BUILTIN_STRATEGIES)}."
+        )
+        raise UserError(f"There is no strategy {shown!r}; {hint}")
+    fields = BUILTIN_STRATEGIES[name].__struct_fields__
+    assumed = {"attackers": attackers} if attackers and "attackers" in fields else {}
+    try:
+        found: StrategySpec = msgspec.convert({**assumed, **args, "type": name}, StrategySpec)
+    except msgspec.ValidationError as error:
+        known = ", ".join(fields) or "none"
+        raise UserError(
+            f"The options of the strategy {name!r} cannot be used ({one_line(str(error))}); its options are: "
+            f"{known}."
+        ) from error
+    return found, ""
+
+
+def _choice(given: Mapping[str, Any], *, is_object: bool) -> Choice:
+    data, root = given.get("data"), given.get("data_root")
+    names = given.get("classes", ())
+    classes = tuple(part.strip() for part in names.split(",")) if isinstance(names, str) else tuple(names)
+    places = DataPlaces(
+        root=full(Path(root)) if root is not None else None,
+        download=bool(given.get("download", False)),
+        own=full(Path(data)) if data is not None else None,
+        classes=classes,
+    )
+    if is_object:
+        return Choice("file", "task", places)
+    name = given.get("task")
+    return choose(os.fspath(name) if name is not None else None, None, places)
+
+
+def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: int) -> RunSpec:
+    """Return the specification of the run, whose strategy is still FedAvg."""
+    given = dict(options)
+    if "lr" in given:
+        given["learning_rate"] = given.pop("lr")
+    if "until" in given:
+        with naming("until"):
+            given["until"] = parse_until(str(given["until"]))
+    if choice.kind == "script":
+        raise OptionError(
+            "task",
+            f"{choice.name} trains in a loop of its own, which a simulation cannot run: give a task file "
+            "with model() and data().",
+        )
+    if scheme is not None:
+        with naming("partition"):
+            partition.parse(str(scheme))
+    if choice.kind in ("builtin", "file"):
+        given["partitions"] = clients
+        if scheme is not None or choice.kind == "file":
+            given["partition"] = scheme or "iid"
+    try:
+        return make_spec(choice, given)
+    except UserError as error:
+        # The command line's name of an option, such as --batch-size, is batch_size here.
+        first, space, rest = str(error).partition(" ")
+        if not first.startswith("--"):
+            raise OptionError("task", str(error)) from error
+        name = first[2:].replace("-", "_")
+        raise OptionError(name, f"{name}{space}{rest}") from error
+
+
+def _sample(given: Mapping[str, Any], clients: int) -> int:
+    if "fraction" not in given:
+        sample = _whole(given, "sample", 0, least=0)
+        if sample > clients:
+            raise OptionError("sample", f"sample is {sample}, and there are {clients} clients.")
+        return 0 if sample == clients else sample
+    if "sample" in given:
+        raise OptionError("fraction", "sample and fraction say the same; give one of them.")
+    fraction = given["fraction"]
+    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise OptionError(
+            "fraction", f"fraction is {fraction!r}, and a number above 0 and up to 1 is expected."
+        )
+    sample = max(1, round(fraction * clients))
+    return 0 if sample == clients else sample
+
+
+def _attackers(given: Mapping[str, Any], clients: int) -> tuple[tuple[int, ...], AttackSpec | None]:
+    count, name = given.get("attackers", 0), given.get("attack")
+    if isinstance(count, Sequence) and not isinstance(count, str):
+        chosen = tuple(sorted({*count}))
+        if not all(isinstance(one, int) and 0 <= one < clients for one in chosen):
+            raise OptionError(
+                "attackers",
+                f"attackers is {list(count)}, and numbers of clients from 0 to {clients - 1} are expected.",
+            )
+    else:
+        number = _whole(given, "attackers", 0, least=0)
+        if number > clients:
+            raise OptionError("attackers", f"attackers is {number}, and there are {clients} clients.")
+        chosen = _first(given, number, clients)
+    if name is None:
+        if chosen:
+            raise OptionError(
+                "attack", "attackers is given without attack; name one, such as attack='sign-flip'."
+            )
+        if given.get("attack_args"):
+            raise OptionError(
+                "attack_args", "attack_args is given without attack; name one, such as attack='sign-flip'."
+            )
+        return (), None
+    with naming("attack"):
+        attack = make_attack(str(name), _table(given, "attack_args"))
+    return chosen, attack
+
+
+def _first(given: Mapping[str, Any], number: int, clients: int) -> tuple[int, ...]:
+    """Return *number* clients: the first ones, or by the seed."""
+    how = given.get("choose_attackers", "first")
+    if how == "first":
+        return tuple(range(number))
+    if how != "seed":
+        raise OptionError(
+            "choose_attackers", f"choose_attackers is {how!r}, and 'first' or 'seed' is expected."
+        )
+    from blake3 import blake3
+
+    seed = given.get("seed", 1)
+    order = sorted(range(clients), key=lambda one: blake3(f"attackers {seed} {one}".encode()).digest())
+    return tuple(sorted(order[:number]))
+
+
+def _whole(given: Mapping[str, Any], name: str, default: int, *, least: int) -> int:
+    value = given.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise OptionError(
+            name, f"{name} is {one_line(repr(value))}, and a whole number from {least} on is expected."
+        )
+    return value
+
+
+def _table(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = given.get(name, {})
+    if not isinstance(value, Mapping):
+        raise OptionError(
+            name, f"{name} is {one_line(repr(value))}, and options by their names are expected."
+        )
+    return dict(value)

@@ -1,0 +1,163 @@
+"""The results of an experiment: a folder with one file for each run, named by the digest of its settings.
+
+So a run is done once: with equal settings its file is found again, and with changed ones it has another name.
+The first line of a file has the settings, each further line a round, and the last line of a finished run says
+so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from blake3 import blake3
+
+import p2pfl
+from p2pfl.errors import UserError
+from p2pfl.experiment.file import PlannedRun, Settings
+from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun
+from p2pfl.paths import full, shown
+
+DIGEST_CHARACTERS = 16
+
+
+class RunHeader(msgspec.Struct, frozen=True, tag="settings"):
+    """The first line of a run's file."""
+
+    version: str
+    """Of the p2pfl that simulated the run."""
+    settings: Settings
+    primary: str
+    direction: Literal["max", "min"]
+
+
+class RunLine(msgspec.Struct, frozen=True, tag="round"):
+    """A line with a round."""
+
+    row: SimulatedRound
+
+
+class RunEnd(msgspec.Struct, frozen=True, tag="end"):
+    """The last line of a run that is complete."""
+
+
+class FinishedRun(msgspec.Struct, frozen=True):
+    """A run that is complete."""
+
+    planned: PlannedRun
+    primary: str
+    direction: Literal["max", "min"]
+    rows: tuple[SimulatedRound, ...]
+
+    @property
+    def last(self) -> float | None:
+        """The primary metric of the last model."""
+        return self.rows[-1].metrics.get(self.primary) if self.rows else None
+
+    @property
+    def best(self) -> float | None:
+        """The best value of the primary metric."""
+        return self.rows[-1].best if self.rows else None
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all rounds."""
+        return sum(row.seconds for row in self.rows)
+
+
+class ResultsUnwritableError(UserError):
+    """Results cannot be written: no further run makes sense."""
+
+
+_decode = msgspec.json.Decoder(RunHeader | RunLine | RunEnd).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class ResultFolder:
+    """The files of the runs of an experiment."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use *folder*, which is made if needed.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        self.folder = folder
+        self._runs = folder / "runs"
+        try:
+            self._runs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The folder {shown(folder)} for the results cannot be made: {error.strerror}; name another "
+                "one with --output."
+            ) from error
+
+    def read(self, planned: PlannedRun) -> FinishedRun | None:
+        """Return the results of *planned*; None if it is not complete."""
+        try:
+            lines = [_decode(line) for line in self._path(planned).read_bytes().splitlines()]
+        except (OSError, msgspec.MsgspecError):  # none, or one that was cut off
+            return None
+        if len(lines) < 2 or not isinstance(lines[0], RunHeader) or not isinstance(lines[-1], RunEnd):
+            return None
+        rows = tuple(line.row for line in lines[1:-1] if isinstance(line, RunLine))
+        return FinishedRun(planned, lines[0].primary, lines[0].direction, rows)
+
+    def write(
+        self,
+        planned: PlannedRun,
+        primary: str,
+        direction: Literal["max", "min"],
+        rows: Iterable[SimulatedRound],
+    ) -> Generator[SimulatedRound, None, None]:
+        """Write *rows* as they come, and yield each; the run is complete when they end.
+
+        Raises:
+            UserError: they cannot be written.
+        """
+        path = self._path(planned)
+        try:
+            with path.open("wb") as file:
+                header = RunHeader(p2pfl.__version__, planned.settings, primary, direction)
+                file.write(_encode(header) + b"\n")
+                for row in rows:
+                    file.write(_encode(RunLine(row)) + b"\n")
+                    file.flush()
+                    yield row
+                file.write(_encode(RunEnd()) + b"\n")
+        except OSError as error:
+            raise ResultsUnwritableError(
+                f"The results cannot be written to {shown(path)}: {error.strerror}; make room there, and "
+                "start the same command again."
+            ) from error
+
+    def others(self, planned: Iterable[PlannedRun]) -> int:
+        """Return the number of files of runs that are not among *planned*: their settings have changed."""
+        known = {self._path(one).name for one in planned}
+        return sum(path.name not in known for path in self._runs.glob("*.jsonl"))
+
+    def _path(self, planned: PlannedRun) -> Path:
+        return self._runs / f"{digest_of_run(planned.run)}.jsonl"
+
+
+def digest_of_run(run: SimulatedRun) -> str:
+    """Return a digest of what determines the results of *run*: its settings, and the source of its task.
+
+    What computes it has no influence, nor has the folder in which the experiment lies.
+    """
+    places = msgspec.structs.replace(
+        run.places,
+        root=None,
+        download=False,
+        code="",
+        strategy="",
+        own=Path(run.places.own.name) if run.places.own else None,
+    )
+    plain = msgspec.structs.replace(run, engine="local", workers=0, places=places)
+    digest = blake3(plain.to_text().encode())
+    for code in (run.places.code, run.places.strategy):
+        file = full(Path(code.rpartition(":")[0] if ":" in code and not Path(code).is_file() else code))
+        digest.update(file.read_bytes() if code and file.is_file() else code.encode())
+    return digest.hexdigest()[:DIGEST_CHARACTERS]

@@ -1,0 +1,132 @@
+"""Tables of an experiment: the last and the best value of each setting, with deviations over its seeds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from p2pfl.cards import metric_text
+from p2pfl.experiment.results import FinishedRun
+
+
+class GroupRow(msgspec.Struct, frozen=True):
+    """The runs of one setting, which differ in their seeds."""
+
+    settings: dict[str, str]
+    primary: str
+    runs: int
+    last: tuple[float, ...]
+    """Primary metric of the last model of each run."""
+    best: tuple[float, ...]
+    """Best primary metric of each run."""
+    backdoor: tuple[float, ...]
+    """Success rate of the backdoor with the last model of each run; empty for other attacks."""
+    seconds: float
+    """Mean duration of a run."""
+
+
+def group_rows(finished: Sequence[FinishedRun]) -> list[GroupRow]:
+    """Return a row for each setting of the *finished* runs, in their order."""
+    groups: dict[tuple[tuple[str, str], ...], list[FinishedRun]] = {}
+    for one in finished:
+        groups.setdefault(one.planned.group, []).append(one)
+    return [
+        GroupRow(
+            settings=dict(group),
+            primary=runs[0].primary,
+            runs=len(runs),
+            last=tuple(run.last for run in runs if run.last is not None),
+            best=tuple(run.best for run in runs if run.best is not None),
+            backdoor=tuple(
+                run.rows[-1].metrics["backdoor"]
+                for run in runs
+                if run.rows and "backdoor" in run.rows[-1].metrics
+            ),
+            seconds=statistics.fmean(run.seconds for run in runs),
+        )
+        for group, runs in groups.items()
+    ]
+
+
+def spread_text(values: Sequence[float]) -> str:
+    """Return mean and sample standard deviation for people: "0.9583 ± 0.0042"; "-" without a value."""
+    if not values:
+        return "-"
+    mean = metric_text(statistics.fmean(values))
+    return f"{mean} ± {metric_text(statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def table_text(rows: Sequence[GroupRow]) -> str:
+    """Return *rows* as a table for a terminal, which is valid Markdown too."""
+    if not rows:
+        return "no run is finished yet\n"
+    names = list(rows[0].settings)
+    primary = rows[0].primary
+    has_backdoor = any(row.backdoor for row in rows)
+    heads = [*names, f"last {primary}", f"best {primary}", *(["backdoor"] * has_backdoor), "runs", "seconds"]
+    lines = [heads]
+    lines += [
+        [
+            *row.settings.values(),
+            spread_text(row.last),
+            spread_text(row.best),
+            *([spread_text(row.backdoor)] * has_backdoor),
+            str(row.runs),
+            f"{row.seconds:.1f}",
+        ]
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    texts = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([texts[0], rule, *texts[1:]]) + "\n"
+
+
+def table_csv(rows: Sequence[GroupRow]) -> str:
+    """Return *rows* as CSV, with mean and deviation in columns of their own."""
+    lines: list[dict[str, Any]] = []
+    for row in rows:
+        line: dict[str, Any] = dict(row.settings)
+        for name, values in (("last", row.last), ("best", row.best), ("backdoor", row.backdoor)):
+            line[f"{name}_mean"] = f"{statistics.fmean(values):.6f}" if values else ""
+            line[f"{name}_std"] = f"{statistics.stdev(values):.6f}" if len(values) > 1 else ""
+        lines.append({**line, "metric": row.primary, "runs": row.runs, "seconds": f"{row.seconds:.3f}"})
+    return _csv(lines)
+
+
+def rounds_csv(finished: Sequence[FinishedRun]) -> str:
+    """Return all rounds of the *finished* runs as CSV, one line a round."""
+    lines = [
+        {
+            **run.planned.settings,
+            "round": row.round,
+            **{name: f"{value:.6f}" for name, value in row.metrics.items()},
+            "best": "" if row.best is None else f"{row.best:.6f}",
+            "training_loss": f"{row.training_loss:.6f}",
+            "seconds": f"{row.seconds:.3f}",
+            "clients": len(row.clients),
+            "attackers": len(row.attackers),
+            "left_out": len(row.left_out),
+            "digest": row.digest,
+        }
+        for run in finished
+        for row in run.rows
+    ]
+    return _csv(lines)
+
+
+def _csv(lines: Sequence[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()

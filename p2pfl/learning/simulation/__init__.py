@@ -1,0 +1,1 @@
+"""Federated learning with many clients on one machine, without sockets: clients, attackers and engines."""

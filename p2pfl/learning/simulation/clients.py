@@ -1,0 +1,233 @@
+"""One client of a simulation at a time: trains like a node, from bytes to bytes.
+
+A `ClientTrainer` holds one module and the data of all clients, so an engine needs one in each process. What
+it takes and returns are small frozen values with bytes, which pass through pipes and over networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from p2pfl.errors import TaskError
+from p2pfl.learning import training
+from p2pfl.learning.adapters import add_adapters
+from p2pfl.learning.batches import Batches
+from p2pfl.learning.local_training import LocalInputs, train_locally
+from p2pfl.learning.simulation import attacks
+from p2pfl.learning.simulation.attack_specs import AttackSpec
+from p2pfl.learning.simulation.blobs import MemoryReader, MemoryWriter, digest_of, load_bytes, model_bytes
+from p2pfl.learning.simulation.federation import SimulatedFederation
+from p2pfl.learning.slots import Slots, read_slots, slot_pieces
+from p2pfl.learning.weights import not_finite, schema_of
+from p2pfl.messages import Evaluation
+from p2pfl.schema import Schema, is_mark
+from p2pfl.spec import slot_schema
+from p2pfl.strategy_specs import memory_slots, state_slots
+from p2pfl.work import TrainingJob
+
+
+class RoundStart(msgspec.Struct, frozen=True):
+    """What all clients of a round begin with."""
+
+    round: int
+    model: bytes
+    """The file of the last model."""
+    state: bytes = b""
+    """The file of the strategy's state; empty before the first aggregation, and without a state."""
+
+
+class ClientJob(msgspec.Struct, frozen=True):
+    """The training of one client in a round."""
+
+    client: int
+    attacks: bool = False
+    memory: bytes = b""
+    """What the client remembers, as a safetensors file; empty at first."""
+
+
+class ClientUpdate(msgspec.Struct, frozen=True, tag="update"):
+    """What a client sends, and what it remembers for itself."""
+
+    client: int
+    blob: bytes
+    """The file of the update."""
+    digest: str
+    examples: int
+    steps: int
+    loss: float
+    control: bytes = b""
+    """The file of the update's control; empty if the strategy has none."""
+    memory: bytes = b""
+    """What the client remembers if the update counts."""
+
+
+class ClientFailure(msgspec.Struct, frozen=True, tag="failure"):
+    """A client that has no update."""
+
+    client: int
+    reason: str
+
+
+ClientResult = ClientUpdate | ClientFailure
+"""How the training of a client ends."""
+
+
+class PartEvaluation(msgspec.Struct, frozen=True):
+    """The evaluation of a model on a part of the held-out examples."""
+
+    evaluation: Evaluation
+    hits: int = 0
+    """Examples with a trigger that got the class of the attackers' choice."""
+    tried: int = 0
+    """Examples of other classes, which were tried with the trigger."""
+
+
+class ClientTrainer:
+    """Trains clients and evaluates models, one after another, with one module."""
+
+    def __init__(self, federation: SimulatedFederation) -> None:
+        self._federation = federation
+        self._run = federation.run
+        self._prepared = federation.prepared
+        self._module: nn.Module | None = None
+        self._schema: Schema = ()
+        self._start = RoundStart(0, b"")
+        self._train_parts: dict[int, tuple[Batches, int]] = {}
+        """By client: its examples and their number as its data card states it."""
+        self._test_parts: dict[tuple[int, int], Batches] = {}
+
+    def initial(self) -> bytes:
+        """Return the file of the initial model, which the seed of the run determines.
+
+        Raises:
+            TaskError: the model cannot be built, or has a number that is not finite.
+        """
+        self._module = None  # one that was trained has other parameters
+        module = self._built()
+        if name := not_finite(module):
+            raise TaskError(
+                f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
+                "trainable parameter: correct its initialisation in the task, or make it a buffer."
+            )
+        return model_bytes(module, self._schema)
+
+    def begin(self, start: RoundStart) -> None:
+        """Train from *start* from now on."""
+        self._start = start
+
+    def train(self, job: ClientJob) -> ClientResult:
+        """Do *job* with the model of the round.
+
+        Raises:
+            TaskError: the user's code is wrong.
+        """
+        module = self._loaded(self._start.model)
+        attack = self._run.attack if job.attacks else None
+        prepared, spec = self._prepared, self._run.spec
+        part, examples = self._part(job.client)
+        if attack is not None and part is not None and attacks.poisons(attack):
+            part = attacks.poisoned(part, attack, self._federation.agreement)
+        memory = load(job.memory) if job.memory and memory_slots(spec.strategy) else {}
+        inputs = LocalInputs(self._state, memory, part)
+        training_job = TrainingJob(
+            "", self._start.round, spec, self._federation.agreement, "", job.client,
+            trained=self._start.round - 1, rounds=spec.rounds, members=self._run.clients,
+        )  # fmt: skip
+        try:
+            result = train_locally(prepared, training_job, module, inputs, _ignore)
+        except TaskError as error:
+            if not isinstance(error.__cause__, training.DivergedError):
+                raise
+            return ClientFailure(job.client, str(error))
+        if attack is not None:
+            self._forge(module, attack, job.client)
+        if name := not_finite(module):
+            return ClientFailure(job.client, f"its update is not finite in {name!r}")
+        blob = model_bytes(module, self._schema)
+        control = b""
+        if result.end.control:
+            control = self._control(result.end.control)
+        return ClientUpdate(
+            job.client,
+            blob,
+            digest_of(blob),
+            examples=examples,
+            steps=result.steps,
+            loss=result.loss,
+            control=control,
+            memory=_memory_bytes(result.end.memory),
+        )
+
+    def evaluate(self, model: bytes, part: int, parts: int) -> PartEvaluation:
+        """Evaluate *model* on part *part* of *parts* of the held-out examples."""
+        module = self._loaded(model)
+        if self._prepared.evaluate is not None:
+            return PartEvaluation(self._prepared.evaluate(module))
+        if (part, parts) not in self._test_parts:
+            self._test_parts[part, parts] = self._prepared.test_part(part, parts)
+        batches = self._test_parts[part, parts]
+        evaluation = training.evaluate(module, batches, self._prepared.objective)
+        hits, tried = attacks.count_hits(module, batches, self._run.attack)
+        return PartEvaluation(evaluation, hits, tried)
+
+    def _part(self, client: int) -> tuple[Batches | None, int]:
+        """Return the examples of *client*, None if a loop of the user's own reads them; and their number."""
+        examples = self._prepared.part_card
+        if self._prepared.train is not None:
+            return None, examples(client).examples
+        if client not in self._train_parts:
+            self._train_parts[client] = self._prepared.train_part(client), examples(client).examples
+        return self._train_parts[client]
+
+    def _forge(self, module: nn.Module, attack: AttackSpec, client: int) -> None:
+        """Change the trained *module* into what the attacker sends."""
+        seed = training.derive_seed("attack", self._run.spec.seed, self._start.round, client)
+        before = MemoryReader(self._start.model, self._schema)
+        attacks.forge(module, before, attack, seed)
+
+    def _state(self) -> Slots:
+        slots = state_slots(self._run.spec.strategy)
+        if not self._start.state:
+            module = self._built().state_dict()
+            names = (one.name for one in self._schema if not is_mark(one))
+            zeros = {name: torch.zeros_like(module[name], device="cpu") for name in names}
+            return dict.fromkeys(slots, zeros)
+        return read_slots(MemoryReader(self._start.state), self._schema, slots)
+
+    def _control(self, control: Slots) -> bytes:
+        writer = MemoryWriter(slot_schema(self._schema, tuple(control)))
+        for piece in slot_pieces(control, self._schema):
+            writer.add(piece)
+        writer.finish(durable=False)
+        return writer.blob
+
+    def _built(self) -> nn.Module:
+        if self._module is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self._run.spec.seed)
+                module = self._prepared.build()
+                if self._run.spec.lora is not None:
+                    module = add_adapters(module, self._run.spec.lora)
+            self._schema = schema_of(module)
+            self._module = module.to(self._federation.device)
+        return self._module
+
+    def _loaded(self, model: bytes) -> nn.Module:
+        module = self._built()
+        load_bytes(model, module, self._schema)
+        return module
+
+
+def _memory_bytes(memory: Mapping[str, Tensor]) -> bytes:
+    if not memory:
+        return b""
+    return bytes(save({name: value.detach().cpu().contiguous() for name, value in memory.items()}))
+
+
+def _ignore(_done: int, _total: int) -> None:
+    """Do nothing after a batch: a simulation is not stopped between two."""

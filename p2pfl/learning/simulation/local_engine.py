@@ -1,0 +1,285 @@
+"""The engine of one machine: trains clients in this process, or in some copies of it.
+
+On the CPU each copy trains with one thread of torch. A copy is a fork, so all of them share the memory of
+the data, which nobody writes to. Jobs and results pass through pipes as MessagePack. Which process trains a
+client has no influence on its update.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+
+from p2pfl.errors import P2pflError, TaskError, UserError, WorkerError
+from p2pfl.learning.own.code import explain
+from p2pfl.learning.simulation.clients import (
+    ClientFailure,
+    ClientJob,
+    ClientResult,
+    ClientTrainer,
+    ClientUpdate,
+    PartEvaluation,
+    RoundStart,
+)
+from p2pfl.learning.simulation.federation import SimulatedFederation
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkProcess
+
+
+class EvaluatePart(msgspec.Struct, frozen=True, tag="evaluate"):
+    """Evaluate the model of the last `Load`."""
+
+    part: int
+    parts: int
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Use this model and state from now on; not answered."""
+
+    start: RoundStart
+
+
+class TrainOne(msgspec.Struct, frozen=True, tag="train"):
+    """Train one client."""
+
+    job: ClientJob
+
+
+class PartDone(msgspec.Struct, frozen=True, tag="part"):
+    """An `EvaluatePart` is done."""
+
+    part: int
+    result: PartEvaluation
+
+
+class CopyFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """A job failed."""
+
+    reason: str
+    is_users: bool
+    """Whether the user can change something about it."""
+
+
+Order = Load | TrainOne | EvaluatePart
+Reply = ClientUpdate | ClientFailure | PartDone | CopyFailed
+
+_encode = msgspec.msgpack.Encoder().encode
+_order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+_reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def default_workers(federation: SimulatedFederation) -> int:
+    """Return the number of processes that train: 1 means in this one."""
+    run = federation.run
+    if federation.device.type != "cpu" or sys.platform != "linux":
+        return 1  # a fork has no access to a GPU that is in use, and other systems do not fork safely
+    wanted = run.workers or len(os.sched_getaffinity(0))
+    return max(1, min(wanted, run.sample or run.clients))
+
+
+class LocalEngine:
+    """Trains clients on this machine."""
+
+    def __init__(self, federation: SimulatedFederation) -> None:
+        self._trainer = ClientTrainer(federation)
+        self._code = federation.run.places.code
+        self._workers = default_workers(federation)
+        self._copies: list[_Copy] = []
+
+    def initial(self) -> bytes:
+        """Return the file of the initial model."""
+        with isolated(), explained(self._code):
+            return self._trainer.initial()
+
+    def train(self, start: RoundStart, jobs: Sequence[ClientJob], /) -> Iterator[ClientResult]:
+        """Do *jobs* and yield the result of each, in any order."""
+        if self._workers == 1:
+            self._trainer.begin(start)
+            for job in jobs:
+                with isolated(), explained(self._code):
+                    result = self._trainer.train(job)
+                yield result
+            return
+        for reply in self._spread(start, [TrainOne(job) for job in jobs]):
+            assert isinstance(reply, ClientUpdate | ClientFailure)
+            yield reply
+
+    def evaluate(self, model: bytes, parts: int, /) -> list[PartEvaluation]:
+        """Evaluate *model* on all *parts* of the held-out examples; return the results in their order."""
+        if self._workers == 1 or parts == 1:
+            with isolated(), explained(self._code):
+                return [self._trainer.evaluate(model, part, parts) for part in range(parts)]
+        found: dict[int, PartEvaluation] = {}
+        orders = [EvaluatePart(part, parts) for part in range(parts)]
+        for reply in self._spread(RoundStart(0, model), orders):
+            assert isinstance(reply, PartDone)
+            found[reply.part] = reply.result
+        return [found[part] for part in range(parts)]
+
+    def close(self) -> None:
+        """End the copies."""
+        for copy in self._copies:
+            copy.close()
+        self._copies.clear()
+
+    def _spread(self, start: RoundStart, orders: Sequence[Order]) -> Iterator[Reply]:
+        """Give each copy one order after another; yield the replies as they come.
+
+        Raises:
+            TaskError: the user's code is wrong.
+            WorkerError: a copy failed or has ended.
+        """
+        if not self._copies:
+            self._fork()
+        load, waiting = _encode(Load(start)), iter(orders)
+        busy: dict[Connection, _Copy] = {}
+        for copy in self._copies:
+            if (order := next(waiting, None)) is None:
+                break
+            copy.send(load)
+            copy.send(_encode(order))
+            busy[copy.pipe] = copy
+        while busy:
+            for pipe in wait(list(busy)):
+                assert isinstance(pipe, Connection)
+                copy = busy.pop(pipe)
+                reply = copy.receive()
+                if isinstance(reply, CopyFailed):
+                    raise (TaskError if reply.is_users else WorkerError)(reply.reason)
+                if (order := next(waiting, None)) is not None:
+                    copy.send(_encode(order))
+                    busy[pipe] = copy
+                yield reply
+
+    def _fork(self) -> None:
+        context = multiprocessing.get_context("fork")
+        for number in range(self._workers):
+            ours, theirs = context.Pipe()
+            pipes = [copy.pipe for copy in self._copies] + [ours]
+            arguments = (theirs, pipes, self._trainer, self._code)
+            process = context.Process(
+                target=serve, args=arguments, name=f"client trainer {number}", daemon=True
+            )
+            with warnings.catch_warnings():
+                # The forks only compute, with one thread; the locks of other threads do not concern them.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process.start()
+            theirs.close()
+            self._copies.append(_Copy(process, ours))
+
+
+class _Copy:
+    """A copy of this process that trains, and the pipe to it."""
+
+    def __init__(self, process: ForkProcess, pipe: Connection) -> None:
+        self._process = process
+        self.pipe = pipe
+
+    def send(self, order: bytes) -> None:
+        """Send an encoded order.
+
+        Raises:
+            WorkerError: the copy has ended.
+        """
+        try:
+            self.pipe.send_bytes(order)
+        except OSError as error:
+            raise self._ended() from error
+
+    def receive(self) -> Reply:
+        """Wait for the next reply.
+
+        Raises:
+            WorkerError: the copy has ended.
+        """
+        try:
+            return _reply.decode(self.pipe.recv_bytes())
+        except (EOFError, OSError) as error:
+            raise self._ended() from error
+
+    def close(self) -> None:
+        """End the copy."""
+        self.pipe.close()
+        self._process.join(1)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+
+    def _ended(self) -> WorkerError:
+        self._process.join(1)
+        return WorkerError(
+            f"A process of the simulation has ended (exit code {self._process.exitcode}), perhaps for lack "
+            "of memory; use fewer workers, or a smaller model."
+        )
+
+
+def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer, code: str) -> None:
+    """Do the orders that come through *pipe* until it ends; *others* are ends of pipes of other processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for one in others:
+        one.close()
+    torch.set_num_threads(1)
+    model = b""
+    with suppress(EOFError, OSError):
+        while True:
+            order = _order.decode(pipe.recv_bytes())
+            if isinstance(order, Load):
+                model = order.start.model
+                trainer.begin(order.start)
+                continue
+            pipe.send_bytes(_encode(_answer(order, trainer, model, code)))
+
+
+def _answer(order: TrainOne | EvaluatePart, trainer: ClientTrainer, model: bytes, code: str) -> Reply:
+    try:
+        with explained(code):
+            if isinstance(order, TrainOne):
+                return trainer.train(order.job)
+            return PartDone(order.part, trainer.evaluate(model, order.part, order.parts))
+    except P2pflError as error:
+        return CopyFailed(str(error), isinstance(error, UserError))
+    except Exception as error:  # noqa: BLE001  of the user's code or of torch: told in the main process
+        return CopyFailed(f"A client failed with {type(error).__name__}: {error}", is_users=False)
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Compute with one thread of torch, as every client does, so that the bytes are always the same.
+
+    The number of threads and the random numbers of the program are afterwards as before.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def explained(code: str) -> Iterator[None]:
+    """Explain errors that arise in the user's task *code*.
+
+    Raises:
+        TaskError: with the place in the user's code.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = explain(error, code)
+        if found is None:
+            raise
+        raise found from error

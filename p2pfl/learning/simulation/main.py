@@ -1,0 +1,82 @@
+"""The process that simulates: `python -m p2pfl.learning.simulation.main`.
+
+`p2pfl.learning.simulation.process` starts it. Each line of its standard input is a run. The process ends with
+its standard input, also in the middle of a run. What the user's code prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from queue import SimpleQueue
+from typing import BinaryIO, NoReturn
+
+from p2pfl.errors import P2pflError, UserError
+from p2pfl.learning.simulation.process import RoundDone, RunAnswer, RunBegan, RunDone, RunFailed, answer_line
+from p2pfl.learning.simulation.simulated import SimulatedRun
+
+MAX_REASON = 2000
+"""Maximum number of characters of a failure's reason."""
+
+
+def main() -> NoReturn:
+    """Simulate the runs on standard input."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source, sink = _take_pipes()
+    runs: SimpleQueue[SimulatedRun] = SimpleQueue()
+    threading.Thread(target=_read, args=(source, runs), name="reader", daemon=True).start()
+    while True:
+        serve(runs.get(), sink)
+
+
+def serve(run: SimulatedRun, sink: BinaryIO) -> None:
+    """Simulate *run* and write the answers to *sink*, each at once."""
+
+    def answer(value: RunAnswer) -> None:
+        sink.write(answer_line(value))
+        sink.flush()
+
+    from p2pfl.learning.simulation.federation import open_federation
+    from p2pfl.learning.simulation.rounds import Simulation
+
+    try:
+        simulation = Simulation(open_federation(run))
+        try:
+            measures = simulation.agreement.measures
+            answer(RunBegan(measures.primary, measures.direction))
+            for row in simulation.rounds():
+                answer(RoundDone(row))
+        finally:
+            simulation.close()
+    except P2pflError as error:
+        answer(RunFailed(str(error)[:MAX_REASON], isinstance(error, UserError)))
+    except Exception as error:  # of torch or of the user's code; the next run may work
+        logging.getLogger(__name__).exception("the simulation failed")
+        answer(RunFailed(f"The simulation failed with {type(error).__name__}: {error}"[:MAX_REASON], False))
+    else:
+        answer(RunDone())
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Return the pipes from and to the other process, on descriptors that user code does not print to."""
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return source, sink
+
+
+def _read(source: BinaryIO, runs: SimpleQueue[SimulatedRun]) -> NoReturn:
+    """Read runs until the other process closes the pipe; then end this one, also during a run."""
+    for line in source:
+        runs.put(SimulatedRun.from_text(line))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What is simulated, and what comes out: plain values, without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from p2pfl.errors import UserError
+from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.simulation.attack_specs import AttackSpec
+from p2pfl.spec import RunSpec
+from p2pfl.strategy_specs import least_updates, strategy_name
+
+
+class SimulatedRun(msgspec.Struct, frozen=True):
+    """One federation that is simulated on this machine."""
+
+    spec: RunSpec
+    """What is trained, as in a run of nodes."""
+    clients: int
+    """Number of clients, among whom the training examples are divided."""
+    places: DataPlaces = DataPlaces()
+    """Where data and code are."""
+    partition: str = "iid"
+    """How the training examples are divided among the clients (`p2pfl.learning.partition`)."""
+    sample: int = 0
+    """Clients that train in a round, chosen by the seed; 0: all."""
+    attackers: tuple[int, ...] = ()
+    """Clients that attack."""
+    attack: AttackSpec | None = None
+    evaluate_every: int = 1
+    """The model of every so many rounds is evaluated, and the last one."""
+    engine: str = "local"
+    """What runs the clients (`p2pfl.learning.simulation.engine`)."""
+    workers: int = 0
+    """Processes that train; 0: one for each processor."""
+    device: str = "auto"
+    """Where clients train: cpu, cuda, mps or auto."""
+
+    def to_text(self) -> str:
+        """Return this run as one line of JSON."""
+        return msgspec.json.encode(msgspec.to_builtins(self, enc_hook=str)).decode()
+
+    @classmethod
+    def from_text(cls, text: str | bytes) -> SimulatedRun:
+        """Return the run that `to_text` wrote."""
+        return msgspec.json.decode(text, type=cls, dec_hook=_to_path)
+
+
+class SimulatedRound(msgspec.Struct, frozen=True):
+    """One round of a simulation."""
+
+    round: int
+    """From 1."""
+    metrics: dict[str, float]
+    """Mean of each metric of the model of this round over all held-out examples, and "backdoor" where that is
+    the attack; empty if the model was not evaluated."""
+    seconds: float
+    """Duration of the round, with its evaluation."""
+    clients: tuple[int, ...]
+    """Clients whose updates were aggregated, ascending."""
+    attackers: tuple[int, ...]
+    """Those of them that attacked."""
+    best: float | None
+    """Best value of the primary metric up to this round; None before the first evaluation."""
+    is_best: bool
+    """Whether the model of this round has it."""
+    training_loss: float
+    """Mean training loss of the honest clients, weighted by their examples; 0 without one."""
+    digest: str
+    """BLAKE3 of the model's file, as nodes name it."""
+    left_out: tuple[tuple[int, str], ...] = ()
+    """Clients without an update that can be used, and why."""
+    note: str = ""
+    """Why the model is that of the round before; empty if it is a new one."""
+
+    @property
+    def loss(self) -> float | None:
+        """The mean of "loss"; None if it was not measured."""
+        return self.metrics.get("loss")
+
+    @property
+    def accuracy(self) -> float | None:
+        """The mean of "accuracy"; None if it was not measured."""
+        return self.metrics.get("accuracy")
+
+
+def check_least(run: SimulatedRun) -> None:
+    """Refuse a run whose rounds have too few clients for its strategy.
+
+    Raises:
+        UserError: they have.
+    """
+    there, least = run.sample or run.clients, least_updates(run.spec.strategy)
+    if there < least:
+        raise UserError(
+            f"{strategy_name(run.spec.strategy)} needs at least {least} updates in a round with these "
+            f"options, and a round has {there} clients; use more clients, or tolerate fewer attackers."
+        )
+
+
+def _to_path(kind: type, value: Any) -> Any:
+    return kind(value)

@@ -1,0 +1,44 @@
+"""The network and the data of Flower's baseline niid_bench on Fashion-MNIST, as a task file.
+
+Settings: `baselines/niid_bench` of github.com/adap/flower, after Li et al., "Federated Learning on Non-IID
+Data Silos" (2022). Pictures are scaled to 0..1 and not standardised.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.tasks.fashion_mnist import TASK
+
+classes = [str(number) for number in range(10)]
+
+
+def model() -> nn.Module:
+    """Return the network: two convolutions with 6 and 16 channels, three linear layers."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * 4 * 4, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, 10),
+    )
+
+
+def data() -> tuple[TensorDataset, TensorDataset]:
+    """Return all training and test pictures, [examples, 1, 28, 28]."""
+    loaded = TASK.load(DataPlaces())
+    return _pairs(loaded.train_x, loaded.train_y), _pairs(loaded.test_x, loaded.test_y)
+
+
+def _pairs(pictures: Tensor, labels: Tensor) -> TensorDataset:
+    return TensorDataset(pictures.to(torch.float32).reshape(-1, 1, 28, 28) / 255, labels)

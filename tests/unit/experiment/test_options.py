@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import p2pfl
+from p2pfl.experiment.options import NAMES, OptionError, make_run
+from p2pfl.learning.simulation.attack_specs import GaussianNoise
+from p2pfl.spec import BuiltinTask, FileTask, MetricTarget, TableTask
+from p2pfl.strategy_specs import FedAvgSpec, KrumSpec, MultiKrumSpec, OwnStrategySpec, TrimmedMeanSpec
+from tests.support.tables import write_table
+from tests.support.user_tasks import write_task
+
+
+def test_without_options_ten_clients_train_digits_as_nodes_do() -> None:
+    run = make_run({})
+    assert (run.clients, run.sample, run.attack, run.engine, run.workers) == (10, 0, None, "local", 0)
+    assert run.spec.task == BuiltinTask("digits", "cnn", "dirichlet:0.5", 10)
+    assert (run.spec.rounds, run.spec.seed, run.spec.strategy) == (10, 1, FedAvgSpec())
+    assert run.partition == "dirichlet:0.5"
+
+
+def test_none_is_as_if_not_given() -> None:
+    assert make_run(dict.fromkeys(NAMES)) == make_run({})
+
+
+def test_options_of_a_run_have_the_names_of_the_command_line() -> None:
+    run = make_run(
+        {"lr": 0.5, "until": "accuracy=0.9", "optimizer": "adam", "partition": "shards:2", "steps": 3}
+    )
+    assert (run.spec.training.learning_rate, run.spec.training.optimizer, run.spec.training.steps) == (
+        0.5,
+        "adam",
+        3,
+    )
+    assert run.spec.stopping.until == MetricTarget("accuracy", 0.9)
+    assert run.partition == "shards:2"
+
+
+def test_a_fraction_is_a_number_of_clients() -> None:
+    assert make_run({"clients": 100, "fraction": 0.1}).sample == 10
+    assert make_run({"clients": 100, "fraction": 0.001}).sample == 1
+    assert make_run({"clients": 100, "fraction": 1}).sample == 0
+    assert make_run({"clients": 10, "sample": 10}).sample == 0
+
+
+def test_attackers_are_the_first_clients_those_named_or_drawn() -> None:
+    attack = {"attack": "gaussian", "attack_args": {"sigma": 2}}
+    run = make_run({"attackers": 3, **attack})
+    assert (run.attackers, run.attack) == ((0, 1, 2), GaussianNoise(2.0))
+    assert make_run({"attackers": [7, 2], **attack}).attackers == (2, 7)
+    drawn = [
+        make_run({"attackers": 3, "seed": seed, "choose_attackers": "seed", **attack}) for seed in range(9)
+    ]
+    assert len({run.attackers for run in drawn}) > 3
+    assert all(len({*run.attackers}) == 3 for run in drawn)
+
+
+def test_a_defence_tolerates_the_attackers_that_there_are() -> None:
+    attack: dict[str, Any] = {"attackers": 2, "attack": "sign-flip", "clients": 20}
+    assert make_run({**attack, "strategy": "multi-krum"}).spec.strategy == MultiKrumSpec(attackers=2)
+    assert make_run({**attack, "strategy": "trimmed-mean", "sample": 10}).spec.strategy == TrimmedMeanSpec(1)
+    given = {"strategy": "krum", "strategy_args": {"attackers": 3}}
+    assert make_run({**attack, **given}).spec.strategy == KrumSpec(3)
+    assert make_run({"strategy": "krum"}).spec.strategy == KrumSpec()
+
+
+def test_a_strategy_may_be_a_class_of_ones_own() -> None:
+    file = Path(p2pfl.__file__).parent / "examples" / "own_strategy.py"
+    run = make_run({"strategy": f"{file}:Smooth", "strategy_args": {"decay": 0.25}})
+    assert run.spec.strategy == OwnStrategySpec("own_strategy.py:Smooth", 1, ("velocity",), {"decay": 0.25})
+    assert run.places.strategy == f"{file}:Smooth"
+
+
+def test_own_tasks_are_divided_too(tmp_path: Path) -> None:
+    file = write_task(tmp_path, "def model(): ...\ndef data(): ...")
+    task = make_run({"task": file, "clients": 7}).spec.task
+    assert isinstance(task, FileTask)
+    assert (task.partition, task.partitions) == ("iid", 7)
+    table = write_table(tmp_path / "t.csv", ["a", "b"], [(1, 2)])
+    run = make_run({"data": table, "target": "b", "partition": "natural:a"})
+    assert isinstance(run.spec.task, TableTask)
+    assert (run.partition, run.places.own) == ("natural:a", table)
+    assert make_run({"classes": "a, b"}).places.classes == ("a", "b")
+    assert isinstance(make_run({"clients": 3}, is_object=True).spec.task, FileTask)
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "words"),
+    [
+        ({"client": 3}, "client", "no option 'client'; did you mean 'clients'"),
+        ({"xyzzy": 3}, "xyzzy", "no option 'xyzzy'; the options are task, clients"),
+        ({"clients": 0}, "clients", "clients is 0, and a whole number from 1 on is expected"),
+        ({"clients": True}, "clients", "clients is True"),
+        ({"clients": "many"}, "clients", "clients is 'many'"),
+        ({"sample": 11}, "sample", "sample is 11, and there are 10 clients"),
+        ({"sample": 1, "fraction": 0.1}, "fraction", "say the same"),
+        ({"fraction": 1.5}, "fraction", "fraction is 1.5"),
+        ({"strategy": "fedavgg"}, "strategy", "no strategy 'fedavgg'; did you mean 'fedavg"),
+        ({"strategy": "xyzzy"}, "strategy", "the strategies are fedavg, "),
+        ({"strategy": "krum", "strategy_args": {"keep": 3}}, "strategy", "its options are: attackers"),
+        ({"strategy": "fedadam", "strategy_args": {"beta1": 2}}, "strategy", "options of the strategy 'fedadam'"),
+        ({"strategy_args": 3}, "strategy_args", "strategy_args is 3, and options by their names"),
+        ({"strategy": "bulyan", "clients": 4}, "strategy", "bulyan needs at least 7 updates"),
+        ({"attackers": 2}, "attack", "attackers is given without attack"),
+        ({"attack_args": {"sigma": 1}}, "attack_args", "attack_args is given without attack"),
+        ({"attack": "magic", "attackers": 1}, "attack", "no attack 'magic'"),
+        ({"attackers": 11, "attack": "alie"}, "attackers", "attackers is 11, and there are 10"),
+        ({"attackers": [10], "attack": "alie"}, "attackers", "numbers of clients from 0 to 9"),
+        ({"attackers": 1, "attack": "alie", "choose_attackers": "last"}, "choose_attackers", "'first' or 'seed'"),
+        ({"partition": "halves"}, "partition", "'halves' cannot be understood"),
+        ({"partition": "natural:writer"}, "task", "examples of digits have no owners"),
+        ({"batch_size": 0}, "batch_size", "batch_size is out of range"),
+        ({"lr": -1}, "lr", "lr is out of range"),
+        ({"until": "soon"}, "until", "--until is 'soon'"),
+        ({"model": "lenet"}, "task", "no model 'lenet'"),
+        ({"task": "nothing"}, "task", "no task 'nothing'"),
+        ({"image_size": 3}, "image_size", "image_size is of no use for this task"),
+        ({"engine": "steam"}, "engine", "no engine 'steam'; the engines are local"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(options: dict[str, Any], option: str, words: str) -> None:
+    with pytest.raises(OptionError, match=words) as raised:
+        make_run(options)
+    assert raised.value.option == option
+
+
+def test_a_script_cannot_be_simulated(tmp_path: Path) -> None:
+    script = write_task(tmp_path, "import p2pfl\nfor round in p2pfl.rounds(model): ...", "train.py")
+    with pytest.raises(OptionError, match="train trains in a loop of its own, which a simulation cannot run"):
+        make_run({"task": script})

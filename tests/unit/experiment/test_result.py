@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import p2pfl
+from p2pfl.errors import UserError
+from tests.support.simulated import QUICK
+
+
+@pytest.fixture(scope="module")
+def result() -> p2pfl.SimulationResult:
+    return p2pfl.simulate(**QUICK)
+
+
+def test_the_model_is_that_of_the_last_round(result: p2pfl.SimulationResult) -> None:
+    assert result.digest == result.history[-1].digest
+    assert result.model.classes == tuple("0123456789")
+    assert not result.model.training
+    assert set(result.state_dict()) == set(result.model.module.state_dict())
+
+
+def test_a_saved_model_is_loaded_as_an_exported_one(result: p2pfl.SimulationResult, tmp_path: Path) -> None:
+    result.save(tmp_path / "model.safetensors")
+    loaded = p2pfl.load(tmp_path / "model.safetensors")
+    for name, tensor in result.state_dict().items():
+        assert torch.equal(tensor, loaded.module.state_dict()[name])
+    assert loaded.info == result.info
+    assert loaded.info.metrics == result.history[-1].metrics
+    assert (loaded.info.round, loaded.info.record) == (2, "")
+
+
+def test_a_place_that_cannot_be_written_is_an_error(result: p2pfl.SimulationResult, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be written to .*; name another file"):
+        result.save(tmp_path / "none" / "model.safetensors")
+
+
+def test_the_rounds_are_a_table(result: p2pfl.SimulationResult) -> None:
+    frame = result.frame()
+    assert list(frame.index) == [1, 2]
+    assert frame["accuracy"].tolist() == [row.metrics["accuracy"] for row in result.history]
+    assert {"loss", "best", "training_loss", "seconds", "clients", "digest"} <= set(frame.columns)
+
+
+def test_without_pandas_a_table_says_what_to_install(
+    result: p2pfl.SimulationResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match=r"pip install 'p2pfl-lan\[pandas\]'"):
+        result.frame()

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import p2pfl
+from p2pfl.errors import UserError
+from p2pfl.learning.simulation.simulated import SimulatedRound
+from tests.support.simulated import QUICK
+from tests.support.user_tasks import write_task
+
+
+def test_a_robust_strategy_learns_digits_among_attackers() -> None:
+    accuracy = p2pfl.simulate(
+        "digits", clients=10, rounds=8, seed=3, partition="iid", strategy="multi-krum", attackers=2,
+        attack="sign-flip",
+    ).history[-1].metrics["accuracy"]  # fmt: skip
+    assert accuracy > 0.88
+
+
+def model() -> nn.Module:
+    return nn.Linear(3, 2)
+
+
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(100, 3, generator=torch.Generator().manual_seed(1))
+    return x, (x[:, 0] > 0).long()
+
+
+def test_a_task_is_an_object_a_file_or_a_name(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"clients": 3, "rounds": 3, "lr": 0.5, "device": "cpu"}
+    of_object = p2pfl.simulate(p2pfl.Task(model=model, data=data), **options)
+    assert of_object.history[-1].metrics["accuracy"] > 0.7
+    assert of_object.model.classes == ("0", "1")
+    source = """
+    import torch
+    from torch import nn
+    def model(): return nn.Linear(3, 2)
+    def data():
+        x = torch.randn(100, 3, generator=torch.Generator().manual_seed(1))
+        return x, (x[:, 0] > 0).long()
+    """
+    of_file = p2pfl.simulate(write_task(tmp_path, source), **options)
+    assert of_file.digest == of_object.digest
+
+
+def test_random_numbers_and_threads_of_the_program_stay() -> None:
+    torch.manual_seed(5)
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    p2pfl.simulate(**QUICK)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert torch.get_num_threads() == threads
+
+
+def test_progress_is_a_line_or_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[SimulatedRound] = []
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    result = p2pfl.simulate(**QUICK, progress=rows.append)
+    assert rows == result.history
+    assert stream.getvalue() == ""
+    p2pfl.simulate(**QUICK, progress=True)
+    assert "round 2 of 2, accuracy" in stream.getvalue()
+    assert stream.getvalue().endswith("\r\x1b[2K")
+
+
+def test_rounds_are_tracked(tmp_path: Path) -> None:
+    p2pfl.simulate(**QUICK, track=f"csv:{tmp_path / 'values.csv'}")
+    assert (tmp_path / "values.csv").read_text().count(",accuracy,") == 2
+
+
+def test_a_wrong_option_is_named() -> None:
+    with pytest.raises(UserError, match="no option 'epoch'; did you mean 'epochs'"):
+        p2pfl.simulate("digits", epoch=3)

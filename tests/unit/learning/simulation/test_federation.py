@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import p2pfl
+from p2pfl.errors import TaskError
+from p2pfl.experiment.options import make_run
+from p2pfl.learning.batches import TensorBatches
+from p2pfl.learning.simulation.federation import SimulatedFederation, open_federation
+from tests.support.pictures import write_noise
+from tests.support.simulated import quick_federation, quick_run, table_run
+from tests.support.tables import write_table
+from tests.support.user_tasks import write_task
+
+PEOPLE = [
+    (index % 3, "abc"[index % 3], 1.5 * (index % 4), "yes" if index % 2 else "no") for index in range(60)
+]
+HEADER = ["who", "town", "size", "target"]
+
+
+def rows_of(federation: SimulatedFederation, client: int) -> list[int]:
+    part = federation.prepared.train_part(client)
+    assert isinstance(part, TensorBatches)
+    return part.rows.tolist()
+
+
+def test_a_public_data_set_is_divided_as_among_nodes() -> None:
+    federation = quick_federation(clients=5, partition="dirichlet:0.5")
+    parts = [rows_of(federation, client) for client in range(5)]
+    assert sorted(chain.from_iterable(parts)) == list(range(1437))
+    assert federation.test_examples == 360
+    assert [federation.prepared.part_card(client).examples for client in range(5)] == list(map(len, parts))
+
+
+def test_a_table_is_divided_among_clients(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "people.csv", HEADER, PEOPLE)
+    federation = open_federation(table_run(table, partition="shards:1", clients=3))
+    parts = [rows_of(federation, client) for client in range(3)]
+    assert [len(part) for part in parts] == [18, 18, 18]
+    assert len({*chain.from_iterable(parts)}) == 54
+    assert federation.prepared.part_card(1).examples == 18
+
+
+@pytest.mark.parametrize("column", ["who", "town"])
+def test_the_rows_of_a_table_go_to_their_owners(tmp_path: Path, column: str) -> None:
+    table = write_table(tmp_path / "people.csv", HEADER, PEOPLE)
+    federation = open_federation(table_run(table, partition=f"natural:{column}", clients=3))
+    parts = [federation.prepared.train_part(client) for client in range(3)]
+    owners = [{*torch.cat([batch[0] for batch in part.ordered(100)])[:, 0].tolist()} for part in parts]
+    assert [len(owner) for owner in owners] == [1, 1, 1], "the first input is the number of the owner"
+    assert sum(part.examples for part in parts) == 54
+    with pytest.raises(TaskError, match=f"'{column}' names 3 owners, too few for 4"):
+        open_federation(table_run(table, partition=f"natural:{column}", clients=4))
+
+
+def test_pictures_are_divided_among_clients(tmp_path: Path) -> None:
+    write_noise(tmp_path / "photos", a=12, b=12)
+    run = quick_run(task=None, model="lenet", data=tmp_path / "photos", partition="labels:1", clients=2)
+    federation = open_federation(run)
+    labels = [federation.prepared.train_part(client).labels for client in range(2)]
+    assert [label is not None and len({*label.tolist()}) for label in labels] == [1, 1]
+
+
+def model() -> nn.Module:
+    return nn.Linear(3, 2)
+
+
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 2
+
+
+def test_a_task_may_be_an_object() -> None:
+    run = make_run({"clients": 4, "partition": "iid", "device": "cpu"}, is_object=True)
+    federation = open_federation(run, p2pfl.Task(model=model, data=data))
+    assert federation.agreement.classes == ("0", "1")
+    assert [federation.prepared.part_card(client).examples for client in range(4)] == [9, 9, 9, 9]
+
+
+OWN_LOOP = """
+import torch
+from torch import nn
+def model(): return nn.Linear(3, 2)
+def data(): return torch.randn(40, 3), torch.arange(40) % 2
+def train(model, loader, settings): pass
+"""
+
+
+def test_an_attack_on_data_needs_the_loop_of_p2pfl(tmp_path: Path) -> None:
+    options = {"task": write_task(tmp_path, OWN_LOOP), "model": None, "attackers": 1}
+    open_federation(quick_run(**options, attack="sign-flip"))
+    with pytest.raises(TaskError, match=r"'label-flip' changes training data, .* or remove train"):
+        open_federation(quick_run(**options, attack="label-flip"))
+    with pytest.raises(TaskError, match="scaffold changes local training"):
+        open_federation(quick_run(**options, attack="sign-flip", strategy="scaffold"))
+
+
+def test_models_of_single_devices_are_not_simulated() -> None:
+    with pytest.raises(TaskError, match="A simulation trains one common model, and ditto a second one"):
+        quick_federation(strategy="ditto")

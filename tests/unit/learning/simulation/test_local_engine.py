@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from p2pfl.errors import TaskError, WorkerError
+from p2pfl.learning.simulation.clients import ClientJob, ClientUpdate, RoundStart
+from p2pfl.learning.simulation.federation import open_federation
+from p2pfl.learning.simulation.local_engine import LocalEngine, default_workers, isolated
+from tests.support.simulated import quick_federation, quick_run
+from tests.support.user_tasks import write_task
+
+
+@contextmanager
+def engine(**options: object) -> Iterator[LocalEngine]:
+    opened = LocalEngine(quick_federation(**options))
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def updates(opened: LocalEngine, clients: range) -> dict[int, ClientUpdate]:
+    start = RoundStart(1, opened.initial())
+    found = list(opened.train(start, [ClientJob(client) for client in clients]))
+    return {one.client: one for one in found if isinstance(one, ClientUpdate)}
+
+
+def test_copies_make_the_same_updates_and_evaluations_as_this_process() -> None:
+    with engine(workers=1) as alone, engine(workers=3) as copies:
+        assert updates(copies, range(4)) == updates(alone, range(4))
+        model = alone.initial()
+        assert copies.evaluate(model, 4) == alone.evaluate(model, 4)
+        assert updates(copies, range(2)) == updates(alone, range(2)), "also with fewer jobs than copies"
+
+
+def test_there_are_as_many_copies_as_can_be_busy() -> None:
+    assert default_workers(quick_federation(workers=64, clients=4)) == (4 if sys.platform == "linux" else 1)
+    assert default_workers(quick_federation(workers=64, clients=4, sample=2)) <= 2
+    assert default_workers(quick_federation(workers=1)) == 1
+
+
+def test_threads_and_random_numbers_of_the_program_are_as_before() -> None:
+    before, state = torch.get_num_threads(), torch.random.get_rng_state()
+    with isolated():
+        assert torch.get_num_threads() == 1
+        torch.rand(3)
+    assert torch.get_num_threads() == before
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+KILLED = """
+import os, signal, torch
+from torch import nn
+HOME = os.getpid()
+def model(): return nn.Linear(3, 2)
+def data(): return torch.randn(40, 3), torch.arange(40) % 2
+def loss(outputs, targets):
+    if os.getpid() != HOME:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return nn.functional.cross_entropy(outputs, targets)
+"""
+
+FAILING = """
+import torch
+from torch import nn
+def model(): return nn.Linear(3, 2)
+def data(): return torch.randn(40, 3), torch.arange(40) % 2
+def loss(outputs, targets):
+    if outputs.requires_grad:
+        raise ValueError("bad batch")
+    return nn.functional.cross_entropy(outputs, targets)
+"""
+
+
+def own(folder: Path, source: str, workers: int) -> LocalEngine:
+    return LocalEngine(
+        open_federation(quick_run(task=write_task(folder, source), model=None, workers=workers))
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_in_the_users_code_names_their_line(tmp_path: Path, workers: int) -> None:
+    opened = own(tmp_path, FAILING, workers)
+    with pytest.raises(TaskError, match=r"line 7, in loss\(\): ValueError: bad batch"):
+        updates(opened, range(4))
+    opened.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no copies elsewhere")
+def test_a_copy_that_was_killed_is_an_error_in_a_sentence(tmp_path: Path) -> None:
+    opened = own(tmp_path, KILLED, 2)
+    with pytest.raises(WorkerError, match=rf"has ended \(exit code -{signal.SIGKILL.value}\)"):
+        updates(opened, range(4))
+    opened.close()
+    assert os.getpid() > 0

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2pfl.errors import UserError
+from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.simulation.attack_specs import SignFlip
+from p2pfl.learning.simulation.simulated import SimulatedRun, check_least
+from p2pfl.strategy_specs import KrumSpec
+from tests.support.learning import make_spec
+from tests.support.simulated import quick_run, row
+
+
+def test_a_run_is_the_same_after_its_way_through_text() -> None:
+    places = DataPlaces(root=Path("/sets"), own=Path("/photos"), classes=("a", "b"))
+    run = SimulatedRun(make_spec(), 4, places, "iid", 2, (0, 3), SignFlip(2.0), 5, "local", 2, "cpu")
+    assert SimulatedRun.from_text(run.to_text()) == run
+    assert "\n" not in run.to_text()
+
+
+def test_a_round_tells_accuracy_and_loss_if_they_were_measured() -> None:
+    assert (row(2).accuracy, row(2).loss) == (0.52, 1.0)
+    assert (row(metrics={}).accuracy, row(metrics={}).loss) == (None, None)
+
+
+def test_a_round_needs_as_many_clients_as_the_strategy() -> None:
+    run = SimulatedRun(make_spec(), 10, sample=4)
+    check_least(run)
+    krum = SimulatedRun(make_spec(strategy="krum", strategy_arg={"attackers": 1}), 10, sample=4)
+    with pytest.raises(UserError, match=r"krum needs at least 5 updates in a round .* has 4 clients"):
+        check_least(krum)
+    check_least(quick_run(clients=5, strategy="krum"))
+    assert isinstance(quick_run(clients=5, strategy="krum").spec.strategy, KrumSpec)
