@@ -146,6 +146,11 @@ class RecordBlobs(Struct, frozen=True, omit_defaults=True):
         """The roles that are filled."""
         return ("model", "state") if self.state else ("model",)
 
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests of these blobs, the model's first."""
+        return (self.model, self.state) if self.state else (self.model,)
+
 
 class UpdateBlobs(Struct, frozen=True, omit_defaults=True):
     """The blobs of an update by role; the run's spec determines the roles (`update_roles`)."""
@@ -158,6 +163,11 @@ class UpdateBlobs(Struct, frozen=True, omit_defaults=True):
     def roles(self) -> tuple[Role, ...]:
         """The roles that are filled."""
         return ("update", "control") if self.control else ("update",)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests of these blobs, the update's first."""
+        return (self.update, self.control) if self.control else (self.update,)
 
 
 class Provenance(Struct, frozen=True):

@@ -47,7 +47,9 @@ def demo(
     partition: Annotated[
         str,
         typer.Option(
-            "--partition", metavar="P", help="How data are divided: iid, dirichlet:ALPHA or shards:K."
+            "--partition",
+            metavar="P",
+            help="How data are divided: iid, dirichlet:ALPHA, shards:K, labels:K or quantity:ALPHA.",
         ),
     ] = "dirichlet:0.5",
     strategy: Annotated[

@@ -272,7 +272,11 @@ def node(  # the command line is the list of its options
     ] = None,
     partition: Annotated[
         str | None,
-        _run("--partition", metavar="P", help="How data are divided: iid, dirichlet:ALPHA or shards:K."),
+        _run(
+            "--partition",
+            metavar="P",
+            help="How data are divided: iid, dirichlet:ALPHA, shards:K, labels:K or quantity:ALPHA.",
+        ),
     ] = None,
     partitions: Annotated[
         int | None,

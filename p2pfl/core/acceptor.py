@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from p2pfl import events
 from p2pfl.core.context import Context
-from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise
+from p2pfl.core.effects import SaveAccepted, SavePromise, fetch_record
+from p2pfl.core.inputs import BlobFailed
 from p2pfl.core.lease import LeaderLease, LeaseStep, renew
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import keeps_promise
@@ -72,8 +73,8 @@ class Acceptor:
 
     def pinned(self) -> set[str]:
         """Return the blobs an undecided vote depends on."""
-        pins = {self.accepted.model} if self.accepted else set()
-        return pins | {self.pending.record.model} if self.pending else pins
+        records = (self.accepted, self.pending.record if self.pending else None)
+        return {digest for record in records if record is not None for digest in record.blobs.digests}
 
     def may_vote_for(self, ballot: Ballot) -> bool:
         """Whether no higher ballot than *ballot* is promised."""
@@ -140,14 +141,13 @@ class Acceptor:
         sources = dict.fromkeys(
             node for node in (member.node, ballot.node, *others) if node != self.ctx.me.node
         )
-        self.ctx.do(
-            Fetch(record.model, self.ledger.layout("model"), tuple(sources), parent=self.ledger.model)
-        )
+        parent = self.ledger.model
+        self.ctx.do(fetch_record(record.blobs, self.ledger.genesis, tuple(sources), parent))
 
-    def blob_ready(self, digest: str) -> None:
-        """Accept the pending proposal if *digest* completes its blobs and no higher ballot is promised."""
+    def blob_ready(self, digests: tuple[str, ...]) -> None:
+        """Accept the pending proposal if *digests* are its blobs and no higher ballot is promised."""
         pending = self.pending
-        if pending is None or pending.record.model != digest:
+        if pending is None or pending.record.blobs.digests != digests:
             return
         self.pending = None
         if not self.ctx.policy.permits(self.promised, pending.ballot):
@@ -167,17 +167,18 @@ class Acceptor:
             )
         self._answer_accepted(pending.ballot, pending.record)
 
-    def blob_failed(self, digest: str, reason: str) -> None:
+    def blob_failed(self, failed: BlobFailed) -> None:
         """Drop the pending proposal and report why; its aggregator repeats it while that can help."""
-        if self.pending is not None and self.pending.record.model == digest:
+        if self.pending is not None and failed.is_of(self.pending.record.blobs.digests):
             ballot, self.pending = self.pending.ballot, None
             if ballot.node != self.ctx.me.node:
+                reason = failed.reason
                 self.ctx.note_undeliverable(ballot.node, reason)
                 self.ctx.send(ballot.node, Undelivered(self.ledger.run, self.round, ballot, reason[:300]))
 
     def blob_progressed(self, digest: str) -> None:
-        """Renew the lease of the candidate whose model is being pulled."""
-        if self.pending is not None and self.pending.record.model == digest:
+        """Renew the lease of the candidate whose model, or its state, is being pulled."""
+        if self.pending is not None and digest in self.pending.record.blobs.digests:
             self.progressed(self.pending.ballot)
 
     def _accept(self, ballot: Ballot, record: Record) -> None:

@@ -16,10 +16,11 @@ from typing import assert_never
 
 from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
-from p2pfl.core.collection import Closing, Collection, decide_closing
+from p2pfl.core.collection import Closing, Collection, decide_closing, decide_without_more
 from p2pfl.core.context import Context, earliest
-from p2pfl.core.effects import Aggregate, Fetch, SaveSeen
+from p2pfl.core.effects import Aggregate, SaveSeen, fetch_record
 from p2pfl.core.gathering import Gathering
+from p2pfl.core.inputs import BlobFailed
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.proposal import Draft
@@ -35,6 +36,7 @@ from p2pfl.messages import (
     Prepare,
     Promise,
     Record,
+    RecordBlobs,
     SignedVote,
     StepDown,
     Submit,
@@ -90,6 +92,10 @@ def decide_going_on(*, possible: int, needed: int, undelivered: Mapping[str, str
     )
 
 
+def _weighted(update: UpdateEntry) -> WeightedUpdate:
+    return WeightedUpdate(update.digest, update.examples, update.steps, update.loss, update.blobs.control)
+
+
 @dataclass
 class Aggregator:
     """The node's own candidacy in the open round."""
@@ -115,8 +121,8 @@ class Aggregator:
     """By member: its signed acceptance of the proposal."""
     undelivered: dict[str, str] = field(default_factory=dict)
     """By node id of a member: the reason it gave why it cannot pull the model of this ballot's record."""
-    unusable: dict[str, str] = field(default_factory=dict)
-    """By digest of an accepted record's model: why this node could not pull it in this round."""
+    unusable: dict[RecordBlobs, str] = field(default_factory=dict)
+    """By the blobs of an accepted record: why this node could not pull them in this round."""
     told_held: str = ""
     """The last published reason for not closing the round."""
     highest_seen: int = 0
@@ -195,7 +201,7 @@ class Aggregator:
             self._elected()
 
     def _counted(self) -> dict[str, Promise]:
-        """Return the promises that count: all but those whose accepted record has an unusable model.
+        """Return the promises that count: all but those whose accepted record has unusable blobs.
 
         Any quorum of promises elects. Every quorum names a record that was decided, so a record that some
         quorum does not name was not decided (rule "Bytes of an adopted record").
@@ -203,7 +209,7 @@ class Aggregator:
         return {
             node: promise
             for node, promise in self.promises.items()
-            if promise.accepted is None or promise.accepted.model not in self.unusable
+            if promise.accepted is None or promise.accepted.blobs not in self.unusable
         }
 
     def _save_seen(self, *, at_once: bool) -> None:
@@ -244,8 +250,7 @@ class Aggregator:
             sources = (node for node, promise in counted.items() if promise.accepted == adopted)
             everybody = (entry.node for entry in self.ledger.roster)
             nodes = tuple(dict.fromkeys(node for node in (*sources, *everybody) if node != self.ctx.me.node))
-            layout, parent = self.ledger.layout("model"), self.ledger.model
-            self.ctx.do(Fetch(adopted.model, layout, nodes, parent=parent))
+            self.ctx.do(fetch_record(adopted.blobs, self.ledger.genesis, nodes, self.ledger.model))
             return
         self._move(Candidacy.COLLECTING)
         self.gathering = Gathering.begin(self.ctx, self.ledger, self.ballot)
@@ -268,39 +273,36 @@ class Aggregator:
         if gathering is not None and message.ballot == self.ballot:
             gathering.submit(member, message)
 
-    def blob_ready(self, digest: str, *, durable: bool) -> None:
-        """Continue the work that waited for blob *digest*: a model must be durable, an update need not be."""
-        if (
-            self.candidacy is Candidacy.ADOPTING
-            and self.proposal is not None
-            and self.proposal.model == digest
-        ):
-            if durable:
-                self._propose(self.proposal, adopted=True)
-        elif (gathering := self._gathering_now) is not None:
-            gathering.blob_ready(digest)
+    @property
+    def _adopting(self) -> Record | None:
+        """The record to adopt, while its blobs are being pulled."""
+        return self.proposal if self.candidacy is Candidacy.ADOPTING else None
 
-    def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
-        """Handle a failed pull: of an update, or of the model of the record to adopt.
+    def blob_ready(self, digests: tuple[str, ...], *, durable: bool) -> None:
+        """Continue what waited for the blobs *digests*: a record's must be durable, an update's need not."""
+        if (adopting := self._adopting) is not None and adopting.blobs.digests == digests:
+            if durable:
+                self._propose(adopting, adopted=True)
+        elif (gathering := self._gathering_now) is not None:
+            gathering.blob_ready(digests)
+
+    def blob_failed(self, failed: BlobFailed) -> None:
+        """Handle a failed pull: of an update, or of the blobs of the record to adopt.
 
         An invalid update is refused. If the pull only failed, the member may announce its update again.
         """
-        if (
-            self.candidacy is Candidacy.ADOPTING
-            and self.proposal is not None
-            and self.proposal.model == digest
-        ):
-            self._do_without(digest, reason)
+        if (adopting := self._adopting) is not None and failed.is_of(adopting.blobs.digests):
+            self._do_without(adopting.blobs, failed.reason)
         elif (gathering := self._gathering_now) is not None:
-            gathering.blob_failed(digest, reason, invalid=invalid)
+            gathering.blob_failed(failed)
 
-    def _do_without(self, model: str, reason: str) -> None:
-        """Seek a quorum of promises that do not name *model*, which cannot be pulled; else step down."""
-        self.unusable[model] = reason
+    def _do_without(self, blobs: RecordBlobs, reason: str) -> None:
+        """Seek a quorum of promises that do not name *blobs*, which cannot be pulled; else step down."""
+        self.unusable[blobs] = reason
         names_it = {
             node
             for node, promise in self.promises.items()
-            if promise.accepted is not None and promise.accepted.model == model
+            if promise.accepted is not None and promise.accepted.blobs == blobs
         }
         others = [entry for entry in self.ledger.roster if entry.node not in names_it]
         if self.ctx.count_seated(others) < self.ledger.needed:
@@ -339,45 +341,63 @@ class Aggregator:
         if draft.decide_stopping()[0] and gathering.is_evaluated(draft.evaluated()):
             self._propose(self._draft(None, note=""), adopted=False)  # without waiting for the training
             return
-        verdict, reason, self.wake = decide_closing(gathering.progress(self._held()))
+        progress = gathering.progress(self._held())
+        verdict, reason, self.wake = decide_closing(progress)
         if verdict is Closing.MORE:
             more = gathering.select_more()
             if more is not None:
                 self._send_collect(more)
                 return
-            verdict = Closing.CLOSE
+            verdict, reason, self.wake = decide_without_more(progress)
+            if verdict is Closing.WAIT:
+                self._warn_held(reason)
         if verdict is Closing.CLOSE:
             self._close(reason)
 
     def _held(self) -> str:
         """Return why the round may not close yet, and warn about each new reason once."""
         holds, reason = self._new_draft().decide_holding(self.ctx)
-        if holds and reason != self.told_held:
+        if holds:
+            self._warn_held(reason)
+        return reason if holds else ""
+
+    def _warn_held(self, reason: str) -> None:
+        if reason != self.told_held:
             self.told_held = reason
             self.ctx.warn(reason)
-        return reason if holds else ""
 
     def _close(self, reason: str) -> None:
         stops, _ = self._new_draft().decide_stopping()
-        updates = self._counted_updates()
-        if updates and not stops:
-            self._move(Candidacy.AGGREGATING)
-            self._aggregate(updates)
-        elif stops or self.ledger.next_kind == "evaluate":
+        if stops or self.ledger.next_kind == "evaluate":
             self._propose(self._draft(None, note=""), adopted=False)
         else:
-            self._propose(self._draft(None, note=f"no usable update: {reason}"), adopted=False)
+            self._aggregate(reason)
 
-    def _counted_updates(self) -> tuple[UpdateEntry, ...]:
-        return self.collection.counted(self.ctx.policy.order)
+    def _aggregate(self, reason: str) -> None:
+        """Ask the worker to aggregate the counted updates; if they are too few, propose the parent's blobs.
 
-    def _aggregate(self, updates: tuple[UpdateEntry, ...]) -> None:
-        """Ask the worker to aggregate *updates*, in this order."""
-        assert self.ballot is not None
+        *reason* says why no update came, if none did.
+        """
+        updates = self.collection.counted(self.ctx.policy.order)
+        if not updates:
+            self._propose(self._draft(None, f"no usable update: {reason}"), adopted=False)
+            return
         ledger = self.ledger
-        weighted = tuple(WeightedUpdate(update.digest, update.examples) for update in updates)
+        if shortage := self.ctx.policy.enough(len(updates), ledger.spec):
+            self._propose(self._draft(None, shortage, shortage), adopted=False)
+            return
+        if self.candidacy is not Candidacy.AGGREGATING:
+            self._move(Candidacy.AGGREGATING)
+        assert self.ballot is not None
         self.job = AggregationJob(
-            ledger.run, ledger.round + 1, self.ballot, ledger.spec, ledger.model, weighted
+            ledger.run,
+            ledger.round + 1,
+            self.ballot,
+            ledger.spec,
+            ledger.model,
+            tuple(_weighted(update) for update in updates),
+            ledger.blobs.state,
+            len(ledger.roster),
         )
         self.ctx.do(Aggregate(self.job))
 
@@ -390,7 +410,8 @@ class Aggregator:
             return
         match result:
             case AggregatedModel():
-                self._propose(self._draft(result.digest, note=""), adopted=False)
+                blobs = RecordBlobs(result.digest, result.state)
+                self._propose(self._draft(blobs, note=""), adopted=False)
             case NotFinite():
                 note = "the average was not finite: the parent's model stays"
                 self._propose(self._draft(None, note), adopted=False)
@@ -402,18 +423,14 @@ class Aggregator:
             case UnreadableUpdate():
                 assert self.gathering is not None
                 self.gathering.discount(result.digest, result.reason)
-                if updates := self._counted_updates():
-                    self._aggregate(updates)
-                else:
-                    note = f"no usable update: {result.reason}"
-                    self._propose(self._draft(None, note), adopted=False)
+                self._aggregate(result.reason)
             case _:
                 assert_never(result)
 
     # --- proposing ------------------------------------------------------------------------------------------
 
-    def _draft(self, model: str | None, note: str, shortage: str = "") -> Record:
-        return self._new_draft().record(self.ctx, model, note, shortage)
+    def _draft(self, blobs: RecordBlobs | None, note: str, shortage: str = "") -> Record:
+        return self._new_draft().record(self.ctx, blobs, note, shortage)
 
     def _new_draft(self) -> Draft:
         assert self.ballot is not None
@@ -573,8 +590,9 @@ class Aggregator:
 
     def pinned(self) -> set[str]:
         """Return the digests of the blobs that this candidacy needs."""
-        pins = {one.update.digest for one in self.collection.contributions.values() if one.update is not None}
-        return pins | ({self.proposal.model} if self.proposal else set())
+        updates = [one.update for one in self.collection.contributions.values() if one.update is not None]
+        pins = {digest for update in updates for digest in update.blobs.digests}
+        return pins | (set(self.proposal.blobs.digests) if self.proposal else set())
 
     def _move(self, state: Candidacy) -> None:
         if state not in TRANSITIONS[self.candidacy]:

@@ -69,12 +69,14 @@ class Collection:
         contribution = self.contributions.get(node)
         return contribution is not None and contribution.stage.is_final
 
-    def with_blob(self, digest: str, stage: Stage = Stage.ANNOUNCED) -> list[str]:
-        """Return the members at *stage* whose update is blob *digest*."""
+    def with_update(
+        self, is_meant: Callable[[UpdateEntry], bool], stage: Stage = Stage.ANNOUNCED
+    ) -> list[str]:
+        """Return the members at *stage* for whose update *is_meant* returns True."""
         return [
             node
             for node, one in self.contributions.items()
-            if one.stage is stage and one.update is not None and one.update.digest == digest
+            if one.stage is stage and one.update is not None and is_meant(one.update)
         ]
 
     def counted(self, order: Callable[[Iterable[str]], list[str]]) -> tuple[UpdateEntry, ...]:
@@ -148,6 +150,10 @@ class CollectionProgress(msgspec.Struct, frozen=True):
     """The same members outside the sample, of which only the evaluation is waited for."""
     held: str = ""
     """Why the round may not close yet; empty if it may. See `p2pfl.core.pausing.decide_holding`."""
+    least: int = 1
+    """The least number of updates that the strategy can aggregate."""
+    absent: Sequence[str] = ()
+    """Names of the members that are gone and could still come back with an update."""
 
 
 class Closing(Enum):
@@ -189,6 +195,19 @@ def decide_closing(progress: CollectionProgress) -> tuple[Closing, str, float | 
     if progress.awaited:
         return Closing.CLOSE, "the straggler deadline has passed", None
     return Closing.CLOSE, "all have answered", None
+
+
+def decide_without_more(progress: CollectionProgress) -> tuple[Closing, str, float | None]:
+    """Return what to do when too few updates came and no other member can be asked, as `decide_closing`.
+
+    If the strategy cannot aggregate so few updates, the round waits for absent members up to the cap.
+    """
+    counted, least = progress.counted, progress.least
+    if 0 < counted < least and progress.absent and progress.now < progress.cap_at:
+        who = ", ".join(progress.absent)
+        text = f"{counted} of the {least} updates that the strategy needs came: the round waits for {who}"
+        return Closing.WAIT, text, progress.cap_at
+    return Closing.CLOSE, f"{counted} of {progress.enough} updates came", None
 
 
 def _next_change(progress: CollectionProgress, waiting: Sequence[Awaited]) -> float:

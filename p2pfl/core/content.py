@@ -9,14 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from p2pfl.cards import Agreement, counted_classes
-from p2pfl.messages import Evaluation, Genesis, Record, RosterEntry, UpdateEntry
+from p2pfl.messages import Evaluation, Genesis, Record, RecordBlobs, RosterEntry, UpdateEntry
 from p2pfl.spec import RunSpec, record_roles, update_roles
+from p2pfl.strategy_specs import least_updates, strategy_name
 
 
 def roles_flaw(record: Record | Genesis, spec: RunSpec) -> str:
-    """Return which blob roles of *record* do not match *spec*; empty if all match."""
-    if record.blobs.roles != record_roles(spec):
-        return f"it names the blobs {', '.join(record.blobs.roles)}, not {', '.join(record_roles(spec))}"
+    """Return which blob roles of *record* do not match *spec*; empty if all match.
+
+    A strategy has no state before the first aggregation. So record 0 of a run that continues no other one
+    names none, and a record without updates may name none (`kept_flaw` compares it with its parent).
+    """
+    wanted, has_state = record_roles(spec), bool(record.blobs.state)
+    may_lack = not record.updates if isinstance(record, Record) else True
+    may_have = isinstance(record, Record) or bool(record.continues)
+    if record.blobs.roles != wanted and (has_state or not may_lack):
+        return f"it names the blobs {', '.join(record.blobs.roles)}, not {', '.join(wanted)}"
+    if has_state and not may_have:
+        return "it names a state, and nothing was aggregated before it"
     updates = record.updates if isinstance(record, Record) else ()
     wanted = update_roles(spec)
     wrong = next((update.blobs.roles for update in updates if update.blobs.roles != wanted), None)
@@ -42,6 +52,24 @@ def count_flaw(update: UpdateEntry, entry: RosterEntry | None) -> str:
     return ""
 
 
+def shortage(counted: int, spec: RunSpec) -> str:
+    """Return why *counted* updates, at least one, are too few for the strategy of *spec*; empty if not."""
+    least = least_updates(spec.strategy)
+    return (
+        f"{strategy_name(spec.strategy)} needs {least} updates, and {counted} came" if counted < least else ""
+    )
+
+
+def kept_flaw(record: Record, parent: RecordBlobs) -> str:
+    """Return why *record*, after a record with the blobs *parent*, may not have its blobs; empty if it may.
+
+    Only updates change the model or the state of the strategy.
+    """
+    if record.updates or record.blobs == parent:
+        return ""
+    return "it counts no update, and does not repeat the blobs of the record before it"
+
+
 def record_flaw(
     record: Record,
     genesis: Genesis,
@@ -50,10 +78,11 @@ def record_flaw(
     roles: Callable[[Record | Genesis, RunSpec], str] = roles_flaw,
     metrics: Callable[[Evaluation, Agreement], str] = metrics_flaw,
     counts: Callable[[UpdateEntry, RosterEntry | None], str] = count_flaw,
+    enough: Callable[[int, RunSpec], str] = shortage,
 ) -> str:
     """Return what in *record* does not fit *genesis* and the *roster* that votes on it; empty if all fits.
 
-    The simulator replaces *roles*, *metrics* or *counts*.
+    The simulator replaces *roles*, *metrics*, *counts* or *enough*.
     """
     if flaw := roles(record, genesis.spec):
         return flaw
@@ -66,6 +95,8 @@ def record_flaw(
         if flaw := counts(update, entry):
             name = entry.name if entry is not None else update.node[:7]
             return f"an update of {name} in it does not count: {flaw}"
+    if record.updates and (flaw := enough(len(record.updates), genesis.spec)):
+        return f"it counts too few updates: {flaw}"
     return ""
 
 

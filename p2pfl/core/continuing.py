@@ -30,7 +30,6 @@ from p2pfl.messages import (
     Member,
     Origin,
     Provenance,
-    RecordBlobs,
     Status,
     record_digest,
 )
@@ -187,7 +186,7 @@ class Continuation:
             nonce=self.ctx.options.nonce,
             spec=msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
             roster=continued_roster(ledger.roster, members),
-            blobs=RecordBlobs(ledger.model),
+            blobs=ledger.blobs,
             provenance=Provenance(self.ctx.options.software, "continued"),
             continues=(*ledger.genesis.continues, origin)[-MAX_ORIGINS:],
         )

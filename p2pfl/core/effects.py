@@ -16,10 +16,20 @@ import msgspec
 from p2pfl.cards import Agreement
 from p2pfl.events import AnyEvent
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import Ballot, Commit, Evaluation, Genesis, Message, Record, UpdateEntry
+from p2pfl.messages import (
+    Ballot,
+    Commit,
+    Evaluation,
+    Genesis,
+    Message,
+    Record,
+    RecordBlobs,
+    UpdateBlobs,
+    UpdateEntry,
+)
 from p2pfl.proofs import CastVote
 from p2pfl.schema import Layout
-from p2pfl.spec import RunSpec
+from p2pfl.spec import Role, RunSpec
 from p2pfl.work import AggregationJob, EvaluationJob, TrainingJob
 
 
@@ -192,10 +202,22 @@ def needs_own_fsync(save: Save, seconds: float) -> bool:
 # --- blobs --------------------------------------------------------------------------------------------------
 
 
+class Companion(msgspec.Struct, frozen=True):
+    """A further blob of a record or an update, such as the state of the strategy beside the model.
+
+    Its layout follows from the model's schema, which is in the header of the fetched blob, and *spec*.
+    """
+
+    digest: str
+    role: Role
+    spec: RunSpec
+
+
 class Fetch(Effect, frozen=True):
     """Pull blob *digest*, unless it is stored here; check it against *layout*, its elements against *parent*.
 
-    *sources* are node ids, the most likely holder first. Answered with `BlobReady` or `BlobFailed`.
+    *sources* are node ids, the most likely holder first. The *companions* are pulled and checked too.
+    Answered with `BlobReady` when all are here, or with `BlobFailed`.
     """
 
     digest: str
@@ -206,6 +228,28 @@ class Fetch(Effect, frozen=True):
     parent: str = ""
     """Digest of the model it was trained from: an element may be non-finite only if the same element of that
     model has the same bits. Empty for a committed model, whose elements are not checked."""
+    companions: tuple[Companion, ...] = ()
+    """The other blobs of the record or the update. Their elements must be finite, but those of a committed
+    record are not checked."""
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests of all blobs that are fetched, as in `RecordBlobs.digests`."""
+        return (self.digest, *(one.digest for one in self.companions))
+
+
+def fetch_record(blobs: RecordBlobs, genesis: Genesis, sources: tuple[str, ...], parent: str = "") -> Fetch:
+    """Return the effect that fetches the *blobs* of a record of the run of *genesis*; see `Fetch`."""
+    state = (Companion(blobs.state, "state", genesis.spec),) if blobs.state else ()
+    return Fetch(blobs.model, genesis.layout, sources, parent=parent, companions=state)
+
+
+def fetch_update(
+    blobs: UpdateBlobs, layout: Layout, spec: RunSpec, sources: tuple[str, ...], parent: str
+) -> Fetch:
+    """Return the effect that fetches the *blobs* of an update, which need not be durable; see `Fetch`."""
+    control = (Companion(blobs.control, "control", spec),) if blobs.control else ()
+    return Fetch(blobs.update, layout, sources, durable=False, parent=parent, companions=control)
 
 
 class ReadSchema(Effect, frozen=True):

@@ -22,11 +22,13 @@ from p2pfl.core.collection import (
     judge,
 )
 from p2pfl.core.context import Context
-from p2pfl.core.effects import Fetch
+from p2pfl.core.effects import fetch_update
+from p2pfl.core.inputs import BlobFailed
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import contains, entry_of, sampled, selection
 from p2pfl.messages import Ack, Ballot, Member, Submit, UpdateEntry
 from p2pfl.spec import update_roles
+from p2pfl.strategy_specs import least_updates
 
 
 @dataclass
@@ -46,7 +48,10 @@ class Gathering:
         spec = ledger.spec
         chosen = selection(ledger.run, ledger.round + 1, ledger.roster, spec)
         selected = set(chosen) if ledger.next_kind == "train" else set()
-        collection = Collection(selected, min(spec.participation.min_updates, len(selected)))
+        enough = min(spec.participation.min_updates, len(selected))
+        if selected:
+            enough = max(enough, min(least_updates(spec.strategy), len(ledger.roster)))
+        collection = Collection(selected, enough)
         return cls(ctx, ledger, ballot, collection, ctx.now)
 
     def submit(self, member: Member, message: Submit) -> None:
@@ -73,8 +78,9 @@ class Gathering:
             sources = tuple(
                 dict.fromkeys(node for node in (member.node, *others) if node != self.ctx.me.node)
             )
-            layout, parent = self.ledger.layout("update"), self.ledger.model
-            self.ctx.do(Fetch(update.digest, layout, sources, durable=False, parent=parent))
+            ledger = self.ledger
+            layout, parent = ledger.layout("update"), ledger.model
+            self.ctx.do(fetch_update(update.blobs, layout, ledger.spec, sources, parent))
         else:
             self._note(member.node, contribution)
 
@@ -105,9 +111,9 @@ class Gathering:
         refused = contribution.reason if contribution.stage is Stage.REFUSED else ""
         self.ctx.send(node, Ack(self.ledger.run, self.ledger.round + 1, self.ballot, refused))
 
-    def blob_ready(self, digest: str) -> None:
-        """Count the updates with blob *digest*, which is pulled and checked; it need not be durable."""
-        for node in self.collection.with_blob(digest):
+    def blob_ready(self, digests: tuple[str, ...]) -> None:
+        """Count the updates with the blobs *digests*, which are pulled and checked, perhaps not durable."""
+        for node in self.collection.with_update(lambda update: update.blobs.digests == digests):
             contribution = self.collection.contributions[node]
             contribution.stage = Stage.COUNTED
             self.ctx.note_undeliverable(node, "")
@@ -119,10 +125,10 @@ class Gathering:
                 )
             )
 
-    def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
+    def blob_failed(self, failed: BlobFailed) -> None:
         """Handle a failed pull: refuse an invalid update; otherwise, the member may announce it again."""
-        for node in self.collection.with_blob(digest):
-            self._pull_failed(node, reason, invalid=invalid)
+        for node in self.collection.with_update(lambda update: failed.is_of(update.blobs.digests)):
+            self._pull_failed(node, failed.reason, invalid=failed.invalid)
 
     def _pull_failed(self, node: str, reason: str, *, invalid: bool) -> None:
         """Refuse the update of *node*, or forget its announcement, so that *node* may announce it again."""
@@ -148,7 +154,7 @@ class Gathering:
 
     def discount(self, digest: str, reason: str) -> None:
         """Refuse a counted update, since the worker could not read its file."""
-        for node in self.collection.with_blob(digest, Stage.COUNTED):
+        for node in self.collection.with_update(lambda update: update.digest == digest, Stage.COUNTED):
             self._refuse(node, f"the aggregator could not read its update: {reason}"[:300])
 
     def _refuse(self, node: str, reason: str) -> None:
@@ -197,6 +203,14 @@ class Gathering:
             last_call=self.began + ledger.spec.participation.round_cap,
             has_quorum=ctx.count_seated(ledger.roster) >= ledger.needed,
             held=held,
+            least=least_updates(ledger.spec.strategy),
+            absent=tuple(
+                entry.name
+                for entry in ledger.roster
+                if not collection.is_done(entry.node)
+                and ctx.is_gone(entry)
+                and not ctx.is_leaving(entry.node)
+            ),
         )
 
     def _has_update(self, node: str) -> bool:

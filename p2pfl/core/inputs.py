@@ -39,14 +39,22 @@ class Received(Input, frozen=True):
 
 
 class BlobReady(Input, frozen=True):
-    """A fetched blob is stored and usable: it fits the run's schema, and its elements passed the check.
+    """A fetched blob and its companions are stored and usable: they fit the run, and passed the checks.
 
-    If the `Fetch` wants it durable, this input comes twice: before the flush and after it.
+    If the `Fetch` wants them durable, this input comes twice: before the flush and after it.
     """
 
     digest: str
     durable: bool
-    """Whether it is on disk. Before that, it may be aggregated or used in speculation, but allows no vote."""
+    """Whether all are on disk. Before that, they may be aggregated or used in speculation, but allow no
+    vote."""
+    companions: tuple[str, ...] = ()
+    """Digests of the companions (`p2pfl.core.effects.Fetch.companions`)."""
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests of all blobs that are ready, as in `Fetch.digests`."""
+        return (self.digest, *self.companions)
 
 
 class BlobProgress(Input, frozen=True):
@@ -56,15 +64,26 @@ class BlobProgress(Input, frozen=True):
 
 
 class BlobFailed(Input, frozen=True):
-    """A blob could not be pulled (retry later), or is *invalid* (do not retry).
+    """A blob or one of its companions could not be pulled (retry later), or is *invalid* (do not retry).
 
-    *is_lost* says that a stored blob was found to be damaged, and is deleted.
+    *is_lost* says that the stored blob *digest* was found to be damaged, and is deleted.
     """
 
     digest: str
     reason: str
     invalid: bool
     is_lost: bool = False
+    companions: tuple[str, ...] = ()
+    """As in `BlobReady`."""
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests of all blobs that were fetched, as in `Fetch.digests`."""
+        return (self.digest, *self.companions)
+
+    def is_of(self, digests: tuple[str, ...]) -> bool:
+        """Whether the blobs *digests* of a record or an update are not all here for that reason."""
+        return self.digest in digests if self.is_lost else self.digests == digests
 
 
 class Described(Input, frozen=True):

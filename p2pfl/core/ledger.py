@@ -16,11 +16,11 @@ from p2pfl.core.context import Context
 from p2pfl.core.effects import (
     DeleteUnneededBlobs,
     Exit,
-    Fetch,
     SaveCommit,
     SaveRefused,
     SaveReport,
     SaveResumed,
+    fetch_record,
 )
 from p2pfl.core.pausing import count_unproductive
 from p2pfl.core.roster import contains, tolerance
@@ -42,6 +42,7 @@ from p2pfl.messages import (
     Genesis,
     MemberEvaluation,
     Record,
+    RecordBlobs,
     Report,
     RosterEntry,
     add_evaluations,
@@ -74,7 +75,10 @@ class Ledger:
     """What the committed evaluations say about the primary metric (rule "Stopping early")."""
     opened: float = 0.0
     """When the open round began here: at this node's commit of the last record, or at its start."""
-    previous_model: str = ""
+    memory: str = ""
+    """Digest of this node's last update that a committed record counts; empty if there is none."""
+    previous_blobs: RecordBlobs | None = None
+    """The blobs of the record before the last one; None while there is only record 0."""
     previous_roster: tuple[RosterEntry, ...] = ()
     """The roster that voted for the last record; empty while there is only record 0."""
     reports: dict[str, Evaluation] = field(default_factory=dict)
@@ -108,8 +112,8 @@ class Ledger:
     def restore(cls, ctx: Context, saved: SavedRun) -> Ledger:
         """Rebuild the ledger from the journal; call `fetch_model` next to look for the blobs."""
         ledger = cls(ctx, saved.run, saved.genesis, saved.last, resumed=saved.resumed, opened=ctx.now)
-        ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
-        ledger.settled, ledger.history = saved.settled, saved.history
+        ledger.previous_blobs, ledger.previous_roster = saved.parent, saved.voters
+        ledger.settled, ledger.history, ledger.memory = saved.settled, saved.history, saved.memory
         if saved.last is not None:
             ledger.unproductive = count_unproductive(0, saved.last.record)
         for roster in (saved.genesis.roster, saved.voters, ledger.roster):
@@ -129,9 +133,19 @@ class Ledger:
         return self.genesis.agreement
 
     @property
+    def blobs(self) -> RecordBlobs:
+        """The blobs of the last committed record."""
+        return self.last.record.blobs if self.last else self.genesis.blobs
+
+    @property
     def model(self) -> str:
         """The digest of the last committed model."""
-        return self.last.record.model if self.last else self.genesis.model
+        return self.blobs.model
+
+    def memory_after(self, record: Record) -> str:
+        """Return `memory` as it is if *record* is the next one."""
+        mine = (update.digest for update in record.updates if update.node == self.ctx.me.node)
+        return next(mine, self.memory)
 
     @property
     def trained(self) -> int:
@@ -257,7 +271,8 @@ class Ledger:
             roles=policy.roles,
             metrics=policy.metrics,
             counts=policy.counts,
-        )
+            enough=policy.enough,
+        ) or policy.keeps(record, self.blobs)
         if flaw:
             return flaw
         stops, why = self.decide_stopping(record.evaluations)
@@ -279,8 +294,9 @@ class Ledger:
         for cast in casts_of(commit):
             ctx.learn_vote(cast)
         self._settle_reports(record.evaluations, is_late=is_late)
-        self.holds = self.holds and record.model == self.model
-        self.previous_model, self.previous_roster, self.last = self.model, before, commit
+        self.holds = self.holds and record.blobs == self.blobs
+        self.memory = self.memory_after(record)
+        self.previous_blobs, self.previous_roster, self.last = self.blobs, before, commit
         self._settle()
         self.resumed, self.opened = False, ctx.now
         self.unproductive = count_unproductive(self.unproductive, record)
@@ -369,11 +385,11 @@ class Ledger:
     # --- blobs ----------------------------------------------------------------------------------------------
 
     def fetch_model(self) -> None:
-        """Request the last model, first from the members that accepted it."""
+        """Request the blobs of the last record, first from the members that accepted it."""
         acceptors = [vote.node for vote in self.last.acceptors] if self.last else []
         roster = [entry.node for entry in self.roster]
         sources = tuple(dict.fromkeys(node for node in (*acceptors, *roster) if node != self.ctx.me.node))
-        self.ctx.do(Fetch(self.model, self.layout("model"), sources))
+        self.ctx.do(fetch_record(self.blobs, self.genesis, sources))
 
     def layout(self, role: Role) -> Layout:
         """Return the layout of this run's blobs of *role*, the only one that is pulled for it."""
@@ -385,8 +401,9 @@ class Ledger:
         return layout_of(blob_schema(self.schema, self.spec, role))
 
     def collect(self, pinned: set[str]) -> None:
-        """Delete unneeded blobs; keep the last two committed models and *pinned*."""
-        self.ctx.do(DeleteUnneededBlobs(frozenset({self.model, self.previous_model, *pinned} - {""})))
+        """Delete unneeded blobs; keep those of the last two committed records and *pinned*."""
+        before = self.previous_blobs.digests if self.previous_blobs is not None else ()
+        self.ctx.do(DeleteUnneededBlobs(frozenset({*self.blobs.digests, *before, *pinned})))
 
     # --- evaluations ----------------------------------------------------------------------------------------
 

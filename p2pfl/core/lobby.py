@@ -17,9 +17,9 @@ from p2pfl.agreement import agree, stated_examples
 from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
-from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
+from p2pfl.core.effects import Create, Describe, Exit, ReadSchema, fetch_record
 from p2pfl.core.fitting import find_fitting
-from p2pfl.core.inputs import Created, Described, SchemaRead
+from p2pfl.core.inputs import BlobFailed, Created, Described, SchemaRead
 from p2pfl.core.roster import Newcomer, contains, genesis_roster
 from p2pfl.core.stopping import unknown_target
 from p2pfl.disclosure import told_to_peers
@@ -37,6 +37,7 @@ from p2pfl.messages import (
 )
 from p2pfl.schema import Schema, first_difference, layout_of
 from p2pfl.spec import RunSpec, is_divided, with_options
+from p2pfl.strategy_specs import least_updates
 
 OFFER_PATIENCE = 10.0
 """Seconds for which an offered run that this node has not entered yet blocks other offers."""
@@ -62,7 +63,7 @@ class FoundingSituation(msgspec.Struct, frozen=True):
     loading: int
     """Number of nodes whose worker is still loading, among this node and the linked nodes in no run."""
     needed: int
-    """The largest `min_nodes` among the nodes in no run."""
+    """The largest `min_nodes` among the nodes in no run; at least what the strategy needs."""
     holder: str
     """Name of a node whose operator holds the start; empty when nobody does."""
     elsewhere: tuple[str, ...]
@@ -282,7 +283,8 @@ class Lobby:
         ctx = self.ctx
         statuses = [(peer, peer.status) for peer in free if peer.status is not None]
         here = {peer.member.node for peer, status in statuses if status.ready and peer.card is not None}
-        needed = max([ctx.options.min_nodes, *(status.min_nodes for _, status in statuses)])
+        least = least_updates(ctx.options.spec.strategy)
+        needed = max([ctx.options.min_nodes, least, *(status.min_nodes for _, status in statuses)])
         cut_off = frozenset(peer.member.node for peer, status in statuses if status.links + 1 < needed)
         holders = [peer.name for peer, status in statuses if status.waiting]
         if self.described is not None:
@@ -413,7 +415,7 @@ class Lobby:
         offered.is_fit = True
         if offered.commits or not contains(offered.genesis.roster, self.ctx.me):
             return offered
-        self.ctx.do(Fetch(offered.genesis.model, offered.genesis.layout, sources))
+        self.ctx.do(fetch_record(genesis.blobs, genesis, sources))
         return None
 
     def _sources(self, offered: OfferedRun) -> tuple[str, ...]:
@@ -431,21 +433,21 @@ class Lobby:
             assert schema is not None, "the agreement is known"
             self._decline(offered, differs(schema, read))
 
-    def blob_ready(self, digest: str) -> OfferedRun | None:
-        """Return the offered run if blob *digest*, now durable, is its first model."""
+    def blob_ready(self, digests: tuple[str, ...]) -> OfferedRun | None:
+        """Return the offered run if the blobs *digests*, now durable, are those of its record 0."""
         offered = self.offered
-        if offered is not None and offered.is_fit and offered.genesis.model == digest:
+        if offered is not None and offered.is_fit and offered.genesis.blobs.digests == digests:
             return offered
         return None
 
-    def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
+    def blob_failed(self, failed: BlobFailed) -> None:
         """Drop the offer, so that this node asks again; decline the run after too many failed pulls."""
-        offered = self.offered
-        if offered is None or offered.genesis.model != digest:
+        offered, invalid = self.offered, failed.invalid
+        if offered is None or not failed.is_of(offered.genesis.blobs.digests):
             return
         self.offered = None
         tries = self.tries.pop(offered.run, 0) + 1
-        what = f"its first model {'is of no use' if invalid else 'could not be pulled'}: {reason}"
+        what = f"its first model {'is of no use' if invalid else 'could not be pulled'}: {failed.reason}"
         self._note(offered, what, is_unfit=False)
         if invalid or tries >= MODEL_TRIES:
             self.abandoned_runs.give_up(offered.run, what)

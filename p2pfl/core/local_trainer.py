@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from p2pfl import events
 from p2pfl.core.context import Context, earliest
@@ -22,6 +23,7 @@ from p2pfl.messages import (
     Collect,
     Evaluation,
     Member,
+    RecordBlobs,
     Report,
     RosterEntry,
     Submit,
@@ -98,7 +100,7 @@ class LocalTrainer:
         if declines:
             self.decline(declines)
             return
-        training = training_of(ledger, round_, ledger.model, ledger.trained, ledger.roster, me)
+        training = training_of(ledger, round_, WorkBase.of(ledger), me)
         self.take_over(training)
         self.ctx.do(Train(training))
 
@@ -111,7 +113,7 @@ class LocalTrainer:
         ledger = self.ledger
         if self.evaluation_asked is not None or ledger.round == 0:
             return
-        self.evaluation_asked = evaluation_of(ledger, ledger.round, ledger.model, ledger.roster, self.ctx.me)
+        self.evaluation_asked = evaluation_of(ledger, ledger.round, WorkBase.of(ledger), self.ctx.me)
         self.ctx.do(Evaluate(self.evaluation_asked))
 
     def lose_model(self) -> None:
@@ -142,7 +144,7 @@ class LocalTrainer:
         self.update = UpdateEntry(
             me.node,
             me.journal,
-            UpdateBlobs(digest),
+            UpdateBlobs(digest, result.control),
             examples,
             steps,
             result.loss,
@@ -276,18 +278,30 @@ class LocalTrainer:
             self.ctx.do(StopTraining())
 
     def pinned(self) -> set[str]:
-        """Return the digest of this member's update, if there is one."""
-        return {self.update.digest} if self.update else set()
+        """Return the digests of the blobs of this member's update, if there is one."""
+        return set(self.update.blobs.digests) if self.update else set()
 
 
-def training_of(
-    ledger: Ledger, round_: int, parent: str, trained: int, roster: Sequence[RosterEntry], me: Member
-) -> TrainingJob:
-    """Return the training job of *me*, a member of *roster*, for *round_* from the model *parent*.
+class WorkBase(NamedTuple):
+    """What a member's work begins from: the last record, or a proposed one."""
 
-    *trained* rounds of training led to *parent*.
-    """
-    entry = entry_of(roster, me.node)
+    blobs: RecordBlobs
+    trained: int
+    """Number of rounds of training that led to the model."""
+    roster: Sequence[RosterEntry]
+    """The members that work on it."""
+    memory: str
+    """See `p2pfl.work.TrainingJob`."""
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> WorkBase:
+        """Return the base that the last record of *ledger* is."""
+        return cls(ledger.blobs, ledger.trained, ledger.roster, ledger.memory)
+
+
+def training_of(ledger: Ledger, round_: int, base: WorkBase, me: Member) -> TrainingJob:
+    """Return the training job of *me*, a member of the roster of *base*, for *round_*."""
+    entry = entry_of(base.roster, me.node)
     assert entry is not None
     spec = ledger.spec
     return TrainingJob(
@@ -295,20 +309,24 @@ def training_of(
         round_,
         spec,
         ledger.agreement,
-        parent,
+        base.blobs.model,
         entry.slot % partitions_of(spec.task),
-        trained,
+        base.trained,
         ledger.rounds,
+        base.blobs.state,
+        len(base.roster),
+        base.memory,
     )
 
 
-def evaluation_of(
-    ledger: Ledger, round_: int, model: str, roster: Sequence[RosterEntry], me: Member
-) -> EvaluationJob:
-    """Return the evaluation job of *me*, a member of *roster*, for the *model* of *round_*."""
-    spec, parts = ledger.spec, evaluation_parts(ledger.spec.task, len(roster))
-    part = next(place for place, entry in enumerate(roster) if entry.node == me.node) % parts
-    entry = entry_of(roster, me.node)
+def evaluation_of(ledger: Ledger, round_: int, base: WorkBase, me: Member) -> EvaluationJob:
+    """Return the evaluation job of *me*, a member of the roster of *base*, for its model, of *round_*."""
+    spec, parts = ledger.spec, evaluation_parts(ledger.spec.task, len(base.roster))
+    part = next(place for place, entry in enumerate(base.roster) if entry.node == me.node) % parts
+    model = base.blobs.model
+    entry = entry_of(base.roster, me.node)
     assert entry is not None
     partition = entry.slot % partitions_of(spec.task)
-    return EvaluationJob(ledger.run, round_, spec, ledger.agreement, model, part, parts, partition=partition)
+    return EvaluationJob(
+        ledger.run, round_, spec, ledger.agreement, model, part, parts, base.memory, partition
+    )

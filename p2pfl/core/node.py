@@ -210,14 +210,14 @@ class Node:
                 if running is not None:
                     running.blob_ready(event)
                 if event.durable:
-                    self._take_run(self._lobby.blob_ready(event.digest))
+                    self._take_run(self._lobby.blob_ready(event.digests))
             case inputs.BlobProgress():
                 if running is not None:
                     running.blob_progressed(event.digest)
             case inputs.BlobFailed():
                 if running is not None:
                     running.blob_failed(event)
-                self._lobby.blob_failed(event.digest, event.reason, invalid=event.invalid)
+                self._lobby.blob_failed(event)
             case inputs.Described():
                 self._described(event)
             case inputs.SchemaRead():
@@ -458,6 +458,8 @@ class Node:
         ctx.names.update({entry.node: entry.name for entry in genesis.roster})
         ledger = Ledger(ctx, run, genesis, opened=ctx.now, schema=schema)
         ledger.holds = founded or (not commits and contains(genesis.roster, ctx.me))
+        if continues and old is not None:
+            ledger.memory = old.ledger.memory
         running = self._running = Running(ctx, ledger, ready=True)
         running.leaving = self._ending.is_leaving
         how = "continued" if continues else "founded" if founded else "joined"
@@ -521,14 +523,15 @@ class Node:
     def _pinned_elsewhere(self) -> set[str]:
         """Return the blobs that this node keeps for runs it has left (rule "Pinned blobs").
 
-        They are the models that it accepted in open rounds, and its updates for runs without a commit.
+        They are those of records that it accepted in open rounds, and of its updates for runs without a
+        commit.
         """
         here = self.ledger.run if self.ledger else ""
         if self.ledger is not None and self.ledger.last is not None:
             self._updates.clear()
-        updates = {update.digest for update in self._updates.values()}
-        models = {vote.accepted.model for run, vote in self._votes.items() if run != here and vote.accepted}
-        return models | updates
+        updates = {digest for update in self._updates.values() for digest in update.blobs.digests}
+        left = [vote.accepted for run, vote in self._votes.items() if run != here]
+        return updates | {digest for one in left if one is not None for digest in one.blobs.digests}
 
     def _keep_update(self, left: Running) -> None:
         """Keep the update for a run without a commit, since this node may come back to the run."""

@@ -8,7 +8,7 @@ import msgspec
 
 from p2pfl.agreement import misfit
 from p2pfl.cards import Agreement, DataCard, Measures
-from p2pfl.core.content import count_flaw, metrics_flaw, roles_flaw
+from p2pfl.core.content import count_flaw, kept_flaw, metrics_flaw, roles_flaw, shortage
 from p2pfl.core.lease import LeaderLease, LeaseStep, hear
 from p2pfl.core.stopping import Judged, MetricHistory, decide_stopping
 from p2pfl.messages import (
@@ -18,6 +18,7 @@ from p2pfl.messages import (
     Genesis,
     Member,
     Record,
+    RecordBlobs,
     RosterEntry,
     UpdateEntry,
     quorum,
@@ -29,8 +30,8 @@ from p2pfl.work import TrainingJob
 Found = tuple[Ballot, Record]
 """A value named in a promise, with the ballot in which the acceptor accepted it."""
 
-Due = tuple[str, int, str]
-"""The run, the open round and the model to train from."""
+Due = tuple[str, int, str, str, str]
+"""The run, the open round, the model and the state to train from, and the memory to train with."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -107,9 +108,14 @@ def by_node_id(nodes: Iterable[str]) -> list[str]:
     return sorted(nodes)
 
 
+def due_of(job: TrainingJob) -> Due:
+    """Return what *job* trains for and from."""
+    return job.run, job.round, job.model, job.state, job.memory
+
+
 def is_due(job: TrainingJob, due: Due) -> bool:
-    """Whether *job* trains an update for the open round, from its parent model."""
-    return (job.run, job.round, job.model) == due
+    """Whether *job* trains an update for the open round, from the blobs of its parent."""
+    return due_of(job) == due
 
 
 def is_here(says: str, run: str, is_begun: bool) -> bool:
@@ -154,6 +160,10 @@ class Policy(msgspec.Struct, frozen=True):
     """Why an evaluation does not have the run's metrics; empty when it has."""
     counts: Callable[[UpdateEntry, RosterEntry | None], str] = count_flaw
     """Why an update's count exceeds the examples that its member has stated; empty when it does not."""
+    enough: Callable[[int, RunSpec], str] = shortage
+    """Why a number of updates is too small for the run's strategy; empty when it is not."""
+    keeps: Callable[[Record, RecordBlobs], str] = kept_flaw
+    """Why a record may not have its blobs after those of its parent; empty when it may."""
     data: Callable[[TaskSpec, Agreement, DataCard], str] = misfit
     """Why a node's data do not fit the agreement; empty when they do."""
     stops: Callable[[Stopping, Measures, MetricHistory, Judged | None], tuple[bool, str]] = decide_stopping

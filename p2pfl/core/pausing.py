@@ -32,6 +32,8 @@ class TrainingSummary(msgspec.Struct, frozen=True):
     """Number of selected, linked members that have not answered."""
     unproductive: int
     """Number of consecutive earlier rounds with fewer counted updates than members left out."""
+    shortage: str = ""
+    """Why the updates that came are too few for the strategy; empty if they are not."""
 
 
 def decide_pausing(summary: TrainingSummary) -> tuple[bool, str]:
@@ -41,9 +43,12 @@ def decide_pausing(summary: TrainingSummary) -> tuple[bool, str]:
         f"{', '.join(name for name, why in failed.items() if why == reason)}: {reason}"
         for reason in dict.fromkeys(failed.values())
     )
+    rounds = summary.unproductive + 1
+    if summary.shortage:
+        text = f"{PAUSES}: {told}" if told else PAUSES
+        return rounds >= UNPRODUCTIVE_ROUNDS, f"the model stayed for {rounds} rounds, {text}"
     if failed and not counted and not summary.late:
         return True, f"nobody who is here could train, {PAUSES}: {told}"
-    rounds = summary.unproductive + 1
     if len(failed) > counted and rounds >= UNPRODUCTIVE_ROUNDS:
         return True, f"for {rounds} rounds more members failed than trained, {PAUSES}: {told}"
     return False, f"{counted} trained, {len(failed)} failed"

@@ -32,17 +32,17 @@ class Draft:
     leaving_myself: bool
     """Whether the aggregator drops itself from the next roster."""
 
-    def record(self, ctx: Context, model: str | None, note: str, shortage: str = "") -> Record:
-        """Return the record with the new *model*; None keeps the parent's model and counts no update.
+    def record(self, ctx: Context, blobs: RecordBlobs | None, note: str, shortage: str = "") -> Record:
+        """Return the record with the new *blobs*; None keeps those of the parent and counts no update.
 
-        *shortage* says why the strategy made no model of the updates that came. If the run stops early, the
-        record closes it, without the *model* (rule "Stopping early").
+        *shortage* says why the strategy made no model of the updates that came, such as too few of them. If
+        the run stops early, the record closes it, without the *blobs* (rule "Stopping early").
         """
         ledger, kind = self.ledger, self.ledger.next_kind
         stops, reason = self.decide_stopping()
         if stops:
-            model, note, kind = None, reason if kind == "train" else "", "evaluate"
-        updates = self.collection.counted(ctx.policy.order) if model is not None else ()
+            blobs, note, kind = None, reason if kind == "train" else "", "evaluate"
+        updates = self.collection.counted(ctx.policy.order) if blobs is not None else ()
         counted = {update.node for update in updates}
         roster, change = next_roster(ledger.roster, self._roster_view(ctx))
         left_out = tuple(
@@ -50,7 +50,9 @@ class Draft:
             for node in sorted(self.collection.selected)
             if node not in counted
         )
-        pauses, why = self._decide_pausing(ctx, len(updates), left_out) if kind == "train" else (False, "")
+        pauses, why = False, ""
+        if kind == "train":
+            pauses, why = decide_pausing(self._summary(ctx, len(updates), left_out, shortage))
         is_last = kind == "evaluate" or "end" in self.requests or "end-now" in self.requests
         return Record(
             run=ledger.run,
@@ -60,7 +62,7 @@ class Draft:
             trained=ledger.trained + (kind == "train"),
             rounds=ledger.rounds,
             ballot=self.ballot,
-            blobs=RecordBlobs(model or ledger.model),
+            blobs=blobs or ledger.blobs,
             updates=updates,
             left_out=left_out,
             evaluations=self._evaluations(),
@@ -92,19 +94,21 @@ class Draft:
         roster, _ = next_roster(voting, self._roster_view(ctx))
         return decide_holding(leaving, voting, roster, is_wanted=is_wanted)
 
-    def _decide_pausing(self, ctx: Context, counted: int, left_out: tuple[LeftOut, ...]) -> tuple[bool, str]:
-        """Decide whether the run pauses because its members do not train."""
+    def _summary(
+        self, ctx: Context, counted: int, left_out: tuple[LeftOut, ...], shortage: str
+    ) -> TrainingSummary:
+        """Return why members are left out, from which `decide_pausing` decides whether the run pauses."""
         failed, late = {}, 0
         for left in left_out:
             contribution = self.collection.contributions.get(left.node)
             is_final = contribution is not None and contribution.stage.is_final
-            if self._is_leaving(ctx, left.node) or left.reason == ENDED_NOW:
+            if self._is_leaving(ctx, left.node) or left.reason in (ENDED_NOW, shortage):
                 continue
             if is_final:
                 failed[ctx.name_of(left.node)] = left.reason
             else:
                 late += any(ctx.is_seated(one) for one in self.ledger.roster if one.node == left.node)
-        return decide_pausing(TrainingSummary(counted, failed, late, self.ledger.unproductive))
+        return TrainingSummary(counted, failed, late, self.ledger.unproductive, shortage)
 
     def _why_left_out(self, ctx: Context, node: str, shortage: str) -> str:
         contribution = self.collection.contributions.get(node)

@@ -18,7 +18,7 @@ from p2pfl.core.aggregator import Aggregator, Candidacy
 from p2pfl.core.catch_up import CatchUp, RoundMessage
 from p2pfl.core.context import Context, earliest
 from p2pfl.core.control import ENDED_NOW, ControlRequests
-from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Exit, Fetch, SendRecords, Train
+from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Exit, SendRecords, Train, fetch_record
 from p2pfl.core.lease import LeaseStep
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
@@ -48,6 +48,7 @@ from p2pfl.messages import (
     UpdateEntry,
     record_digest,
 )
+from p2pfl.work import EvaluationJob, TrainingJob
 
 LOST_BLOB_TRIES = 60
 """Failed pulls of an accepted model, with a quorum reachable, after which the disk counts as lost (rule
@@ -131,10 +132,11 @@ class Running:
 
     # --- speculation ----------------------------------------------------------------------------------------
 
-    def _begin_speculation(self, digest: str) -> None:
-        """Work on a proposed model that is pulled, if this member's part in the open round is done."""
+    def _begin_speculation(self, digests: tuple[str, ...]) -> None:
+        """Work on the proposed record with the blobs *digests*, if this member has done its part."""
         pending = self.acceptor.pending
-        if pending is None or pending.record.model != digest or not self.ledger.succeeds(pending.record):
+        is_pending = pending is not None and pending.record.blobs.digests == digests
+        if pending is None or not is_pending or not self.ledger.succeeds(pending.record):
             return
         if self.ready and self.local_trainer.has_done_its_part and not self._declines:
             self.speculation.begin(pending.record)
@@ -343,26 +345,27 @@ class Running:
     # --- results --------------------------------------------------------------------------------------------
 
     def blob_ready(self, ready: inputs.BlobReady) -> None:
-        """Continue the work that waited for a blob; only a durable blob allows a vote or counts as held."""
-        digest = ready.digest
+        """Continue the work that waited for blobs; only durable blobs allow a vote or count as held."""
+        digests = ready.digests
         if not ready.durable:
-            self._begin_speculation(digest)
+            self._begin_speculation(digests)
         else:
-            if digest == self.ledger.model and not self.ledger.holds:
+            if digests == self.ledger.blobs.digests and not self.ledger.holds:
                 self.ledger.holds, self._refetch_at = True, None
                 self._is_untidy = True
                 self.begin()
-            if self.acceptor.accepted is not None and digest == self.acceptor.accepted.model:
+            if self.acceptor.accepted is not None and digests == self.acceptor.accepted.blobs.digests:
                 self._lost_tries = 0
-            self.acceptor.blob_ready(digest)
-        self.aggregator.blob_ready(digest, durable=ready.durable)
+            self.acceptor.blob_ready(digests)
+        self.aggregator.blob_ready(digests, durable=ready.durable)
 
     def blob_failed(self, failed: inputs.BlobFailed) -> None:
-        """Retry later if this node needs the blob; tell acceptor and aggregator of the failed pull."""
+        """Retry later if this node needs the blobs; tell acceptor and aggregator of the failed pull."""
         if failed.is_lost:
             self._lose(failed.digest)
         accepted = self.acceptor.accepted
-        is_accepted = accepted is not None and failed.digest == accepted.model
+        is_accepted = accepted is not None and failed.is_of(accepted.blobs.digests)
+        is_last = failed.is_of(self.ledger.blobs.digests) and not self.ledger.holds
         if is_accepted and self._reachable() >= self.ledger.needed:
             self._lost_tries += 1
             if self._lost_tries >= LOST_BLOB_TRIES:
@@ -373,12 +376,12 @@ class Running:
                 self.ctx.tell(events.Notice("error", text))
                 self.ctx.do(Exit(ExitCode.LOST_MODEL, text))
                 return
-        if is_accepted or (failed.digest == self.ledger.model and not self.ledger.holds):
+        if is_accepted or is_last:
             self._refetch_at = self.ctx.now + self.ctx.settings.resend
-        if failed.digest == self.ledger.model and not self.ledger.holds and not failed.is_lost:
+        if is_last and not failed.is_lost:
             self._do_without_parent(failed.reason)
-        self.acceptor.blob_failed(failed.digest, failed.reason)
-        self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
+        self.acceptor.blob_failed(failed)
+        self.aggregator.blob_failed(failed)
 
     def _do_without_parent(self, reason: str) -> None:
         """Decline after too many failed pulls of the last model, so that nobody waits for this member."""
@@ -396,15 +399,15 @@ class Running:
 
     def blob_progressed(self, digest: str) -> None:
         """Note that bytes of a blob arrived: its pull makes progress, however slowly."""
-        if digest == self.ledger.model:
+        if digest in self.ledger.blobs.digests:
             self.model_failing_since = None
         self.acceptor.blob_progressed(digest)
 
     def _lose(self, digest: str) -> None:
-        """Stop the work on a model whose file is damaged; it starts again when the model is pulled again."""
-        if self.speculation.record is not None and self.speculation.record.model == digest:
+        """Stop the work on a record with a damaged blob; it starts again when the blob is pulled again."""
+        if self.speculation.record is not None and digest in self.speculation.record.blobs.digests:
             self.speculation.drop()
-        if digest == self.ledger.model:
+        if digest in self.ledger.blobs.digests:
             self.ledger.holds = False
             self.local_trainer.lose_model()
 
@@ -412,13 +415,13 @@ class Running:
         accepted = self.acceptor.accepted
         assert accepted is not None
         others = tuple(entry.node for entry in self.ledger.roster if entry.node != self.ctx.me.node)
-        layout, parent = self.ledger.layout("model"), self.ledger.model
-        self.ctx.do(Fetch(accepted.model, layout, others, parent=parent))
+        self.ctx.do(fetch_record(accepted.blobs, self.ledger.genesis, others, self.ledger.model))
 
     def trained(self, result: inputs.Trained) -> None:
         """Take the worker's update if it is for the open round or for the speculation."""
         ledger = self.ledger
-        due = (ledger.run, ledger.round + 1, ledger.model)
+        blobs = ledger.blobs
+        due = (ledger.run, ledger.round + 1, blobs.model, blobs.state, ledger.memory)
         if result.job.round > due[1]:
             self.speculation.take(result)
         elif self.local_trainer.training and self.ctx.policy.fits(result.job, due):
@@ -444,7 +447,7 @@ class Running:
         assert not isinstance(effect, Describe | Create), "the node's own jobs, not those of a round"
         match effect:
             case Train() | Evaluate():
-                if self.speculation.failed(failed) or effect.job.model != self.ledger.model:
+                if self.speculation.failed(failed) or not self._is_of_last(effect.job):
                     return  # of a speculative training or evaluation
             case Aggregate():
                 if effect.job.ballot != self.aggregator.ballot:
@@ -460,6 +463,11 @@ class Running:
                 self.local_trainer.fail_evaluation()
             case Aggregate():
                 self.aggregator.give_up(f"its worker could not aggregate: {failed.reason}"[:300])
+
+    def _is_of_last(self, job: TrainingJob | EvaluationJob) -> bool:
+        """Whether *job* works on the last record."""
+        last = self.ledger.blobs
+        return job.model == last.model and (isinstance(job, EvaluationJob) or job.state == last.state)
 
     # --- time -----------------------------------------------------------------------------------------------
 

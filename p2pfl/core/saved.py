@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from p2pfl.core.stopping import MetricHistory
-from p2pfl.messages import Ballot, Commit, Genesis, Record, RosterEntry, UpdateEntry
+from p2pfl.messages import Ballot, Commit, Genesis, Record, RecordBlobs, RosterEntry, UpdateEntry
 
 
 class Vote(msgspec.Struct, frozen=True):
@@ -25,17 +25,19 @@ class SavedRun(msgspec.Struct, frozen=True):
     last: Commit | None
     """The last committed record; None when only record 0 exists."""
     update: UpdateEntry | None
-    """This node's update for the round after `last`, trained from `last`, if its blob is complete here."""
+    """This node's update for the round after `last`, trained from `last`, if its blobs are complete here."""
     resumed: bool
     """Whether the pause after `last` was lifted."""
     voters: tuple[RosterEntry, ...] = ()
     """The roster that voted for `last`; empty when there is only record 0."""
-    parent: str = ""
-    """Digest of the model before that of `last`."""
+    parent: RecordBlobs | None = None
+    """The blobs of the record before `last`; None when there is only record 0."""
     settled: int = 0
     """The last round whose record paused or ended the run; 0 when none did."""
     history: MetricHistory = MetricHistory()
     """What the committed evaluations say, if the run has a rule for stopping early."""
+    memory: str = ""
+    """Digest of this node's last update that a committed record counts; empty if there is none."""
 
 
 class Saved(msgspec.Struct, frozen=True):

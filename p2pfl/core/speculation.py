@@ -14,7 +14,8 @@ from p2pfl.core.context import Context
 from p2pfl.core.effects import Evaluate, StopTraining, Train
 from p2pfl.core.inputs import Evaluated, Trained, TrainProgress, WorkFailed
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.local_trainer import LocalTrainer, evaluation_of, training_of
+from p2pfl.core.local_trainer import LocalTrainer, WorkBase, evaluation_of, training_of
+from p2pfl.core.options import due_of
 from p2pfl.core.roster import contains, selection
 from p2pfl.messages import Record
 from p2pfl.spec import ScriptTask
@@ -45,14 +46,15 @@ class Speculation:
             return
         self.record = record
         ledger, round_ = self.ledger, record.round + 1
-        self._evaluation = evaluation_of(ledger, record.round, record.model, record.roster, me)
+        base = WorkBase(record.blobs, record.trained, record.roster, ledger.memory_after(record))
+        self._evaluation = evaluation_of(ledger, record.round, base, me)
         self.ctx.do(Evaluate(self._evaluation))
         # A script's loop cannot be stopped: it begins on committed models only.
         trains = record.trained < max(record.rounds, ledger.wanted_rounds) and not isinstance(
             ledger.spec.task, ScriptTask
         )
         if trains and me.node in selection(record.run, round_, record.roster, ledger.spec):
-            self._training = training_of(ledger, round_, record.model, record.trained, record.roster, me)
+            self._training = training_of(ledger, round_, base, me)
             self.ctx.do(Train(self._training))
 
     def drop(self) -> None:
@@ -75,7 +77,7 @@ class Speculation:
         elif self._training is not None and (
             (result.job.run, result.job.round) == (self._training.run, self._training.round)
         ):
-            if isinstance(result, Trained) and not self.ctx.policy.fits(result.job, due(self._training)):
+            if isinstance(result, Trained) and not self.ctx.policy.fits(result.job, due_of(self._training)):
                 return
             self._results = [one for one in self._results if not isinstance(one, TrainProgress)]
             self._results.append(result)
@@ -101,10 +103,6 @@ class Speculation:
         return results
 
     def pinned(self) -> set[str]:
-        """Return the digest of the update that waits for the commit, if there is one."""
-        return {one.result.digest for one in self._results if isinstance(one, Trained)}
-
-
-def due(training: TrainingJob) -> tuple[str, int, str]:
-    """Return the run, round and model of *training*, which `Policy.fits` compares."""
-    return training.run, training.round, training.model
+        """Return the digests of the update that waits for the commit, if there is one."""
+        results = [one.result for one in self._results if isinstance(one, Trained)]
+        return {digest for one in results for digest in (one.digest, one.control) if digest}

@@ -32,7 +32,7 @@ from p2pfl.learning.strategies.checks import checked_choice
 from p2pfl.learning.strategies.elementwise import Elementwise, UpdateTable
 from p2pfl.learning.strategies.registry import OwnStrategies, strategy_of
 from p2pfl.learning.weights import ModelFile, ModelWriter, runs
-from p2pfl.schema import Schema, first_difference, header
+from p2pfl.schema import Schema, first_difference
 from p2pfl.spec import ScriptTask, slot_schema
 from p2pfl.strategy_specs import OwnStrategySpec
 from p2pfl.work import (
@@ -164,8 +164,6 @@ def _table(
         found = inner_products(
             updates, parent.read, updates[0].schema, measured, slots=len(strategy.slots), piece=PIECE_ELEMENTS
         )
-        if measured is not None:  # the second pass reads it again from its first element
-            measured.fill_from(len(header(measured.schema)), memoryview(bytearray()))
         if strategy.measures_state and measured is None:  # before the first aggregation the state is zero
             found = torch.nn.functional.pad(found, (0, 1, 0, 1))
         return found

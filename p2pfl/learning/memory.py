@@ -29,10 +29,14 @@ class RunMemory:
         self._folder = folder / run[:32]
 
     def recall(self, update: str) -> dict[str, Tensor]:
-        """Return what was remembered with *update*, by name; empty without an update or a file."""
+        """Return what was remembered with *update*, by name; empty without an update or a file.
+
+        The update may be of a run that this one continues.
+        """
         if not update:
             return {}
-        path = next(self._folder.glob(f"*-{update[:32]}"), None)
+        name = f"*-{update[:32]}"
+        path = next(self._folder.glob(name), None) or next(self._folder.parent.glob(f"*/{name}"), None)
         try:
             if path is not None:
                 return load_file(path)

@@ -216,13 +216,22 @@ class Worker:
         return (await self._do(command, commands.StrategyChecked)).source
 
     async def train(
-        self, job: TrainingJob, folder: Path, path: Path, on_progress: OnProgress | None = None
+        self,
+        job: TrainingJob,
+        folder: Path,
+        path: Path,
+        on_progress: OnProgress | None = None,
+        *,
+        control: Path | None = None,
     ) -> TrainingResult | None:
-        """Do *job*, whose blob is in *folder*, and write the update to *path*, not flushed.
+        """Do *job*, whose blobs are in *folder*, and write the update to *path*, not flushed.
 
-        Return None if `stop_training` stopped it. Cancelling the call stops the training too.
+        Its control is written to *control*, which is needed only if the strategy has controls. Return None if
+        `stop_training` stopped it. Cancelling the call stops the training too.
         """
-        command = commands.RunTraining(next(self._ids), job, str(folder), str(path))
+        command = commands.RunTraining(
+            next(self._ids), job, str(folder), str(path), str(control) if control is not None else ""
+        )
         done = await self._do_stoppable(command, commands.TrainingDone, on_progress)
         return done.result if done is not None else None
 
@@ -231,9 +240,16 @@ class Worker:
         command = commands.RunEvaluation(next(self._ids), job, str(folder))
         return (await self._do(command, commands.EvaluationDone)).result
 
-    async def aggregate(self, job: AggregationJob, folder: Path, path: Path) -> AggregationResult:
-        """Do *job*, whose blobs are in *folder*; write the new model to *path*, not flushed."""
-        command = commands.RunAggregation(next(self._ids), job, str(folder), str(path))
+    async def aggregate(
+        self, job: AggregationJob, folder: Path, path: Path, *, state: Path | None = None
+    ) -> AggregationResult:
+        """Do *job*, whose blobs are in *folder*; write the new model to *path*, not flushed.
+
+        The new state is written to *state*, which is needed only if the strategy has one.
+        """
+        command = commands.RunAggregation(
+            next(self._ids), job, str(folder), str(path), str(state) if state is not None else ""
+        )
         return (await self._do(command, commands.AggregationDone)).result
 
     def stop_training(self) -> None:

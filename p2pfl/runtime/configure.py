@@ -24,8 +24,9 @@ from p2pfl.paths import full
 from p2pfl.runtime.leaving import LEAVE_WITHIN
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.script_training import ScriptSettings
-from p2pfl.spec import MAX_ROSTER, SHARES, Share, task_name
+from p2pfl.spec import MAX_ROSTER, SHARES, RunSpec, Share, task_name
 from p2pfl.store.directory import default_data_dir
+from p2pfl.strategy_specs import least_updates, strategy_name
 from p2pfl.text import one_line
 from p2pfl.tracking.targets import parse_target
 
@@ -149,6 +150,7 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
     spec = make_spec(choice, given)
     min_nodes = checked.get("min_nodes")
     check_min_nodes(min_nodes)
+    check_least_updates(spec, min_nodes)
     track = tuple(parse_target(text) for text in checked.get("track", ()))
     if choice.kind == "builtin" and not places.download:
         catalogue.find_data(choice.name, places)  # says now what the worker would say when it has torch
@@ -247,6 +249,20 @@ def check_min_nodes(min_nodes: int | None) -> None:
         raise UserError(
             f"--min-nodes is {min_nodes}, and a run has 1 to {MAX_ROSTER} nodes: give how many must be there "
             "before it starts, this device included."
+        )
+
+
+def check_least_updates(spec: RunSpec, min_nodes: int | None) -> None:
+    """Refuse a number of nodes with which the strategy of *spec* could aggregate in no round.
+
+    Raises:
+        UserError: it needs more updates than *min_nodes* nodes give.
+    """
+    least, name = least_updates(spec.strategy), strategy_name(spec.strategy)
+    needs = f"The strategy {name} needs the updates of at least {least} nodes in each round"
+    if min_nodes is not None and min_nodes < least:
+        raise UserError(
+            f"{needs}, and --min-nodes is {min_nodes}: give --min-nodes {least} or more, or another strategy."
         )
 
 

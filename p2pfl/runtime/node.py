@@ -51,6 +51,7 @@ from p2pfl.spec import MAX_ROSTER, RunSpec, task_name
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
+from p2pfl.strategy_specs import least_updates
 from p2pfl.tracking.sink import tracked
 from p2pfl.tracking.targets import TrackTarget
 
@@ -289,8 +290,9 @@ def _recover(saved: Saved, store: BlobStore) -> Saved:
         DataDirectoryError: a disk error.
     """
     update = saved.current.update if saved.current is not None else None
-    store.recover({update.digest} if update is not None else ())
-    if saved.current is None or update is None or store.has(update.digest):
+    blobs = update.blobs.digests if update is not None else ()
+    store.recover(blobs)
+    if saved.current is None or update is None or all(map(store.has, blobs)):
         return saved
     return msgspec.structs.replace(saved, current=msgspec.structs.replace(saved.current, update=None))
 
@@ -334,7 +336,8 @@ def _devices(config: NodeConfig) -> int:
 
 def _founds_alone(config: NodeConfig, saved: Saved) -> bool:
     """Whether this node founds a run without waiting for another node."""
-    return saved.current is None and not config.peers and config.min_nodes is None and not config.wait
+    needs_others = bool(config.peers) or config.wait or least_updates(config.spec.strategy) > 1
+    return saved.current is None and config.min_nodes is None and not needs_others
 
 
 def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:

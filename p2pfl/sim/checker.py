@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import assert_never
 
 from p2pfl.core.effects import (
+    Aggregate,
     AnyEffect,
     DeleteUnneededBlobs,
     Save,
@@ -90,7 +91,12 @@ class InvariantChecker:
             case DeleteUnneededBlobs():
                 self._collected(disk)
             case Train():
+                self._check_input(disk, effect.job.round, (effect.job.model, effect.job.state))
                 self.work.begun(disk, effect)
+            case Aggregate():
+                job = effect.job
+                updates = [digest for one in job.updates for digest in (one.digest, one.control)]
+                self._check_input(disk, job.round, (job.parent, job.state, *updates))
             case _:
                 pass
 
@@ -127,8 +133,8 @@ class InvariantChecker:
 
     def _accepted(self, disk: Disk, effect: SaveAccepted) -> None:
         record = effect.record
-        if record.model not in disk.blobs:
-            raise Violation("possession", f"{short(disk)} accepts a record whose model it does not hold")
+        if not disk.blobs.issuperset(record.blobs.digests):
+            raise Violation("possession", f"{short(disk)} accepts a record whose blobs it does not hold")
         self.work.accepted(record, self.votes.digest(record))
         self.votes.accepted(disk, effect)
         if self.votes.last.get(effect.run) == effect.round:
@@ -139,32 +145,43 @@ class InvariantChecker:
             is_open = vote.round > len(disk.commits.get(run, ()))
             # A journal that was put back names models that this device was free to delete long ago.
             is_put_back = disk.member in self.votes.gone
-            model = vote.accepted.model if vote.accepted is not None and is_open and not is_put_back else ""
-            if model and model not in disk.blobs and (disk.member, model) not in self._damaged:
-                raise Violation(
-                    "possession", f"{short(disk)} collected a blob it accepted in the open round {vote.round}"
-                )
+            matters = vote.accepted is not None and is_open and not is_put_back
+            for digest in vote.accepted.blobs.digests if vote.accepted is not None and matters else ():
+                if digest not in disk.blobs and (disk.member, digest) not in self._damaged:
+                    raise Violation(
+                        "possession",
+                        f"{short(disk)} collected a blob it accepted in the open round {vote.round}",
+                    )
             last = self.votes.last.get(run)
             if last is not None:
                 self._check_possession(self.votes.chosen[run, last])
 
-    def _check_possession(self, chosen: Chosen) -> None:
-        """Check that a decided model is durable on a quorum.
+    def _check_input(self, disk: Disk, round_: int, digests: Iterable[str]) -> None:
+        """Check that the blobs that a job reads are here; an empty digest stands for none.
 
-        A member is excused whose disk, or whose bytes of this model, were lost, and one that has left the
-        run.
+        A member whose bytes of a blob were lost is excused: its worker finds that, and its job fails.
         """
-        model, acceptors = chosen.record.model, chosen.acceptors
-        holders, excused = 0, len(acceptors & self.votes.gone)
-        for disk in self._disks():
-            if disk.member in acceptors:
-                holders += model in disk.blobs
-                excused += model not in disk.blobs and (
-                    chosen.record.run in disk.closed or (disk.member, model) in self._damaged
+        for digest in digests:
+            if digest and not disk.has(digest) and (disk.member, digest) not in self._damaged:
+                raise Violation("possession", f"{short(disk)} works in round {round_} on a blob it lacks")
+
+    def _check_possession(self, chosen: Chosen) -> None:
+        """Check that the blobs of a decided record are durable on a quorum.
+
+        A member is excused whose disk, or whose bytes of a blob, were lost, and one that has left the run.
+        """
+        blobs, acceptors = chosen.record.blobs, chosen.acceptors
+        for role, digest in zip(blobs.roles, blobs.digests, strict=True):
+            holders, excused = 0, len(acceptors & self.votes.gone)
+            for disk in self._disks():
+                if disk.member in acceptors:
+                    holders += digest in disk.blobs
+                    excused += digest not in disk.blobs and (
+                        chosen.record.run in disk.closed or (disk.member, digest) in self._damaged
+                    )
+            if holders + excused < quorum(len(chosen.voters)):
+                raise Violation(
+                    "possession",
+                    f"the {role} of round {chosen.record.round} is durable on {holders} members, "
+                    f"{quorum(len(chosen.voters))} accepted it",
                 )
-        if holders + excused < quorum(len(chosen.voters)):
-            raise Violation(
-                "possession",
-                f"the model of round {chosen.record.round} is durable on {holders} members, "
-                f"{quorum(len(chosen.voters))} accepted it",
-            )

@@ -26,7 +26,7 @@ from p2pfl.core.node import Node
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.messages import ClassCount, Evaluation, Member, UpdateEntry
+from p2pfl.messages import ClassCount, Evaluation, Member, RecordBlobs, UpdateEntry
 from p2pfl.net.links.admission import Admission
 from p2pfl.net.links.peers import LocalNode
 from p2pfl.proofs import Claim, JournalEvidence
@@ -34,9 +34,10 @@ from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
 from p2pfl.sim.setting import NEVER, SETTINGS, digest_of, signer_of
-from p2pfl.spec import MAX_ROSTER
+from p2pfl.spec import MAX_ROSTER, RunSpec
+from p2pfl.strategy_specs import control_slots, state_slots
 from p2pfl.wire.links import Introduction
-from p2pfl.work import AggregatedModel, TrainingResult, WeightedUpdate
+from p2pfl.work import AggregatedModel, AggregationJob, TrainingJob, TrainingResult, WeightedUpdate
 
 SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2,))])
 """The shape of every simulated model; its content is its digest."""
@@ -60,13 +61,31 @@ def evaluation_on(node: str, model: str) -> Evaluation:
     return msgspec.structs.replace(EVALUATION, sums={**EVALUATION.sums, "accuracy": right})
 
 
-def aggregate_of(parent: str, updates: Iterable[WeightedUpdate | UpdateEntry]) -> str:
-    """Return the digest standing for the aggregate of *updates*, in this order, trained from *parent*.
+def aggregate_of(
+    spec: RunSpec, parent: RecordBlobs, updates: Iterable[WeightedUpdate | UpdateEntry]
+) -> RecordBlobs:
+    """Return the aggregate of *updates*, in this order, in a run of *spec* after a record of blobs *parent*.
 
-    As with real bytes, the same updates give the same model, whoever aggregates them in whatever ballot.
+    As with real bytes, the same updates give the same blobs, whoever aggregates them in whatever ballot. With
+    a state, the model follows from the number of updates alone, so that many records differ only in their
+    state, also successive ones.
     """
-    entries = (part for update in updates for part in (update.digest, update.examples))
-    return digest_of("aggregate", parent, *entries)
+    entries = [part for update in updates for part in (*_digests_of(update), update.examples)]
+    if not state_slots(spec.strategy):
+        return RecordBlobs(digest_of("aggregate", parent.model, *entries))
+    state = digest_of("state", parent.model, parent.state, *entries)
+    return RecordBlobs(digest_of("aggregate", len(entries)), state)
+
+
+def _digests_of(update: WeightedUpdate | UpdateEntry) -> tuple[str, ...]:
+    if isinstance(update, UpdateEntry):
+        return update.blobs.digests
+    return (update.digest, update.control) if update.control else (update.digest,)
+
+
+def _aggregated(job: AggregationJob) -> AggregatedModel:
+    blobs = aggregate_of(job.spec, RecordBlobs(job.parent, job.state), job.updates)
+    return AggregatedModel(blobs.model, blobs.state)
 
 
 class SimulatedLink:
@@ -271,22 +290,28 @@ class Device:
                     effect.spec, effect.agreement, digest_of("initial", effect.spec.seed), self.schema
                 )
             case Train():
-                job = effect.job
-                digest = digest_of(
-                    "update", self.member.node, self.member.journal, job.run, job.round, job.model
-                )
                 seconds = (0.3 + 1.7 * chance()) * self.slowness
-                return seconds, inputs.Trained(job, TrainingResult(digest, PART, STEPS, 0.5, seconds))
+                update, control = self._update_of(effect.job)
+                result = TrainingResult(update, PART, STEPS, 0.5, seconds, control)
+                return seconds, inputs.Trained(effect.job, result)
             case Evaluate():
                 is_drawn = effect.job.spec.stopping != NEVER
                 evaluation = evaluation_on(self.member.node, effect.job.model) if is_drawn else EVALUATION
                 return 0.02, inputs.Evaluated(effect.job, evaluation)
             case Aggregate():
-                updates = effect.job.updates
-                model = AggregatedModel(aggregate_of(effect.job.parent, updates))
-                return 0.02 + 0.01 * len(updates), inputs.Aggregated(effect.job, model)
+                job = effect.job
+                return 0.02 + 0.01 * len(job.updates), inputs.Aggregated(job, _aggregated(job))
             case _:
                 assert_never(effect)
+
+    def _update_of(self, job: TrainingJob) -> tuple[str, str]:
+        """Return the digests of the update that *job* gives here, and of its control, empty without one."""
+        strategy = job.spec.strategy
+        parts = ["update", self.member.node, self.member.journal, job.run, job.round, job.model]
+        if state_slots(strategy):
+            parts += [job.state, job.memory]
+        update = digest_of(*parts)
+        return update, digest_of("control", update) if control_slots(strategy) else ""
 
     @staticmethod
     def failure(effect: ReadSchema | WorkerEffect, reason: str) -> inputs.WorkFailed | None:
@@ -296,16 +321,16 @@ class Device:
     def keep(self, result: inputs.AnyInput) -> None:
         """Put the blob of a worker's result on the disk; an initial model is durable at once."""
         if isinstance(result, inputs.Aggregated) and isinstance(result.result, AggregatedModel):
-            self.disk.unflushed.add(result.result.digest)
+            self.disk.unflushed |= {result.result.digest, result.result.state} - {""}
         elif isinstance(result, inputs.Created):
             self.disk.blobs.add(result.model)
         elif isinstance(result, inputs.Trained):
-            self.disk.unflushed.add(result.result.digest)
+            self.disk.unflushed |= {result.result.digest, result.result.control} - {""}
 
     def collect(self, keep: frozenset[str]) -> None:
         """Delete the blobs outside *keep*."""
         if not self.driver_rules.spares_accepted:
-            keep -= {vote.accepted.model for vote in self.disk.votes.values() if vote.accepted is not None}
+            keep -= self.disk.accepted_blobs()
         self.disk.collect(keep)
 
     def is_stale(self, result: inputs.AnyInput) -> bool:

@@ -25,7 +25,7 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.core.stopping import history_of
-from p2pfl.messages import Commit, Genesis, Member, Records, UpdateEntry, record_digest
+from p2pfl.messages import Commit, Genesis, Member, RecordBlobs, Records, UpdateEntry, record_digest
 from p2pfl.proofs import CastVote, Claim, JournalEvidence, casts_of
 
 RECORDS_AT_ONCE = 4
@@ -137,13 +137,35 @@ class Disk:
         """Whether blob *digest* is here."""
         return digest in self.blobs or digest in self.unflushed
 
-    def last_model(self) -> str | None:
-        """Return the last committed model of the current run, or its initial one; None in no run."""
+    def last_blobs(self) -> RecordBlobs | None:
+        """Return the blobs of the last record of the current run, also of record 0; None in no run."""
         run = next((run for run in reversed(self.order) if run not in self.closed), None)
         if run is None:
             return None
         commits = self.commits[run]
-        return commits[-1].record.model if commits else self.geneses[run].model
+        return commits[-1].record.blobs if commits else self.geneses[run].blobs
+
+    def accepted_blobs(self) -> set[str]:
+        """Return the digests of the blobs of all records that its votes accept."""
+        records = [vote.accepted for vote in self.votes.values()]
+        return {digest for record in records if record is not None for digest in record.blobs.digests}
+
+    def last_update(self, run: str) -> str:
+        """Return this node's last update that a commit of *run*, or of a run that it continues, counts."""
+        genesis = self.geneses[run]
+        for one, end in (
+            (run, None),
+            *((origin.run, origin.round) for origin in reversed(genesis.continues)),
+        ):
+            for commit in reversed(self.commits.get(one, [])[:end]):
+                for update in commit.record.updates:
+                    if update.node == self.member.node:
+                        return update.digest
+        return ""
+
+    def has_update(self, update: UpdateEntry) -> bool:
+        """Whether all blobs of *update* are here."""
+        return all(self.has(digest) for digest in update.blobs.digests)
 
     def is_whole(self, digest: str) -> bool:
         """Whether blob *digest* is here with the right bytes."""
@@ -178,7 +200,7 @@ class Disk:
             round_ = last.record.round if last else 0
             update = self.updates.get(current)
             due = (round_ + 1, record_digest(last.record) if last else current)
-            is_whole = update is not None and update[:2] == due and self.has(update[2].digest)
+            is_whole = update is not None and update[:2] == due and self.has_update(update[2])
             mine = update[2] if update is not None and is_whole else None
             genesis = self.geneses[current]
             before = commits[-2].record if len(commits) > 1 else genesis
@@ -189,9 +211,10 @@ class Disk:
                 mine,
                 (current, round_) in self.resumed,
                 before.roster if last else (),
-                before.model if last else "",
+                before.blobs if last else None,
                 max((c.record.round for c in commits if c.record.then != "go"), default=0),
                 history_of(genesis, (commit.record for commit in commits)),
+                self.last_update(current),
             )
         votes = {run: vote for run, vote in self.votes.items() if vote.round > len(self.commits.get(run, ()))}
         return Saved(saved, votes, frozenset(self.closed), self.votes_cast)

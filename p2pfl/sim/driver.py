@@ -186,7 +186,10 @@ class SimulatedDriver:
             return seconds, result
         chance = environment.random.random()
         if isinstance(result, inputs.Trained) and chance > 1 - faults.invalid_result:
-            self._transfers.invalid_updates.add(result.result.digest)
+            one = result.result
+            self._transfers.invalid_updates.add(
+                environment.random.choice((one.digest, one.control)) if one.control else one.digest
+            )
         elif isinstance(result, inputs.Aggregated) and chance > 1 - faults.invalid_result:
             return waits + seconds, msgspec.structs.replace(result, result=self._spoilt(result.job))
         if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
@@ -216,9 +219,7 @@ class SimulatedDriver:
         if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.job.run):
             device.keep(result)  # a node that has left the run keeps no update
         if isinstance(result, inputs.Trained):
-            work, job, update = self._checker.work, result.job, result.result.digest
-            work.updates[update] = (job.run, job.round, job.model)
-            work.cards[update] = device.card
+            self._checker.work.trained(result.job, result.result, device.card)
         self._processes.hand(device, process, result)
 
     # --- time -------------------------------------------------------------------------------------------
@@ -259,12 +260,14 @@ def _takes_lowest(device: Device, effect: AnyEffect) -> bool:
 
 
 def garbled(record: Record, way: int) -> Record:
-    """Return *record* with a blob too many, with other metrics or with too many examples; *way* is 0, 1 or 2.
+    """Return *record* with other blobs, with other metrics or with too many examples; *way* is 0, 1 or 2.
 
-    Where it has no evaluation or no update, it is returned as it is.
+    Where it has no evaluation or no update, it is returned as it is. The other blobs are a state too many, or
+    one too few.
     """
     if way == 0:
-        blobs = RecordBlobs(record.model, state=digest_of("stray", record.model))
+        has_state = bool(record.blobs.state)
+        blobs = RecordBlobs(record.model, "" if has_state else digest_of("stray", record.model))
         return msgspec.structs.replace(record, blobs=blobs)
     if way == 1:
         evaluations = tuple(

@@ -98,17 +98,18 @@ class Limits:
         return any(view is not None and view.linked and view.is_leaving for view in views)
 
     def is_mended(self) -> bool:
-        """Whether every damaged disk has the models that matter again, with the right bytes."""
+        """Whether every damaged disk has the blobs that matter again, with the right bytes."""
         votes = self._checker.votes
         matters = {
-            votes.chosen[run, round_].record.model
+            digest
             for run, last in votes.last.items()
             for round_ in (last - 1, last)
             if (run, round_) in votes.chosen
+            for digest in votes.chosen[run, round_].record.blobs.digests
         }
         for disk in self._environment.disks():
-            matters.add(disk.last_model() or "")
-            matters |= {vote.accepted.model for vote in disk.votes.values() if vote.accepted is not None}
+            blobs = disk.last_blobs()
+            matters |= disk.accepted_blobs().union(blobs.digests if blobs is not None else ())
         return all(
             disk.is_whole(digest)
             for disk in self._environment.disks()

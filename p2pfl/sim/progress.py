@@ -16,6 +16,7 @@ from p2pfl.sim.device import Device
 from p2pfl.sim.environment import Environment
 from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
+from p2pfl.strategy_specs import least_updates
 
 BOUND = 30.0
 """Seconds within which an able quorum must commit. The longest legitimate wait is for a member that cannot
@@ -33,7 +34,8 @@ class PendingRound(NamedTuple):
     run: str
     number: int
     roster: tuple[RosterEntry, ...]
-    parent: str
+    parent: tuple[str, ...]
+    """Digests of the blobs of the last record."""
     waits: float
     """Seconds that the run's spec lets a round wait for missing updates."""
 
@@ -101,8 +103,10 @@ class ProgressChecker:
         best = max(known, key=lambda ledger: (ledger.round, ledger.run))
         if not best.is_open:
             return None
-        waits = best.spec.participation.round_cap if best.spec.participation.min_updates > 1 else 0.0
-        return PendingRound(best.run, best.round + 1, best.roster, best.model, waits)
+        participation = best.spec.participation
+        needed = max(participation.min_updates, least_updates(best.spec.strategy))
+        waits = participation.round_cap if needed > 1 else 0.0
+        return PendingRound(best.run, best.round + 1, best.roster, best.blobs.digests, waits)
 
     def _voters(self, open_: PendingRound) -> list[Device]:
         devices = (self._environment.devices[entry.node] for entry in open_.roster)
@@ -117,7 +121,7 @@ class ProgressChecker:
             and not ledger.halted
             and not (device.is_frozen or device.is_restored or device.has_turned_away or device.is_leaving)
             and device.hung_until <= self._environment.now
-            and self._can_have(device, open_.parent)
+            and all(self._can_have(device, digest) for digest in open_.parent)
         )
 
     def _can_have(self, device: Device, digest: str) -> bool:

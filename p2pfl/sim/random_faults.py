@@ -203,9 +203,13 @@ class RandomFaults:
         return self._random.sample(devices, 2) if len(devices) > 1 else devices * 2
 
     def _damage_a_model(self) -> None:
-        """Corrupt the last model of a device where another one has it; crash the device half of the time."""
+        """Corrupt the last model of a device, or its state, where another one has it.
+
+        The device crashes half of the time.
+        """
         device = self._any_device()
-        digest = device.disk.last_model()
+        blobs = device.disk.last_blobs()
+        digest = None if blobs is None else self._random.choice(blobs.digests) if blobs.state else blobs.model
         if digest is not None and self._limits.may_damage(device, digest):
             self._environment.note(device, f"has wrong bytes of its last model {digest} on its disk")
             self._transfers.damage(device, digest)

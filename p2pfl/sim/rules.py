@@ -84,6 +84,9 @@ FORGERS = Faults(forge_every=2.0, crash_every=10.0, down=2.0)
 GARBLERS = Faults(garbled=0.2)
 """Records are garbled on their way."""
 
+FAILING = Faults(fail=0.3)
+"""Many jobs of workers fail."""
+
 MIXED = Faults(other_data_every=5.0)
 """Devices are started with other data."""
 
@@ -96,7 +99,8 @@ def _adopting_what_it_holds(device: Device) -> Policy:
 
     def adopt(found: object) -> object:
         record = highest_accepted(found)  # type: ignore[arg-type]
-        return record if record is None or record.model in device.disk.blobs else None
+        is_held = record is None or device.disk.blobs.issuperset(record.blobs.digests)
+        return record if is_held else None
 
     return Policy(adopt=adopt)  # type: ignore[arg-type]
 
@@ -268,6 +272,20 @@ RULES = {
         10,
         GARBLERS,
         policy=lambda _: Policy(counts=lambda _update, _entry: ""),
+    ),
+    "state": Rule(
+        "a record without updates repeats the model and the state of the record before it",
+        "content",
+        60,
+        GARBLERS,
+        policy=lambda _: Policy(keeps=lambda _record, _parent: ""),
+    ),
+    "least-updates": Rule(
+        "no record counts fewer updates than its run's strategy needs",
+        "content",
+        30,
+        FAILING,
+        policy=lambda _: Policy(enough=lambda _counted, _spec: ""),
     ),
     "data": Rule(
         "who has other data than the members agreed on trains nothing",

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 from blake3 import blake3
 
 from p2pfl.config import ProtocolSettings
-from p2pfl.messages import Message
+from p2pfl.messages import Message, quorum
 from p2pfl.proofs import Signer
 from p2pfl.spec import MetricTarget, RunSpec, Stopping, from_options
+from p2pfl.strategy_specs import FedAvgSpec, OwnStrategySpec, ScaffoldSpec, StrategySpec
 from p2pfl.wire import codec
 
 SETTINGS = ProtocolSettings(linger=20.0)
@@ -46,6 +48,20 @@ def stopping_of(seed: int) -> Stopping:
     return Stopping(MetricTarget("accuracy", target) if target else None, patience)
 
 
+def strategy_of(seed: int, nodes: int) -> StrategySpec:
+    """Return the strategy of world *seed* with *nodes* nodes.
+
+    Two in seven have a state and controls. Another one has a state and needs the updates of a majority.
+    """
+    match seed % 7:
+        case 2 | 4:
+            return ScaffoldSpec()
+        case 6:
+            return OwnStrategySpec("simulated", least=quorum(nodes), slots=("momentum",))
+        case _:
+            return FedAvgSpec()
+
+
 def sampling_of(seed: int) -> Mapping[str, Any]:
     """Return the options of world *seed* that select who trains: in two of five worlds not all do."""
     options: tuple[Mapping[str, Any], ...] = (
@@ -59,10 +75,14 @@ def sampling_of(seed: int) -> Mapping[str, Any]:
 
 
 def spec_of(
-    rounds: int, seed: int = 1, stopping: Stopping = NEVER, sampling: Mapping[str, Any] = ALL
+    rounds: int,
+    seed: int = 1,
+    stopping: Stopping = NEVER,
+    sampling: Mapping[str, Any] = ALL,
+    strategy: StrategySpec | None = None,
 ) -> RunSpec:
-    """Return a run's spec; the simulator uses its rounds, timings, *sampling* and rule for stopping early."""
-    return from_options(
+    """Return a run's spec; the simulator uses its rounds, timings, *sampling*, strategy and stopping rule."""
+    spec = from_options(
         task="simulated",
         model="two",
         partition="iid",
@@ -81,6 +101,7 @@ def spec_of(
         patience=stopping.patience,
         **{"sample": 0, **sampling},
     )
+    return msgspec.structs.replace(spec, strategy=strategy or spec.strategy)
 
 
 def node_id(index: int) -> str:

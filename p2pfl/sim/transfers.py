@@ -71,17 +71,26 @@ class BlobTransfers:
         if device.is_frozen:
             device.enter(lambda: self._fetched(device, process, effect))
             return
-        digest, disk = effect.digest, device.disk
+        digests = effect.digests
         if not device.driver_rules.pulls_first:
-            self._processes.hand(device, process, inputs.BlobReady(digest, effect.durable))
+            self._processes.hand(device, process, _ready(digests, durable=effect.durable))
             return
+        if not all(self._obtain(device, process, effect, digest) for digest in digests):
+            return
+        if effect.durable:
+            self._flush(device, process, digests, digests)
+        self._processes.hand(device, process, _ready(digests, durable=False))
+
+    def _obtain(self, device: Device, process: int, effect: Fetch, digest: str) -> bool:
+        """Bring one blob of *effect* to the disk of *device*; return whether it is there now."""
+        disk = device.disk
         if digest in self.invalid_updates:
-            self._fail(device, digest, "its shape is not the run's", invalid=True)
-            return
+            self._fail(device, effect, "its shape is not the run's", process, invalid=True)
+            return False
         if digest in disk.damaged:
             if not device.driver_rules.mends_blobs:
-                self._fail(device, digest, "its bytes are wrong", invalid=True)
-                return
+                self._fail(device, effect, "its bytes are wrong", process, invalid=True)
+                return False
             disk.drop(digest)
         if not disk.has(digest):
             holders = [one for one in self._linked(device) if one.disk.has(digest)]
@@ -89,27 +98,38 @@ class BlobTransfers:
             if not any(one.disk.is_whole(digest) for one in open_):
                 reason = "whoever has it sends other bytes" if open_ else "nobody reachable has it"
                 wait = self.give_up if holders and not open_ else 0.0
-                self._environment.after(wait, self._fail, device, digest, reason, process)
-                return
+                self._environment.after(wait, self._fail, device, effect, reason, process)
+                return False
         disk.unflushed.add(digest)
-        if effect.durable:
-            flushed = BLOB_FLUSH * self._environment.random.random()
-            self._environment.after(flushed, self._flushed, device, process, digest)
-        self._processes.hand(device, process, inputs.BlobReady(digest, durable=False))
+        return True
 
     def _fail(
-        self, device: Device, digest: str, reason: str, process: int | None = None, *, invalid: bool = False
+        self, device: Device, effect: Fetch, reason: str, process: int, *, invalid: bool = False
     ) -> None:
-        answer = inputs.BlobFailed(digest, reason, invalid)
-        self._processes.hand(device, device.process if process is None else process, answer)
+        digest, *companions = effect.digests
+        answer = inputs.BlobFailed(digest, reason, invalid, companions=tuple(companions))
+        self._processes.hand(device, process, answer)
 
-    def _flushed(self, device: Device, process: int, digest: str) -> None:
-        """Make a pulled blob, which is pinned since, durable."""
-        if device.process == process and device.is_up:
-            device.disk.blobs.add(digest)
-            self._processes.hand(device, process, inputs.BlobReady(digest, durable=True))
+    def _flush(self, device: Device, process: int, digests: tuple[str, ...], left: tuple[str, ...]) -> None:
+        """Begin to flush the first of *left*, the blobs of *digests* that are not durable yet."""
+        seconds = BLOB_FLUSH * self._environment.random.random()
+        self._environment.after(seconds, self._flushed, device, process, digests, left)
+
+    def _flushed(self, device: Device, process: int, digests: tuple[str, ...], left: tuple[str, ...]) -> None:
+        """Make the first of *left* durable: a pulled blob, which is pinned since. Then flush the others."""
+        if device.process != process or not device.is_up:
+            return
+        device.disk.blobs.add(left[0])
+        if left[1:]:
+            self._flush(device, process, digests, left[1:])
+        else:
+            self._processes.hand(device, process, _ready(digests, durable=True))
 
     def _linked(self, device: Device) -> Iterator[Device]:
         """Yield the devices that *device* may pull from: all linked ones, not only the named sources."""
         ends = (link.end_of(device) for link in device.links.values())
         return (one for one in ends if self._network.can_meet(one, device))
+
+
+def _ready(digests: tuple[str, ...], *, durable: bool) -> inputs.BlobReady:
+    return inputs.BlobReady(digests[0], durable, digests[1:])

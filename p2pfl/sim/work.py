@@ -5,46 +5,64 @@ from __future__ import annotations
 import math
 
 from p2pfl import events
-from p2pfl.cards import Agreement, DataCard
+from p2pfl.cards import DataCard
 from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
 from p2pfl.core.roster import selection
-from p2pfl.messages import Collect, Member, Record, RosterEntry, record_digest
+from p2pfl.messages import (
+    Collect,
+    Genesis,
+    Member,
+    Record,
+    RecordBlobs,
+    RosterEntry,
+    record_digest,
+)
 from p2pfl.sim.device import EVALUATION, aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import short
-from p2pfl.spec import RunSpec
+from p2pfl.strategy_specs import control_slots, least_updates, state_slots
+from p2pfl.work import TrainingJob, TrainingResult
 
 
 class WorkChecker:
     """Checks what becomes of every update."""
 
     def __init__(self) -> None:
-        self.updates: dict[str, tuple[str, int, str]] = {}
-        """Run, round and parent model that each update was trained for, by its digest."""
-        self.cards: dict[str, DataCard] = {}
+        self.updates: dict[str, tuple[str, int, RecordBlobs]] = {}
+        """Run, round and blobs of the parent that each update was trained for, by its digest."""
+        self._controls: dict[str, str] = {}
+        """The control of each update, by the update's digest; empty if it has none."""
+        self._cards: dict[str, DataCard] = {}
         """The data card of the device that trained each update, by the update's digest."""
-        self._agreements: dict[str, Agreement] = {}
+        self._geneses: dict[str, Genesis] = {}
+        """Record 0 of each run."""
         self._rosters: dict[str, tuple[RosterEntry, ...]] = {}
         """The roster that votes after a record that any member accepted, by the record's digest."""
-        self._models: dict[str, str] = {}
-        """The model of every record that any member accepted, by the record's digest."""
+        self._blobs: dict[str, RecordBlobs] = {}
+        """The blobs of every record that any member accepted, by the record's digest."""
         self._records: dict[str, Record] = {}
         """Every record that any member accepted, by its digest."""
-        self._specs: dict[str, RunSpec] = {}
-        """The spec of each run."""
         self.asked: dict[tuple[str, int], set[str]] = {}
         """By run and round: the members that an aggregator asked for an update, and the aggregators."""
         self._offered: dict[Member, str] = {}
         """The update of each running member for its open round: trained, or reused after a restart."""
 
     def founded(self, effect: SaveGenesis) -> None:
-        """Record the initial model."""
-        self._models[effect.run] = effect.genesis.model
-        self._agreements[effect.run] = effect.genesis.agreement
-        self._rosters[effect.run] = effect.genesis.roster
-        self._specs[effect.run] = effect.genesis.spec
+        """Record the initial model; check that a run begins with the blobs of the one that it continues."""
+        genesis = effect.genesis
+        self._geneses[effect.run] = genesis
+        self._blobs[effect.run], self._rosters[effect.run] = genesis.blobs, genesis.roster
+        origin = genesis.continues[-1].record if genesis.continues else ""
+        if genesis.blobs != self._blobs.get(origin, RecordBlobs(genesis.model)):
+            raise Violation("content", f"record 0 of run {effect.run[:SHORT]} begins with other blobs")
+
+    def trained(self, job: TrainingJob, result: TrainingResult, card: DataCard) -> None:
+        """Record what *job* of a device with the data card *card* has given."""
+        self.updates[result.digest] = (job.run, job.round, RecordBlobs(job.model, job.state))
+        self._controls[result.digest] = result.control
+        self._cards[result.digest] = card
 
     def collects(self, sender: str, to: str, message: Collect) -> None:
         """Record whom an aggregator asks for an update: perhaps *to*, and perhaps itself."""
@@ -53,7 +71,7 @@ class WorkChecker:
 
     def accepted(self, record: Record, digest: str) -> None:
         """Check the content and the updates of a record."""
-        self._models[digest], self._rosters[digest] = record.model, record.roster
+        self._blobs[digest], self._rosters[digest] = record.blobs, record.roster
         self._records[digest] = record
         self._check_content(record)
         self._check_stopping(record)
@@ -61,42 +79,61 @@ class WorkChecker:
         nodes = [update.node for update in record.updates]
         if len(set(nodes)) != len(nodes):
             raise Violation("update", f"an update counted twice in round {record.round}")
-        due = (record.run, record.round, self._models.get(record.previous))
+        parent = self._blobs.get(record.previous)
+        due = (record.run, record.round, parent)
         for update in record.updates:
             trained = self.updates.get(update.digest)
             if trained != due:
-                origin = f"of round {trained[1]} from {trained[2][:SHORT]}" if trained else "nobody trained"
+                origin = (
+                    f"of round {trained[1]} from {trained[2].model[:SHORT]}" if trained else "nobody trained"
+                )
                 raise Violation("update", f"an update {origin} counted in round {record.round}")
         if nodes != sorted(nodes):
             raise Violation("update", f"the updates of round {record.round} are not in the order of node ids")
-        parent = self._models.get(record.previous, "")
-        if record.updates and record.model != aggregate_of(parent, record.updates):
+        spec = self._geneses[record.run].spec
+        if record.updates and parent and record.blobs != aggregate_of(spec, parent, record.updates):
+            what = "model" if record.model != aggregate_of(spec, parent, record.updates).model else "state"
             raise Violation(
-                "update", f"the model of round {record.round} is not the aggregate of the updates it names"
+                "update", f"the {what} of round {record.round} is not the aggregate of the updates it names"
             )
 
     def _check_content(self, record: Record) -> None:
         """Judge whether a record holds what its run decides, and nothing else."""
         stated = {entry.node: entry.examples for entry in self._rosters.get(record.previous, ())}
-        if record.blobs.state or any(update.blobs.control for update in record.updates):
-            raise Violation(
-                "content", f"the record of round {record.round} names a blob its run does not have"
-            )
+        self._check_blobs(record)
         if any(one.evaluation.names != EVALUATION.names for one in record.evaluations):
             raise Violation("content", f"other metrics are evaluated in round {record.round}")
         for update in record.updates:
             if update.examples > stated.get(update.node, update.examples):
                 raise Violation("content", f"an update in round {record.round} counts more than was stated")
-            card = self.cards.get(update.digest)
-            if card is not None and card.classes != self._agreements[record.run].classes:
+            card = self._cards.get(update.digest)
+            if card is not None and card.classes != self._geneses[record.run].agreement.classes:
                 raise Violation("content", f"an update of other data counted in round {record.round}")
+
+    def _check_blobs(self, record: Record) -> None:
+        """Judge whether a record names the blobs that its strategy has, and changes them only by updates."""
+        strategy, parent = self._geneses[record.run].spec.strategy, self._blobs.get(record.previous)
+        has_state = bool(state_slots(strategy))
+        if not record.updates:
+            if parent is not None and record.blobs != parent:
+                raise Violation("content", f"round {record.round} has no update, and other blobs")
+        elif bool(record.blobs.state) != has_state:
+            what = "lacks its state" if has_state else "names a blob its run does not have"
+            raise Violation("content", f"the record of round {record.round} {what}")
+        if 0 < len(record.updates) < least_updates(strategy):
+            raise Violation("content", f"round {record.round} counts {len(record.updates)} updates, too few")
+        for update in record.updates:
+            if update.digest in self._controls and update.blobs.control != self._controls[update.digest]:
+                raise Violation("content", f"an update in round {record.round} has another control")
+            if bool(update.blobs.control) != bool(control_slots(strategy)):
+                raise Violation("content", f"an update in round {record.round} lacks a blob, or has one more")
 
     def _check_sampling(self, record: Record) -> None:
         """Judge whether the selected members are in a record, and updates of nobody who was not asked."""
         roster = self._rosters.get(record.previous)
         if roster is None or record.kind != "train":
             return
-        selected = selection(record.run, record.round, roster, self._specs[record.run])
+        selected = selection(record.run, record.round, roster, self._geneses[record.run].spec)
         counted = {update.node for update in record.updates}
         if strangers := counted - selected - self.asked.get((record.run, record.round), set()):
             raise Violation(
@@ -118,7 +155,7 @@ class WorkChecker:
 
         They are collected from the whole chain each time, unlike in the core, which carries sums along.
         """
-        rule = self._specs[record.run].stopping
+        rule = self._geneses[record.run].spec.stopping
         target = rule.until.value if rule.until is not None else math.inf
         accuracies: list[float] = []
         newest: float | None = None
@@ -141,14 +178,37 @@ class WorkChecker:
         return 0 < rule.patience <= min(len(accuracies) - 1 - best, since_end)
 
     def begun(self, disk: Disk, effect: Train) -> None:
-        """Check a training that begins: none may begin while its update is here whole."""
+        """Check a training that begins: its memory, and that its update is not here whole already."""
         job = effect.job
+        self._check_memory(disk, job)
         update = disk.updates.get(job.run)
-        if update is None or update[0] != job.round or not disk.has(update[2].digest):
+        if update is None or update[0] != job.round or not disk.has_update(update[2]):
             return
         commits = disk.commits[job.run]
         if update[1] == (record_digest(commits[-1].record) if commits else job.run):
             raise Violation("work", f"work lost: {short(disk)} trains twice in round {job.round}")
+
+    def _check_memory(self, disk: Disk, job: TrainingJob) -> None:
+        """Check that *job* remembers the member's last update that a record up to its parent counts."""
+        genesis = self._geneses.get(job.run)
+        if genesis is None or genesis.continues:
+            return
+        blobs = RecordBlobs(job.model, job.state)
+        at = (job.run, job.round - 1, blobs)
+        parents = [one for one in self._records.values() if (one.run, one.round, one.blobs) == at]
+        allowed = {self._last_update(parent, disk.member.node) for parent in parents}
+        if allowed and job.memory not in allowed:
+            raise Violation("work", f"{short(disk)} trains with another memory in round {job.round}")
+
+    def _last_update(self, record: Record, node: str) -> str:
+        """Return the last update of *node* that *record* or one before it counts; empty without one."""
+        at: Record | None = record
+        while at is not None:
+            for update in at.updates:
+                if update.node == node:
+                    return update.digest
+            at = self._records.get(at.previous)
+        return ""
 
     def told(self, disk: Disk, name: str, event: events.AnyEvent) -> None:
         """Record what a member is told about its own update."""

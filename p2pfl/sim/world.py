@@ -26,7 +26,16 @@ from p2pfl.sim.network import SILENCE, Network
 from p2pfl.sim.progress import BOUND, ProgressChecker
 from p2pfl.sim.random_faults import RandomFaults
 from p2pfl.sim.rules import Rule
-from p2pfl.sim.setting import ALL, SETTINGS, digest_of, node_id, sampling_of, spec_of, stopping_of
+from p2pfl.sim.setting import (
+    ALL,
+    SETTINGS,
+    digest_of,
+    node_id,
+    sampling_of,
+    spec_of,
+    stopping_of,
+    strategy_of,
+)
 from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
 from p2pfl.spec import RunSpec
@@ -76,7 +85,8 @@ class World:
         self._without = without
         # Where a rule is left out, all train: more that can go wrong, and known seeds at which it shows.
         sampling = ALL if without is not None else sampling_of(seed)
-        self._spec = spec or spec_of(rounds, stopping=stopping_of(seed), sampling=sampling)
+        strategy = strategy_of(seed, nodes)
+        self._spec = spec or spec_of(rounds, 1, stopping_of(seed), sampling, strategy)
         self._is_complete = False
         is_one_late = nodes > 2 and faults.late > 0 and self.random.random() < faults.late
         wanted = 2 * nodes // 3 if environment.is_faulty and nodes > SMALL else nodes - is_one_late

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from p2pfl.core.content import kind_flaw, record_flaw, roles_flaw
+from p2pfl.core.content import kept_flaw, kind_flaw, record_flaw, roles_flaw
 from p2pfl.core.saved import Vote
 from p2pfl.core.stopping import MetricHistory, decide_stopping, follow, judged
 from p2pfl.messages import (
@@ -18,6 +18,7 @@ from p2pfl.messages import (
     Genesis,
     Member,
     Record,
+    RecordBlobs,
     RosterEntry,
     quorum,
     record_digest,
@@ -56,6 +57,11 @@ class CommittedChain:
         before = {self.round + 1: self.last, self.round: self.before_last}.get(round_)
         return before.record.roster if before is not None else ()
 
+    def parent_blobs(self, round_: int) -> RecordBlobs:
+        """Return the blobs of the record before *round_*, of which `voters` is not empty."""
+        before = {self.round + 1: self.last, self.round: self.before_last}.get(round_)
+        return before.record.blobs if before is not None else self.genesis.blobs
+
 
 def check_chain(
     chain: CommittedChain, commits: Iterable[tuple[int, str, Commit]], check: Verify
@@ -81,7 +87,7 @@ def check_chain(
         if record.run != chain.run or record.previous != chain.digest(chain.round):
             yield f"the record of round {round_} does not follow the one before it"
         yield from _record_violations(record, trained, rounds)
-        if flaw := record_flaw(record, chain.genesis, roster):
+        if flaw := _content_flaw(record, chain, roster):
             yield f"the record of round {round_} does not fit the run: {flaw}"
         yield from _kind_violations(chain, record, history)
         yield from _proof_violations(commit, roster, check)
@@ -91,6 +97,12 @@ def check_chain(
         chain.ballots.append(commit.ballot)
         chain.before_last, chain.last = chain.last, commit
         roster, trained, rounds = record.roster, record.trained, record.rounds
+
+
+def _content_flaw(record: Record, chain: CommittedChain, roster: tuple[RosterEntry, ...]) -> str:
+    """Return what in *record*, on which *roster* votes, does not fit the run of *chain*."""
+    parent = chain.parent_blobs(record.round)
+    return record_flaw(record, chain.genesis, roster) or kept_flaw(record, parent)
 
 
 def _record_violations(record: Record, trained: int, rounds: int) -> Iterator[str]:
@@ -146,7 +158,7 @@ def vote_violations(chain: CommittedChain, vote: Vote) -> Iterator[str]:
         yield f"what it accepted in round {vote.round} is no record of that round"
     elif (parent := chain.digest(vote.round - 1)) is not None and record.previous != parent:
         yield f"what it accepted in round {vote.round} does not follow the record committed before it"
-    elif (roster := chain.voters(vote.round)) and (flaw := record_flaw(record, chain.genesis, roster)):
+    elif (roster := chain.voters(vote.round)) and (flaw := _content_flaw(record, chain, roster)):
         yield f"what it accepted in round {vote.round} does not fit the run: {flaw}"
     yield from contradiction(chain, vote)
 

@@ -256,9 +256,10 @@ class Journal(JournalReader):
             update=self._decode(updates[0][0], UpdateEntry) if updates else None,
             resumed=resumed == round_,
             voters=before.roster if last else (),
-            parent=before.model if last else "",
+            parent=before.blobs if last else None,
             settled=self.settled(run),
             history=self.history(run),
+            memory=self.last_update_of(run, self.member.node),
         )
 
     # --- saving -----------------------------------------------------------------------------------------

@@ -38,6 +38,12 @@ from p2pfl.spec import RunSpec, Stopping, unknown_tag
 from p2pfl.store.database import damaged, database_errors, find_corrupt_rows, open_read_only
 from p2pfl.strategy_specs import describe_strategy
 
+LATEST_ROUNDS = 8
+"""Commits that are read at once to find this node's last update, which is mostly in the last ones."""
+
+MAX_ROUND = 2**31
+"""No round has a higher number."""
+
 PAGE_ROUNDS = 100
 """Rounds in a page: 10 MB with the largest roster."""
 
@@ -261,6 +267,31 @@ class JournalReader:
         if genesis is None or genesis.spec.stopping == Stopping():
             return MetricHistory()
         return history_of(genesis, (commit.record for _, _, commit in self.commits(run)))
+
+    def last_update_of(self, run: str, node: str) -> str:
+        """Return the digest of the last update of *node* that a record of *run* counts; empty without one.
+
+        If *run* continues another one and counts none itself, the records before its origin are looked at.
+        """
+        genesis = self.genesis(run)
+        origins = genesis.continues if genesis is not None else ()
+        ends = [(run, MAX_ROUND), *((origin.run, origin.round) for origin in reversed(origins))]
+        for one, end in ends:
+            for commit in self._backwards(one, end):
+                for update in commit.record.updates:
+                    if update.node == node:
+                        return update.digest
+        return ""
+
+    def _backwards(self, run: str, end: int) -> Iterator[Commit]:
+        """Yield the commits of *run* up to round *end*, the latest first."""
+        statement = (
+            "SELECT round, entry FROM commits WHERE run = ? AND round <= ? ORDER BY round DESC LIMIT ?"
+        )
+        while page := self._all(statement, run, end, LATEST_ROUNDS):
+            for _, entry in page:
+                yield self._decode(entry, Commit)
+            end = page[-1][0] - 1
 
     # --- for the verification ---------------------------------------------------------------------------
 

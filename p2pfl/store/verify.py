@@ -17,7 +17,7 @@ import msgspec
 from p2pfl.core.saved import Vote
 from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.identity import signatures
-from p2pfl.messages import Ballot, Member, record_digest
+from p2pfl.messages import Ballot, Commit, Member, Record, record_digest
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.invariants import CommittedChain, check_chain, contradiction, vote_violations
 from p2pfl.store.reader import JournalReader
@@ -178,26 +178,36 @@ def _inspect_blobs(inspection: Inspection, journal: JournalReader, run: str, mem
 
 
 def _needed(journal: JournalReader, run: str, member: Member) -> dict[str, str]:
-    """Return the digests of the models that *member* must hold durably, each with a description.
+    """Return the digests of the models and states that *member* must hold durably, each with a description.
 
-    These are the models that it has accepted. It may be pulling models of other rounds, or never get them.
+    These are those that it has accepted. It may be pulling models of other rounds, or never get them.
     """
     with journal.snapshot():
         vote, commits, best = journal.votes().get(run), journal.last_commits(run, 2), journal.best_commit(run)
-    kept = [(commit, f"the model of round {commit.record.round}") for commit in commits]
-    if best is not None:
-        kept.append((best, f"the best model, of round {best.record.round}"))
-    needed = {
-        commit.record.model: what
-        for commit, what in kept
-        if any(vote.member == member for vote in commit.acceptors)
-    }
+    needed: dict[str, str] = {}
+    for commit in commits:
+        if _has_accepted(commit, member):
+            needed |= _described(commit.record, f"of round {commit.record.round}")
+    if best is not None and _has_accepted(best, member):
+        needed[best.record.model] = f"the best model, of round {best.record.round}"
     accepted = vote.accepted if vote is not None else None
     if accepted is not None and commits and accepted == commits[0].record:
-        needed[accepted.model] = f"the model of round {accepted.round}"
+        needed |= _described(accepted, f"of round {accepted.round}")
     elif accepted is not None and accepted.round > (commits[0].record.round if commits else 0):
-        needed[accepted.model] = f"the model it accepted in the open round {accepted.round}"
+        needed |= _described(accepted, f"it accepted in the open round {accepted.round}")
     return needed
+
+
+def _has_accepted(commit: Commit, member: Member) -> bool:
+    return any(vote.member == member for vote in commit.acceptors)
+
+
+def _described(record: Record, which: str) -> dict[str, str]:
+    """Return the digests of the blobs of *record*, each with a description that ends with *which*."""
+    return {
+        digest: f"the {role} {which}"
+        for role, digest in zip(record.blobs.roles, record.blobs.digests, strict=True)
+    }
 
 
 # --- several ------------------------------------------------------------------------------------------------

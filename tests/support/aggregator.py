@@ -7,11 +7,21 @@ from typing import Any
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator
 from p2pfl.core.effects import AnyEffect
-from p2pfl.messages import Accepted, Ballot, Commit, Evaluation, Promise, Submit, record_digest
+from p2pfl.messages import (
+    Accepted,
+    Ballot,
+    Commit,
+    Evaluation,
+    Promise,
+    Submit,
+    UpdateEntry,
+    record_digest,
+)
+from p2pfl.strategy_specs import control_slots
 from p2pfl.work import AggregatedModel
 from tests.support.core import chain_of, context, ledger, member, taken
 from tests.support.known import known
-from tests.support.records import NAMES, Chain, signed, update
+from tests.support.records import NAMES, Chain, controlled, signed, update
 
 
 class Bench:
@@ -73,22 +83,27 @@ class Bench:
             self.round,
             known(self.it.ballot),
             previous or self.ledger.digest,
-            update(name, self.round, examples) if announced else None,
+            self.update_of(name, examples) if announced else None,
             declined,
             evaluation,
         )
         self.it.submit(member(name), message)
         return taken(self.ctx)
 
-    def pulled(self, digest: str, *, durable: bool = False) -> list[AnyEffect]:
-        self.it.blob_ready(digest, durable=durable)
+    def update_of(self, name: str, examples: int = 100) -> UpdateEntry:
+        """The update of *name* in the open round."""
+        entry = update(name, self.round, examples)
+        return controlled(entry) if control_slots(self.ledger.spec.strategy) else entry
+
+    def pulled(self, *digests: str, durable: bool = False) -> list[AnyEffect]:
+        self.it.blob_ready(digests, durable=durable)
         return taken(self.ctx)
 
     def count(self, *names: str) -> None:
         """Have the updates of *names* counted."""
         for name in names:
             self.submit(name)
-            self.pulled(update(name, self.round).digest)
+            self.pulled(*self.update_of(name).blobs.digests)
 
     def advance(self, seconds: float = 0.0) -> list[AnyEffect]:
         self.ctx.now += seconds

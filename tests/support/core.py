@@ -148,8 +148,9 @@ def model(word: object) -> str:
     return digest(("some model", word))
 
 
-def training(chain: Chain, round_: int, parent: str, partition: int = 0) -> TrainingJob:
+def training(chain: Chain, round_: int, parent: str, partition: int = 0, memory: str = "") -> TrainingJob:
     """A training for *round_* of the run of *chain*."""
+    states = [one.record.blobs.state for one in chain.commits if one.record.model == parent]
     return TrainingJob(
         chain.run,
         round_,
@@ -159,9 +160,12 @@ def training(chain: Chain, round_: int, parent: str, partition: int = 0) -> Trai
         partition,
         round_ - 1,
         chain.genesis.spec.rounds,
+        state=states[-1] if states else "",
+        members=len(chain.genesis.roster),
+        memory=memory,
     )
 
 
-def trained(chain: Chain, round_: int, parent: str, update: str) -> Trained:
+def trained(chain: Chain, round_: int, parent: str, update: str, memory: str = "") -> Trained:
     """What the worker answers to that: *update* is the blob's digest."""
-    return Trained(training(chain, round_, parent), result_with(update))
+    return Trained(training(chain, round_, parent, memory=memory), result_with(update))

@@ -29,6 +29,7 @@ from p2pfl.messages import (
 from p2pfl.proofs import sign_vote
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.spec import from_options
+from p2pfl.strategy_specs import MedianSpec, ScaffoldSpec, control_slots, state_slots
 from p2pfl.work import TrainingResult
 from tests.support.keys import id_of, signer
 
@@ -59,6 +60,12 @@ SPEC = from_options(
     round_cap=60.0,
     drop_after=60.0,
 )
+
+STATEFUL = msgspec.structs.replace(SPEC, strategy=ScaffoldSpec())
+"""A run whose records name a state, and whose updates name a control."""
+
+MEDIAN = msgspec.structs.replace(SPEC, strategy=MedianSpec())
+"""A run that needs three updates in each round."""
 
 
 def digest(word: object) -> str:
@@ -166,6 +173,12 @@ def result_of(name: str, round_: int) -> TrainingResult:
     return result_with(update(name, round_).digest)
 
 
+def controlled(entry: UpdateEntry) -> UpdateEntry:
+    """*entry* with a control."""
+    blobs = UpdateBlobs(entry.digest, digest(("control", entry.digest)))
+    return msgspec.structs.replace(entry, blobs=blobs)
+
+
 def _update_of(entry: RosterEntry, round_: int) -> UpdateEntry:
     return msgspec.structs.replace(update(entry.name, round_), node=entry.node, journal=entry.journal)
 
@@ -183,6 +196,7 @@ class Chain:
         *,
         kind: str = "train",
         model: str | None = None,
+        state: str | None = None,
         proposer: str = "ben",
         attempt: int = 1,
         evaluated: tuple[MemberEvaluation, ...] = (),
@@ -195,8 +209,15 @@ class Chain:
         last = self.commits[-1].record if self.commits else None
         round_ = last.round + 1 if last else 1
         voters = last.roster if last else self.genesis.roster
-        parent = last.model if last else self.genesis.model
-        training = kind == "train"
+        parent = last.blobs if last else self.genesis.blobs
+        training, strategy = kind == "train", self.genesis.spec.strategy
+        updates = tuple(_update_of(entry, round_) for entry in voters) if training else ()
+        if control_slots(strategy):
+            updates = tuple(map(controlled, updates))
+        blobs = parent
+        if training or model:
+            made = state or digest(("state", round_)) if state_slots(strategy) else ""
+            blobs = RecordBlobs(model or digest(("model", round_)), made)
         record = Record(
             run=self.run,
             round=round_,
@@ -205,8 +226,8 @@ class Chain:
             trained=(last.trained if last else 0) + training,
             rounds=self.genesis.spec.rounds,
             ballot=Ballot(attempt, node(proposer)),
-            blobs=RecordBlobs(model or (digest(("model", round_)) if training else parent)),
-            updates=tuple(_update_of(entry, round_) for entry in voters) if training else (),
+            blobs=blobs,
+            updates=updates,
             left_out=left_out,
             evaluations=evaluated,
             roster=next_roster or voters,

@@ -8,6 +8,7 @@ from p2pfl.core.effects import AnyEffect
 from p2pfl.core.running import Running
 from p2pfl.core.saved import Vote
 from p2pfl.messages import Commit, Record
+from p2pfl.spec import RunSpec
 from tests.support.core import chain_of, context, ledger, member, model, taken
 from tests.support.records import NAMES, node
 
@@ -22,9 +23,10 @@ class Bench:
         members: tuple[str, ...] = NAMES[:3],
         vote: Vote | None = None,
         restored: Any = None,
+        spec: RunSpec | None = None,
     ) -> None:
         self.ctx = context("ada", linked=members[1:])
-        self.chain = chain_of(*members, rounds=rounds)
+        self.chain = chain_of(*members, rounds=rounds, spec=spec)
         self.ledger = ledger(self.ctx, self.chain)
         self.it = Running(self.ctx, self.ledger, ready=True)
         self.it.open_round(vote, restored)
@@ -43,7 +45,7 @@ class Bench:
         self.it.learned(node("ben"), commits)
         return taken(self.ctx)
 
-    def proposal(self, word: str = "average") -> Record:
-        record = self.chain.commit(model=model(word)).record
+    def proposal(self, word: str = "average", state: str = "") -> Record:
+        record = self.chain.commit(model=model(word), state=state or None).record
         self.chain.commits.pop()
         return record

@@ -86,7 +86,10 @@ class Host:
 
 
 class Worker:
-    """Answers every job with the next of *answers*: raises it, or calls it with the job's arguments."""
+    """Answers every job with the next of *answers*: raises it, or calls it with the job's arguments.
+
+    The path of a control or a state is the last argument, where there is one.
+    """
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
@@ -94,12 +97,13 @@ class Worker:
         self.is_stopped = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def job(*arguments: Any) -> Any:
+        async def job(*arguments: Any, **paths: Any) -> Any:
             self.calls.append(name)
             answer = self._answers.pop(0)
             if isinstance(answer, Exception):
                 raise answer
-            return answer(*arguments) if callable(answer) else answer
+            more = (path for path in paths.values() if path is not None)
+            return answer(*arguments, *more) if callable(answer) else answer
 
         return job
 
@@ -116,6 +120,8 @@ class Puller:
         self.pulls: list[tuple[str, int, tuple[str, ...]]] = []
         self.may_bring = asyncio.Event()
         self.may_bring.set()
+        self.by_name: dict[str, bytes] = {}
+        """By digest: what it puts there in place of *data*."""
         self.shows = True
         """Whether it calls `watch`. A pull that joined another pull of the same blob does not."""
 
@@ -127,11 +133,12 @@ class Puller:
         if isinstance(self._data, Exception):
             raise self._data
         if not self._store.has(request.digest):
+            data = self.by_name.get(request.digest, self._data)
             path = self._store.new_path()
-            path.write_bytes(self._data)
+            path.write_bytes(data)
             self._store.adopt(path, request.digest, durable=request.durable)
             if request.watch is not None and self.shows:
-                request.watch(0, self._data)
+                request.watch(0, data)
 
 
 class Bench:

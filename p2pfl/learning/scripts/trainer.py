@@ -362,10 +362,21 @@ class TrainerWorker:
         return expect(await self._server.ask(command), commands.CreateDone)
 
     async def train(
-        self, job: TrainingJob, folder: Path, path: Path, on_progress: OnProgress | None = None
+        self,
+        job: TrainingJob,
+        folder: Path,
+        path: Path,
+        on_progress: OnProgress | None = None,
+        *,
+        control: Path | None = None,
     ) -> TrainingResult | None:
-        """Have the trainer do *job* and write the update to *path*; return None if it was stopped."""
-        command = commands.RunTraining(self._server.next_id(), job, str(folder), str(path))
+        """Have the trainer do *job* and write the update to *path*; return None if it was stopped.
+
+        A *control* is written beside it if the strategy has controls.
+        """
+        command = commands.RunTraining(
+            self._server.next_id(), job, str(folder), str(path), str(control) if control is not None else ""
+        )
         answer = await self._server.ask(command, on_progress)
         if isinstance(answer, commands.JobStopped):
             return None
@@ -376,10 +387,12 @@ class TrainerWorker:
         command = commands.RunEvaluation(self._server.next_id(), job, str(folder))
         return expect(await self._server.ask(command), commands.EvaluationDone).result
 
-    async def aggregate(self, job: AggregationJob, folder: Path, path: Path) -> AggregationResult:
+    async def aggregate(
+        self, job: AggregationJob, folder: Path, path: Path, *, state: Path | None = None
+    ) -> AggregationResult:
         """Have the worker process do *job*."""
         assert self._worker is not None
-        return await self._worker.aggregate(job, folder, path)
+        return await self._worker.aggregate(job, folder, path, state=state)
 
     def stop_training(self) -> None:
         """Stop all trainings."""

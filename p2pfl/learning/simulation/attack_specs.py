@@ -24,10 +24,10 @@ class LabelFlip(SpecPart, frozen=True, tag="label-flip"):
 
 
 class SignFlip(SpecPart, frozen=True, tag="sign-flip"):
-    """Sends the opposite of its change (Li et al. 2019, RSA)."""
+    """Sends the opposite of its change, enlarged (Li et al. 2019, RSA, section 5)."""
 
-    scale: Factor = 1.0
-    """Factor of the change that is sent."""
+    scale: Factor = 4.0
+    """Factor of the change that is sent; 4 is that of the paper's experiments."""
 
 
 class GaussianNoise(SpecPart, frozen=True, tag="gaussian"):

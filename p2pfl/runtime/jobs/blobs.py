@@ -1,5 +1,8 @@
 """Provides the blobs that jobs need: verifies those in the store, pulls and checks all others.
 
+A fetched blob may have companions, such as the state of the strategy. Their layout follows from the schema in
+the header of that blob, so they are pulled after it.
+
 The hash of a blob is computed once in a process, and the blob is checked once for each parent; the results
 are remembered.
 """
@@ -11,14 +14,15 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Fetch, ReadSchema
+from p2pfl.core.effects import Companion, Fetch, ReadSchema
 from p2pfl.errors import BlobError, NetworkError, OutOfFilesError
 from p2pfl.net.bulk.request import PullRequest
-from p2pfl.schema import Layout, schema_in
+from p2pfl.schema import Layout, layout_of, schema_in
+from p2pfl.spec import blob_schema
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 from p2pfl.store.check import BlobValidator, check_blob
 from p2pfl.store.durable import disk_errors
@@ -50,6 +54,30 @@ class Puller(Protocol):
         """Pull the requested blob into the store."""
 
 
+class _Wanted(NamedTuple):
+    """One blob that a `Fetch` wants, and how it is checked."""
+
+    digest: str
+    layout: Layout
+    sources: tuple[str, ...]
+    soon: bool
+    """Whether it is made durable next."""
+    parent: str
+    """As in `Fetch`; `FINITE` if every element must be finite."""
+
+
+class _UnusableError(Exception):
+    """A wanted blob is not to be had, or is of no use."""
+
+    def __init__(self, reason: str, *, invalid: bool) -> None:
+        super().__init__(reason)
+        self.invalid = invalid
+
+
+FINITE = "finite"
+"""In place of the digest of a parent: a companion has none, so each of its elements must be finite."""
+
+
 class Blobs:
     """Provides blobs to the jobs of one node."""
 
@@ -62,7 +90,7 @@ class Blobs:
         self._damaged: dict[str, None] = {}
         """Damaged blobs that were deleted and not pulled again yet."""
         self._checked: dict[tuple[str, str], None] = {}
-        """Usable blobs, each with its parent."""
+        """Usable blobs, each with its parent or `FINITE`."""
         self._can_check = False
         """Whether numpy, which a check needs, has been imported."""
 
@@ -71,48 +99,72 @@ class Blobs:
         _note(self._hashed, digest)
 
     def note_usable(self, digest: str, parent: str) -> None:
-        """Remember that a blob trained from *parent* may be used."""
+        """Remember that a blob trained from *parent* may be used; a companion with `FINITE`."""
         _note(self._checked, (digest, parent))
 
     async def obtain(self, effect: Fetch) -> inputs.BlobReady | inputs.BlobFailed:
-        """Verify or pull the blob, check it, and flush it to disk if *effect* is durable; return the result.
+        """Verify or pull all blobs, check them, and flush them to disk if *effect* is durable.
 
         Raises:
             DataDirectoryError: a disk error.
         """
-        result = await self._obtain(effect)
-        if effect.durable and isinstance(result, inputs.BlobReady):
-            return await self._keep(effect.digest)
-        return result
+        digest, companions = effect.digests[0], effect.digests[1:]
+        try:
+            await self._obtain(_Wanted(digest, effect.layout, effect.sources, effect.durable, effect.parent))
+            for companion in effect.companions:
+                await self._obtain(await self._wanted(effect, companion))
+            if effect.durable:
+                await self._keep(effect.digests)
+        except _UnusableError as error:
+            return inputs.BlobFailed(digest, str(error), error.invalid, companions=companions)
+        return inputs.BlobReady(digest, effect.durable, companions)
 
-    async def _keep(self, digest: str) -> inputs.BlobReady | inputs.BlobFailed:
-        """Flush a checked blob to disk; before that, report to the protocol that the blob can be used."""
-        if not self._store.is_durable(digest):
-            self._listener.feed(inputs.BlobReady(digest, durable=False))
-            try:
+    async def _wanted(self, effect: Fetch, companion: Companion) -> _Wanted:
+        """Return the wish for a *companion*; its layout follows from the header of the blob of *effect*."""
+        path, length = self._store.path(effect.digest), effect.layout.header_bytes
+        try:
+            start = await asyncio.to_thread(_read_start, path, length)
+            model = schema_in(start, effect.layout)
+        except (BlobError, OSError) as error:
+            raise _UnusableError(str(error), invalid=False) from error
+        layout = layout_of(blob_schema(model, companion.spec, companion.role))
+        parent = FINITE if effect.parent else ""
+        return _Wanted(companion.digest, layout, effect.sources, effect.durable, parent)
+
+    async def _keep(self, digests: tuple[str, ...]) -> None:
+        """Flush checked blobs to disk; before that, report to the protocol that they can be used."""
+        unflushed = [digest for digest in digests if not self._store.is_durable(digest)]
+        if not unflushed:
+            return
+        self._listener.feed(inputs.BlobReady(digests[0], durable=False, companions=digests[1:]))
+        try:
+            for digest in unflushed:
                 await asyncio.to_thread(self._store.keep, digest)
-            except (FileNotFoundError, OutOfFilesError) as error:
-                return inputs.BlobFailed(digest, str(error), invalid=False)
-        return inputs.BlobReady(digest, durable=True)
+        except (FileNotFoundError, OutOfFilesError) as error:
+            raise _UnusableError(str(error), invalid=False) from error
 
-    async def _obtain(self, effect: Fetch) -> inputs.BlobReady | inputs.BlobFailed:
-        """Verify or pull the blob and check it, without a flush to disk."""
-        digest = effect.digest
+    async def _obtain(self, wanted: _Wanted) -> None:
+        """Verify or pull a blob and check it, without a flush to disk.
+
+        Raises:
+            _UnusableError: it is not to be had, or of no use.
+        """
+        digest = wanted.digest
         try:
             checker = None
-            parent = self._parent_of(effect)
+            parent = self._parent_of(wanted)
             if self._store.has(digest) and not await self._is_intact(digest):
                 await self._drop_damaged(digest)
             if not self._store.has(digest):
-                checker = await self._new_checker(effect.layout, parent)
+                checker = await self._new_checker(wanted.layout, parent)
                 await self._puller.pull(
                     PullRequest(
                         digest,
-                        effect.layout.file_bytes,
-                        effect.sources,
+                        wanted.layout.file_bytes,
+                        wanted.sources,
                         functools.partial(self._on_pull, digest),
                         durable=False,
-                        soon=effect.durable,
+                        soon=wanted.soon,
                         watch=checker.take,
                     )
                 )
@@ -120,22 +172,26 @@ class Blobs:
                 self._damaged.pop(digest, None)
             if checker is not None and checker.has_seen_all:
                 checker.conclude(digest)
-                _note(self._checked, (digest, effect.parent))
+                _note(self._checked, (digest, wanted.parent))
             else:
-                await self._check(effect, parent)
+                await self._check(wanted, parent)
         except BlobError as error:
             is_here = self._store.has(digest)
             if is_here:  # it is unusable, and a peer that has it offers it again
                 await self._discard(digest)
-            return inputs.BlobFailed(digest, str(error), invalid=is_here)
+            raise _UnusableError(str(error), invalid=is_here) from error
         except (NetworkError, FileNotFoundError, OutOfFilesError) as error:
-            return inputs.BlobFailed(digest, str(error), invalid=False)
-        return inputs.BlobReady(digest, durable=False)
+            raise _UnusableError(str(error), invalid=False) from error
 
-    def _parent_of(self, effect: Fetch) -> Path | Literal["any"]:
-        """Return the path of the parent of a blob; "any" if the check does not depend on the parent."""
-        is_settled = effect.parent in ("", effect.digest)
-        return "any" if is_settled else self._store.path(effect.parent)
+    def _parent_of(self, wanted: _Wanted) -> Path | Literal["any"] | None:
+        """Return the path of the parent of a blob; "any" if the check does not depend on the parent.
+
+        None means that every element must be finite.
+        """
+        if wanted.parent == FINITE:
+            return None
+        is_settled = wanted.parent in ("", wanted.digest)
+        return "any" if is_settled else self._store.path(wanted.parent)
 
     async def _is_intact(self, digest: str) -> bool:
         """Return whether the hash of a blob in the store is its digest.
@@ -174,25 +230,32 @@ class Blobs:
             del self._checked[known]
         await asyncio.to_thread(self._store.discard, digest)
 
-    async def has_lost(self, model: str) -> bool:
-        """Return whether *model*, which a failed job read, is damaged; then delete and report it.
+    async def has_lost(self, *digests: str) -> bool:
+        """Return whether a blob of *digests*, which a failed job read, is damaged; then delete and report it.
+
+        An empty digest stands for a blob that the job did not need.
 
         Raises:
             DataDirectoryError: a disk error.
         """
-        self._hashed.pop(model, None)
+        lost = [digest for digest in digests if digest and await self._is_lost(digest)]
+        for digest in lost:
+            self._listener.feed(
+                inputs.BlobFailed(digest, "its file on this disk is damaged", invalid=False, is_lost=True)
+            )
+        return bool(lost)
+
+    async def _is_lost(self, digest: str) -> bool:
+        """Return whether a blob is damaged; then delete it."""
+        self._hashed.pop(digest, None)
         try:
-            if await self._is_intact(model):
+            if await self._is_intact(digest):
                 return False
-            await self._drop_damaged(model)
+            await self._drop_damaged(digest)
         except FileNotFoundError:
-            if model not in self._damaged:  # else another job has found the damage
-                return False
+            return digest in self._damaged  # another job has found the damage
         except OutOfFilesError:
             return False  # unknown; the next job that uses it checks again
-        self._listener.feed(
-            inputs.BlobFailed(model, "its file on this disk is damaged", invalid=False, is_lost=True)
-        )
         return True
 
     def _on_pull(self, digest: str, node: str, done: int, total: int) -> None:
@@ -200,7 +263,7 @@ class Blobs:
             self._listener.feed(inputs.BlobProgress(digest))
             self._listener.publish(events.ProgressMade(0, "pull", done, total, self._listener.name_of(node)))
 
-    async def _new_checker(self, layout: Layout, parent: Path | Literal["any"]) -> BlobValidator:
+    async def _new_checker(self, layout: Layout, parent: Path | Literal["any"] | None) -> BlobValidator:
         """Return a validator of files with *layout*; the first one imports numpy, which takes 0.1 s."""
         if self._can_check:
             return BlobValidator(layout, parent)
@@ -208,10 +271,10 @@ class Blobs:
         self._can_check = True
         return checker
 
-    async def _check(self, effect: Fetch, parent: Path | Literal["any"]) -> None:
+    async def _check(self, wanted: _Wanted, parent: Path | Literal["any"] | None) -> None:
         """Check a blob that was not checked completely while it was pulled."""
-        digest, layout = effect.digest, effect.layout
-        if (digest, effect.parent) in self._checked:
+        digest, layout = wanted.digest, wanted.layout
+        if (digest, wanted.parent) in self._checked:
             return
         path = self._store.path(digest)
         with _reading(path):
@@ -220,7 +283,7 @@ class Blobs:
             else:
                 await asyncio.to_thread(check_blob, path, layout, parent)
                 self._can_check = True
-        _note(self._checked, (digest, effect.parent))
+        _note(self._checked, (digest, wanted.parent))
 
     async def read_schema(self, effect: ReadSchema) -> inputs.SchemaRead:
         """Return the schema in the header of a model; if it is not in the store, pull only the header."""

@@ -32,9 +32,10 @@ from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.learning.scripts.trainer import TrainerWorker
-from p2pfl.runtime.jobs.blobs import Blobs, Listener, Puller
+from p2pfl.runtime.jobs.blobs import FINITE, Blobs, Listener, Puller
 from p2pfl.spec import RunSpec, ScriptTask, partitions_of, task_name
 from p2pfl.store.blobs import BlobStore
+from p2pfl.strategy_specs import control_slots, state_slots
 from p2pfl.work import AggregatedModel, TrainingJob
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Work:
         self._worker = worker
         self._blobs = Blobs(host, store, puller)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._fetching: set[tuple[str, bool]] = set()
+        self._fetching: set[tuple[tuple[str, ...], bool]] = set()
         self._last_ready: events.WorkerReady | None = None
         """The last one that was published."""
         self._published_part: int | None = None
@@ -79,9 +80,10 @@ class Work:
         """Start the job of *effect*."""
         match effect:
             case Fetch():
-                if (effect.digest, effect.durable) not in self._fetching:
-                    self._fetching.add((effect.digest, effect.durable))
-                    self._store.pin(effect.digest)
+                if (effect.digests, effect.durable) not in self._fetching:
+                    self._fetching.add((effect.digests, effect.durable))
+                    for digest in effect.digests:
+                        self._store.pin(digest)
                     self._start(self._fetch, effect)
             case ReadSchema():
                 self._start(self._read_schema, effect)
@@ -127,14 +129,19 @@ class Work:
     # --- blobs ----------------------------------------------------------------------------------------------
 
     async def _fetch(self, effect: Fetch) -> None:
-        digest = effect.digest
         try:
             result = await self._blobs.obtain(effect)
         finally:
-            self._fetching.discard((digest, effect.durable))
-        # The protocol gets the result before the pin is removed: from then on it names the blobs it needs.
+            self._fetching.discard((effect.digests, effect.durable))
+        # The protocol gets the result before the pins are removed: from then on it names the blobs it needs.
         self._host.feed(result)
-        self._host.unpin_later(digest)
+        self._unpin_later(*effect.digests)
+
+    def _unpin_later(self, *digests: str) -> None:
+        """Remove a pin of each of *digests* after all queued effects; an empty digest stands for no blob."""
+        for digest in digests:
+            if digest:
+                self._host.unpin_later(digest)
 
     async def _read_schema(self, effect: ReadSchema) -> None:
         self._host.feed(await self._blobs.read_schema(effect))
@@ -186,6 +193,7 @@ class Work:
 
     async def _train(self, effect: Train) -> None:
         job, path = effect.job, self._store.new_path()
+        control = self._store.new_path() if control_slots(job.spec.strategy) else None
 
         def progressed(progress: commands.TrainJobProgress) -> None:
             done, total = progress.done, progress.total
@@ -194,20 +202,22 @@ class Work:
 
         try:
             result = await self._twice(
-                lambda: self._worker.train(job, self._store.directory, path, progressed)
+                lambda: self._worker.train(job, self._store.directory, path, progressed, control=control)
             )
         except (TaskError, WorkerError) as error:
-            _remove(path)
-            if not await self._blobs.has_lost(job.model):
+            _remove(path, control)
+            if not await self._blobs.has_lost(job.model, job.state):
                 self._host.feed(inputs.WorkFailed(effect, str(error)))
             return
         if result is None:
-            _remove(path)
+            _remove(path, control)
             return
         self._publish_part(job, result.part)
+        if control is not None and result.control:
+            await self._adopt(control, result.control, durable=False)
         await self._adopt(path, result.digest, durable=False)
         self._host.feed(inputs.Trained(job, result))
-        self._host.unpin_later(result.digest)
+        self._unpin_later(result.digest, result.control)
 
     def _publish_part(self, job: TrainingJob, part: DataCard) -> None:
         if self._published_part != job.partition:
@@ -226,21 +236,33 @@ class Work:
 
     async def _aggregate(self, effect: Aggregate) -> None:
         job, path = effect.job, self._store.new_path()
+        state = self._store.new_path() if state_slots(job.spec.strategy) else None
         try:
-            result = await self._twice(lambda: self._worker.aggregate(job, self._store.directory, path))
+            result = await self._twice(
+                lambda: self._worker.aggregate(job, self._store.directory, path, state=state)
+            )
         except (TaskError, WorkerError) as error:
-            _remove(path)
+            _remove(path, state)
             self._host.feed(inputs.WorkFailed(effect, str(error)))
+            # The next candidacy of this node aggregates once a damaged blob is here again.
+            await self._blobs.has_lost(job.parent, job.state)
             return
         if not isinstance(result, AggregatedModel):
-            _remove(path)
+            _remove(path, state)
             self._host.feed(inputs.Aggregated(job, result))
             return
-        await self._adopt(path, result.digest, durable=False)
-        self._store.begin_keeping(result.digest)  # it is about to be accepted
-        self._blobs.note_usable(result.digest, job.parent)  # the worker has checked every element
+        # The worker has checked every element.
+        if state is not None and result.state:
+            await self._adopt_result(state, result.state, FINITE)
+        await self._adopt_result(path, result.digest, job.parent)
         self._host.feed(inputs.Aggregated(job, result))
-        self._host.unpin_later(result.digest)
+        self._unpin_later(result.digest, result.state)
+
+    async def _adopt_result(self, path: Path, digest: str, parent: str) -> None:
+        """Move a new model or state into the store; it is about to be accepted."""
+        await self._adopt(path, digest, durable=False)
+        self._store.begin_keeping(digest)
+        self._blobs.note_usable(digest, parent)
 
     async def _twice(self, job: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Run *job*; once more if the worker failed."""
@@ -251,9 +273,11 @@ class Work:
             return await job()
 
 
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
+def _remove(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _is_untold(spec: RunSpec, card: DataCard) -> bool:

@@ -9,6 +9,7 @@ from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.context import Context
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise, Send
+from p2pfl.core.inputs import BlobFailed
 from p2pfl.core.lease import LeaseStep
 from p2pfl.core.saved import Vote
 from p2pfl.messages import (
@@ -27,7 +28,7 @@ from p2pfl.messages import (
 )
 from p2pfl.proofs import CastVote
 from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken, told
-from tests.support.records import NAMES, Chain, node, update
+from tests.support.records import NAMES, STATEFUL, Chain, node, update
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def propose(voter: Acceptor, record: Record, attempt: int, name: str) -> Any:
 
 
 def pulled(voter: Acceptor, record: Record) -> Any:
-    voter.blob_ready(record.model)
+    voter.blob_ready((record.model,))
     return taken(voter.ctx)
 
 
@@ -189,7 +190,7 @@ def test_a_record_of_another_parent_is_not_pulled(voter: Acceptor) -> None:
 def test_a_failed_pull_forgets_the_proposal_until_it_is_repeated(voter: Acceptor, chain: Chain) -> None:
     record = proposal(chain)
     propose(voter, record, 1, "ben")
-    voter.blob_failed(record.model, "nobody has it")
+    voter.blob_failed(BlobFailed(record.model, "nobody has it", invalid=False))
     (answer,) = sent(taken(voter.ctx), Undelivered)
     assert (answer.ballot, answer.reason) == (ballot(1, "ben"), "nobody has it")
     assert pulled(voter, record) == []
@@ -307,3 +308,56 @@ def test_progress_of_another_candidate_leaves_no_more_time(voter: Any) -> None:
     assert voter.lease.until(60.0) == until
     voter.progressed(ballot(2, "ben"))
     assert voter.lease.until(60.0) == until + 10.0
+
+
+# --- the state of a strategy ------------------------------------------------------------------------------------
+
+
+def stateful_voter() -> tuple[Acceptor, Record, Record]:
+    """A voter, and two proposals that differ only in their state."""
+    ctx = context("ada")
+    chain = chain_of(*NAMES[:3], rounds=1, spec=STATEFUL)
+    found = Acceptor(ctx, ledger(ctx, chain), lambda _: None)
+    one = proposal(chain)
+    other = msgspec.structs.replace(one, blobs=RecordBlobs(one.model, model("another state")))
+    return found, one, other
+
+
+def test_a_proposal_is_accepted_only_when_model_and_state_are_here() -> None:
+    voter, record, other = stateful_voter()
+    (fetch,) = of_kind(propose(voter, record, 1, "ben"), Fetch)
+    assert fetch.digests == record.blobs.digests
+    assert voter.pinned() == set(record.blobs.digests)
+    for digests in ((record.model,), other.blobs.digests):
+        voter.blob_ready(digests)
+        assert taken(voter.ctx) == []
+    voter.blob_ready(record.blobs.digests)
+    assert of_kind(taken(voter.ctx), SaveAccepted)[0].record == record
+    assert voter.pinned() == set(record.blobs.digests)
+
+
+def test_the_same_model_with_another_state_is_another_proposal() -> None:
+    voter, record, other = stateful_voter()
+    propose(voter, record, 1, "ben")
+    (fetch,) = of_kind(propose(voter, other, 2, "cleo"), Fetch)
+    assert fetch.digests == other.blobs.digests
+    voter.blob_ready(record.blobs.digests)
+    assert voter.accepted is None
+    model_, state = record.blobs.digests
+    voter.blob_failed(BlobFailed(model_, "nobody has it", invalid=False, companions=(state,)))
+    assert voter.pending is not None, "the pull of the earlier proposal failed"
+    model_, state = other.blobs.digests
+    voter.blob_failed(BlobFailed(model_, "nobody has it", invalid=False, companions=(state,)))
+    assert sent(taken(voter.ctx), Undelivered)
+    assert voter.pending is None
+
+
+def test_bytes_of_the_state_are_progress_too() -> None:
+    voter, record, other = stateful_voter()
+    propose(voter, record, 1, "ben")
+    before = voter.lease
+    voter.ctx.now += 1.0
+    voter.blob_progressed(other.blobs.state)
+    assert voter.lease == before
+    voter.blob_progressed(record.blobs.state)
+    assert voter.lease != before

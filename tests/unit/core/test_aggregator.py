@@ -3,15 +3,17 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 
 from p2pfl import events
 from p2pfl.core.aggregator import TRANSITIONS, Candidacy
 from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, SaveAccepted, SavePromise, SaveSeen, Send
+from p2pfl.core.inputs import BlobFailed
 from p2pfl.core.options import Policy
 from p2pfl.core.stopping import STOPPED
-from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, Report, StepDown, Undelivered
-from p2pfl.spec import MetricTarget, with_options
+from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, RecordBlobs, Report, StepDown, Undelivered
+from p2pfl.spec import MetricTarget, RunSpec, with_options
 from p2pfl.work import (
     AggregatedModel,
     AggregationJob,
@@ -36,7 +38,7 @@ from tests.support.core import (
     unlink,
 )
 from tests.support.known import known
-from tests.support.records import NAMES, SPEC, Chain, evaluation, node, update
+from tests.support.records import MEDIAN, NAMES, SPEC, STATEFUL, Chain, evaluation, node, update
 
 
 @pytest.fixture
@@ -156,7 +158,7 @@ def test_a_value_that_cannot_be_pulled_is_not_adopted_where_a_quorum_of_others_n
     (value,) = values(stage.chain, "lost")
     stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
-    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    stage.it.blob_failed(BlobFailed(value.model, "nobody has it", invalid=False))
     assert (stage.it.candidacy, sent(taken(stage.ctx), Prepare)) == (
         Candidacy.PREPARING,
         [stage_prepare(stage)],
@@ -169,7 +171,7 @@ def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_d
     (value,) = values(stage.chain, "lost")
     stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
-    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    stage.it.blob_failed(BlobFailed(value.model, "nobody has it", invalid=False))
     stage.promise("cleo", ballot(1, "ben"), value)
     assert stage.it.candidacy is Candidacy.PREPARING, "two of three have accepted it"
 
@@ -178,7 +180,7 @@ def test_a_candidate_steps_down_when_only_those_answer_whose_value_cannot_be_pul
     (value,) = values(stage.chain, "lost")
     stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
-    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    stage.it.blob_failed(BlobFailed(value.model, "nobody has it", invalid=False))
     assert sent(taken(stage.ctx), StepDown) == []
     reasons = {message.reason for message in sent(stage.advance(stage.ctx.settings.resend), StepDown)}
     assert reasons == {"no quorum without a member whose accepted model cannot be pulled: nobody has it"}
@@ -195,7 +197,7 @@ def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage: Bench
     link(stage.ctx, "cleo").declined = stage.ctx.run = stage.chain.run
     stage.run_for_election()
     stage.promise("ben", ballot(1, "ben"), value)
-    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    stage.it.blob_failed(BlobFailed(value.model, "nobody has it", invalid=False))
     effects = taken(stage.ctx)
     assert receivers(effects, StepDown) == [node("ben"), node("cleo")]
     assert sent(effects, Accept) == []
@@ -226,7 +228,8 @@ def test_the_round_closes_when_all_have_answered(stage: Any) -> None:
         stage.it.ballot,
         stage.ledger.spec,
         stage.ledger.model,
-        tuple(WeightedUpdate(update(name, 1).digest, 100) for name in by_node),
+        tuple(WeightedUpdate(update(name, 1).digest, 100, 7, 0.5) for name in by_node),
+        members=3,
     )
 
 
@@ -471,7 +474,7 @@ def proposing() -> tuple[Bench, list[AnyEffect]]:
 
 def durable(stage: Any) -> list[AnyEffect]:
     """The average is on this node's own disk."""
-    stage.acceptor.blob_ready(known(stage.it.proposal).model)
+    stage.acceptor.blob_ready((known(stage.it.proposal).model,))
     return taken(stage.ctx)
 
 
@@ -503,7 +506,7 @@ def test_a_quorum_of_others_commits_without_it() -> None:
 
 def test_its_own_acceptance_is_asked_for_again_like_any_other() -> None:
     stage, _ = proposing()
-    stage.acceptor.blob_failed(known(stage.it.proposal).model, "its file is gone")
+    stage.acceptor.blob_failed(BlobFailed(known(stage.it.proposal).model, "its file is gone", invalid=False))
     stage.accepted("ben")
     effects = stage.advance(stage.ctx.settings.resend)
     assert receivers(effects, Accept) == [node("cleo")]
@@ -677,3 +680,108 @@ def test_a_member_that_is_away_accepts_nothing_either() -> None:
     stage, _ = proposing()
     unlink(stage.ctx, "cleo")
     assert sent(undelivered(stage, "ben"), StepDown)
+
+
+# --- strategies with a state, and with a least number of updates ------------------------------------------------
+
+
+def stateful(spec: RunSpec = STATEFUL, rounds: int = 1) -> Bench:
+    return Bench(chain_of(*NAMES[:3], rounds=rounds, spec=spec))
+
+
+def test_the_worker_gets_state_and_controls_and_its_state_is_proposed() -> None:
+    stage = stateful()
+    stage.elect()
+    stage.count(*NAMES[:3])
+    (asked,) = of_kind(stage.advance(), Aggregate)
+    assert asked.job.state == stage.ledger.blobs.state == stage.chain.commits[0].record.blobs.state
+    controls = {known(stage.update_of(name)).blobs.control for name in NAMES[:3]}
+    assert {one.control for one in asked.job.updates} == controls
+    (record, *_) = [
+        one.record for one in sent(stage.aggregate(AggregatedModel(model("m"), model("s"))), Accept)
+    ]
+    assert record.blobs == RecordBlobs(model("m"), model("s"))
+    assert stage.it.pinned() >= {model("m"), model("s")}
+
+
+def test_an_empty_round_keeps_the_state_too() -> None:
+    stage = stateful()
+    stage.elect()
+    stage.count(*NAMES[:3])
+    stage.advance()
+    record = sent(stage.aggregate(NotFinite()), Accept)[0].record
+    assert (record.blobs, record.updates) == (stage.ledger.blobs, ())
+
+
+def test_a_record_with_the_same_model_and_another_state_is_adopted_by_its_own_blobs() -> None:
+    stage = stateful()
+    (lost,) = values(stage.chain, "accepted")
+    other = msgspec.structs.replace(lost, blobs=RecordBlobs(lost.model, model("other state")))
+    stage.run_for_election()
+    stage.promise("ben", ballot(1, "ben"), lost)
+    companions = (other.blobs.state,)
+    stage.it.blob_failed(BlobFailed(other.model, "nobody has it", invalid=False, companions=companions))
+    assert stage.it.unusable == {}
+    stage.it.blob_failed(
+        BlobFailed(lost.model, "nobody has it", invalid=False, companions=(lost.blobs.state,))
+    )
+    assert list(stage.it.unusable) == [lost.blobs]
+    stage.promise("cleo", ballot(1, "ben"), other)
+    assert stage.it.proposal == other, "a quorum without a promise that names the lost state"
+    assert stage.pulled(other.model, durable=True) == []
+    assert sent(stage.pulled(*other.blobs.digests, durable=True), Accept)
+
+
+def test_too_few_updates_for_the_strategy_keep_the_model_and_each_member_is_told_why() -> None:
+    stage = stateful(MEDIAN)
+    stage.elect()
+    stage.count("ada", "ben")
+    stage.submit("cleo", announced=False, declined="it is out of memory")
+    record = sent(stage.advance(), Accept)[0].record
+    assert (record.blobs, record.updates, record.then) == (stage.ledger.blobs, (), "go")
+    assert record.note == "median needs 3 updates, and 2 came"
+    reasons = {left.node: left.reason for left in record.left_out}
+    assert reasons == {
+        node("ada"): record.note,
+        node("ben"): record.note,
+        node("cleo"): "it is out of memory",
+    }
+
+
+def test_the_run_pauses_when_too_few_updates_come_again_and_again() -> None:
+    stage = stateful(MEDIAN)
+    stage.ledger.unproductive = 2
+    stage.elect()
+    stage.count("ada", "ben")
+    stage.submit("cleo", announced=False, declined="it is out of memory")
+    record = sent(stage.advance(), Accept)[0].record
+    assert record.then == "pause"
+    assert record.note == (
+        "the model stayed for 3 rounds, so the run pauses: cleo: it is out of memory; "
+        "median needs 3 updates, and 2 came"
+    )
+
+
+def test_a_strategy_that_needs_more_updates_waits_for_a_member_that_is_away() -> None:
+    stage = stateful(MEDIAN)
+    stage.elect()
+    stage.count("ada", "ben")
+    unlink(stage.ctx, "cleo")
+    gone = stage.ctx.settings.gone
+    warned = told(stage.advance(gone), events.Notice)
+    assert [one.text for one in warned] == [
+        "2 of the 3 updates that the strategy needs came: the round waits for cleo"
+    ]
+    assert told(stage.advance(1.0), events.Notice) == [], "it is said once"
+    assert stage.it.candidacy is Candidacy.COLLECTING
+    assert sent(stage.advance(60.0), Accept)[0].record.updates == ()
+
+
+def test_an_update_that_cannot_be_read_may_leave_too_few() -> None:
+    stage = stateful(MEDIAN)
+    stage.elect()
+    stage.count(*NAMES[:3])
+    stage.advance()
+    lost = UnreadableUpdate(stage.update_of("cleo").digest, "it was cut short")
+    record = sent(stage.aggregate(lost), Accept)[0].record
+    assert (record.updates, record.note) == ((), "median needs 3 updates, and 2 came")

@@ -15,6 +15,7 @@ from p2pfl.core.collection import (
     Stage,
     decide_closing,
     decide_pulling_again,
+    decide_without_more,
     judge,
 )
 from p2pfl.messages import Submit
@@ -106,9 +107,9 @@ def test_a_blob_is_waited_for_only_by_those_who_announced_it() -> None:
     theirs = Contribution(Stage.ANNOUNCED, update("dan", 1))
     counted = Contribution(Stage.COUNTED, update("eve", 1))
     collection = Collection(set(), 0, {"dan": theirs, "eve": counted})
-    assert collection.with_blob(update("dan", 1).digest) == ["dan"]
-    assert collection.with_blob(update("eve", 1).digest) == []
-    assert collection.with_blob(update("eve", 1).digest, Stage.COUNTED) == ["eve"]
+    assert collection.with_update(lambda _: True) == ["dan"]
+    assert collection.with_update(lambda one: one == update("eve", 1)) == []
+    assert collection.with_update(lambda one: one == update("eve", 1), Stage.COUNTED) == ["eve"]
 
 
 def test_counted_updates_come_in_the_order_asked_for_whatever_their_order_of_arrival() -> None:
@@ -178,3 +179,22 @@ def test_an_update_is_pulled_again_while_that_may_help(
     failed: int, is_invalid: bool, is_known: bool, again: bool
 ) -> None:
     assert decide_pulling_again(failed, is_invalid=is_invalid, is_known=is_known)[0] is again
+
+
+def test_a_strategy_that_needs_more_updates_waits_for_absent_members_until_the_cap() -> None:
+    progress = CollectionProgress(
+        now=0.0, awaited=(), counted=2, enough=3, cap_at=60.0, least=3, absent=("pi", "nas")
+    )
+    verdict, reason, again = decide_without_more(progress)
+    assert (verdict, again) == (Closing.WAIT, 60.0)
+    assert reason == "2 of the 3 updates that the strategy needs came: the round waits for pi, nas"
+
+
+@pytest.mark.parametrize("changes", [{"now": 60.0}, {"counted": 0}, {"least": 2}, {"absent": ()}])
+def test_a_round_closes_where_nobody_who_is_away_could_help(changes: dict[str, Any]) -> None:
+    progress = CollectionProgress(
+        now=0.0, awaited=(), counted=2, enough=3, cap_at=60.0, least=3, absent=("pi",)
+    )
+    verdict, reason, again = decide_without_more(msgspec.structs.replace(progress, **changes))
+    assert (verdict, again) == (Closing.CLOSE, None)
+    assert reason.endswith("of 3 updates came")

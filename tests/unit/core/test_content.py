@@ -5,13 +5,23 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from p2pfl.core.content import count_flaw, kind_flaw, metrics_flaw, record_flaw, roles_flaw
-from p2pfl.messages import Evaluation, MemberEvaluation, Record, RecordBlobs, UpdateBlobs
+from p2pfl.core.content import (
+    count_flaw,
+    kept_flaw,
+    kind_flaw,
+    metrics_flaw,
+    record_flaw,
+    roles_flaw,
+    shortage,
+)
+from p2pfl.messages import Evaluation, MemberEvaluation, Origin, Record, RecordBlobs, UpdateBlobs
 from tests.support.records import (
     AGREEMENT,
     CARD,
+    MEDIAN,
     NAMES,
     SPEC,
+    STATEFUL,
     Chain,
     digest,
     evaluation,
@@ -113,3 +123,52 @@ def test_a_record_that_closes_the_run_ends_it_with_the_parents_model(record: Rec
     )
     flaw = kind_flaw(closing, parent, SPEC.rounds, stops=False, why="")
     assert flaw == "it closes the run, but does not end it with the parent's model"
+
+
+# --- strategies with a state ------------------------------------------------------------------------------------
+
+
+def test_a_record_with_updates_names_a_state_and_one_before_the_first_aggregation_need_not() -> None:
+    chain = Chain(msgspec.structs.replace(genesis(), spec=STATEFUL))
+    record = chain.commit().record
+    assert roles_flaw(record, STATEFUL) == ""
+    without = msgspec.structs.replace(record, blobs=RecordBlobs(record.model))
+    assert roles_flaw(without, STATEFUL) == "it names the blobs model, not model, state"
+    assert roles_flaw(msgspec.structs.replace(without, updates=()), STATEFUL) == ""
+    bare = msgspec.structs.replace(record, updates=(update("ada", 1),))
+    assert roles_flaw(bare, STATEFUL) == "an update in it names the blobs update, not update, control"
+
+
+def test_record_0_names_a_state_only_where_it_continues_another_run() -> None:
+    fresh = msgspec.structs.replace(genesis(), spec=STATEFUL)
+    stray = msgspec.structs.replace(fresh, blobs=RecordBlobs(fresh.model, digest("state")))
+    assert roles_flaw(fresh, STATEFUL) == ""
+    assert roles_flaw(stray, STATEFUL) == "it names a state, and nothing was aggregated before it"
+    origin = Origin(digest("run"), 4, digest("record"), 4)
+    assert roles_flaw(msgspec.structs.replace(stray, continues=(origin,)), STATEFUL) == ""
+
+
+def test_only_updates_change_the_model_or_the_state(record: Record) -> None:
+    parent = RecordBlobs(digest("parent"), digest("state"))
+    assert kept_flaw(record, parent) == ""
+    empty = msgspec.structs.replace(record, updates=())
+    assert kept_flaw(msgspec.structs.replace(empty, blobs=parent), parent) == ""
+    for blobs in (
+        RecordBlobs(digest("parent")),
+        RecordBlobs(digest("parent"), digest("other")),
+        record.blobs,
+    ):
+        flaw = kept_flaw(msgspec.structs.replace(empty, blobs=blobs), parent)
+        assert flaw == "it counts no update, and does not repeat the blobs of the record before it"
+
+
+def test_a_record_counts_as_many_updates_as_its_strategy_needs_or_none() -> None:
+    assert shortage(3, MEDIAN) == shortage(1, SPEC) == ""
+    assert shortage(2, MEDIAN) == "median needs 3 updates, and 2 came"
+    chain = Chain(msgspec.structs.replace(genesis(), spec=MEDIAN))
+    record, entries = chain.commit().record, chain.genesis.roster
+    assert record_flaw(record, chain.genesis, entries) == ""
+    fewer = msgspec.structs.replace(record, updates=record.updates[:2])
+    flaw = record_flaw(fewer, chain.genesis, entries)
+    assert flaw == "it counts too few updates: median needs 3 updates, and 2 came"
+    assert record_flaw(msgspec.structs.replace(record, updates=()), chain.genesis, entries) == ""

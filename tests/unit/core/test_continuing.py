@@ -22,7 +22,7 @@ from p2pfl.core.continuing import (
 )
 from p2pfl.core.effects import Exit
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import MAX_ORIGINS, Genesis, Origin, Status, record_digest
+from p2pfl.messages import MAX_ORIGINS, Genesis, Origin, RecordBlobs, Status, record_digest
 from tests.support.core import (
     chain_of,
     context,
@@ -300,3 +300,13 @@ def test_what_was_said_once_is_remembered_in_bounded_number() -> None:
         bench.it.follows(bench.ledger, msgspec.structs.replace(bench.continued(3), nonce=f"{number:032x}"))
         assert len(bench.it.said) <= MAX_NOTICES + 1
     assert len(told(taken(bench.ctx), events.Notice)) == 2 * MAX_NOTICES
+
+
+def test_a_continued_run_begins_with_the_state_of_the_old_one() -> None:
+    bench = Bench(["ben"])
+    last = known(bench.ledger.last)
+    blobs = RecordBlobs(bench.ledger.model, model("state"))
+    record = msgspec.structs.replace(last.record, blobs=blobs)
+    bench.ledger.last = msgspec.structs.replace(last, record=record)
+    bench.hear("ben")
+    assert known(bench.it.found(bench.ledger, ready=True)).blobs == blobs

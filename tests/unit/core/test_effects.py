@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from p2pfl.core.effects import (
+    Companion,
     SaveAccepted,
     SaveClosed,
     SaveCommit,
@@ -17,10 +18,12 @@ from p2pfl.core.effects import (
     SaveSeen,
     SaveUpdate,
     can_wait,
+    fetch_record,
+    fetch_update,
     needs_own_fsync,
 )
 from tests.support.core import ballot, chain_of
-from tests.support.records import NAMES, update
+from tests.support.records import LAYOUT, NAMES, SPEC, STATEFUL, controlled, update
 
 CHAIN = chain_of(*NAMES[:3])
 RECORD = CHAIN.commit().record
@@ -64,3 +67,23 @@ def test_an_update_can_wait_and_is_worth_a_flush_once_it_took_longer_to_train(
 
 def test_no_other_save_is_worth_a_flush_of_its_own() -> None:
     assert not needs_own_fsync(SaveClosed(CHAIN.run), 0.0)
+
+
+def test_the_state_of_a_record_is_fetched_with_its_model() -> None:
+    chain = chain_of(*NAMES[:3], rounds=1, spec=STATEFUL)
+    blobs = chain.commits[0].record.blobs
+    fetch = fetch_record(blobs, chain.genesis, ("ben",), parent=chain.genesis.model)
+    assert fetch.digests == blobs.digests == (blobs.model, blobs.state)
+    assert fetch.companions == (Companion(blobs.state, "state", STATEFUL),)
+    assert (fetch.durable, fetch.layout, fetch.parent) == (True, chain.genesis.layout, chain.genesis.model)
+    first = fetch_record(chain.genesis.blobs, chain.genesis, ())
+    assert (first.digests, first.companions) == ((chain.genesis.model,), ())
+
+
+def test_the_control_of_an_update_is_fetched_with_it_and_neither_need_be_durable() -> None:
+    mine = controlled(update("ada", 1))
+    fetch = fetch_update(mine.blobs, LAYOUT, STATEFUL, ("ada",), "parent")
+    assert fetch.digests == (mine.digest, mine.blobs.control)
+    assert fetch.companions == (Companion(mine.blobs.control, "control", STATEFUL),)
+    assert not fetch.durable
+    assert fetch_update(update("ada", 1).blobs, LAYOUT, SPEC, (), "parent").companions == ()

@@ -9,11 +9,13 @@ from p2pfl import events
 from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.collection import PULL_TRIES, Stage
 from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, Send
+from p2pfl.core.inputs import BlobFailed
 from p2pfl.messages import Accept, Ack, Collect, Evaluation, Submit, UpdateBlobs
 from p2pfl.spec import with_options
 from tests.support.aggregator import Bench
 from tests.support.core import chain_of, link, member, model, of_kind, sent, status, taken, told, unlink
-from tests.support.records import CARD, NAMES, SPEC, evaluation, node, update
+from tests.support.known import known
+from tests.support.records import CARD, MEDIAN, NAMES, SPEC, STATEFUL, evaluation, node, update
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_an_update_with_blobs_that_the_strategy_does_not_have_is_refused(stage: 
 def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage: Bench) -> None:
     stage.elect()
     stage.submit("ben")
-    stage.it.blob_failed(update("ben", 1).digest, "tensor weight holds a NaN", invalid=True)
+    stage.it.blob_failed(BlobFailed(update("ben", 1).digest, "tensor weight holds a NaN", invalid=True))
     (refused,) = told(taken(stage.ctx), events.UpdateRefused)
     assert (refused.name, refused.reason) == ("ben", "tensor weight holds a NaN")
 
@@ -110,7 +112,7 @@ def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage: Be
 def test_an_update_that_cannot_be_pulled_for_now_may_be_announced_again(stage: Bench) -> None:
     stage.elect()
     stage.submit("ben")
-    stage.it.blob_failed(update("ben", 1).digest, "the link ended", invalid=False)
+    stage.it.blob_failed(BlobFailed(update("ben", 1).digest, "the link ended", invalid=False))
     assert of_kind(stage.submit("ben"), Fetch)
 
 
@@ -210,7 +212,7 @@ def fail_pull(stage: Bench, name: str, times: int = 1) -> list[AnyEffect]:
     effects = []
     for _ in range(times):
         stage.submit(name)
-        stage.it.blob_failed(update(name, stage.round).digest, "nobody answers", invalid=False)
+        stage.it.blob_failed(BlobFailed(update(name, stage.round).digest, "nobody answers", invalid=False))
         effects += taken(stage.ctx)
     return effects
 
@@ -235,7 +237,7 @@ def test_a_pull_that_fails_with_the_link_is_no_try(stage: Bench) -> None:
     stage.elect()
     stage.submit("cleo")
     unlink(stage.ctx, "cleo")
-    stage.it.blob_failed(update("cleo", stage.round).digest, "nobody answers", invalid=False)
+    stage.it.blob_failed(BlobFailed(update("cleo", stage.round).digest, "nobody answers", invalid=False))
     assert stage.it.collection.failed_pulls == {}
 
 
@@ -273,3 +275,41 @@ def test_an_update_waits_until_the_worker_knows_how_long_it_must_be(stage: Bench
     assert node("ben") not in stage.it.collection.contributions
     stage.ledger.schema = schema
     assert of_kind(stage.submit("ben"), Fetch) != []
+
+
+# --- what a strategy needs ---------------------------------------------------------------------------------------
+
+
+def test_an_update_counts_once_its_control_is_here_too() -> None:
+    stage = Bench(chain_of(*NAMES[:3], spec=STATEFUL))
+    stage.elect()
+    (fetch,) = of_kind(stage.submit("ben"), Fetch)
+    blobs = stage.update_of("ben").blobs
+    assert fetch.digests == blobs.digests
+    assert sent(stage.pulled(blobs.update), Ack) == []
+    assert sent(stage.pulled(*blobs.digests), Ack)
+    assert stage.it.collection.at(Stage.COUNTED) == [node("ben")]
+    assert stage.it.pinned() >= set(blobs.digests)
+
+
+def test_an_update_without_the_control_that_the_strategy_has_is_refused() -> None:
+    stage = Bench(chain_of(*NAMES[:3], spec=STATEFUL))
+    stage.elect()
+    bare = Submit(stage.chain.run, 1, known(stage.it.ballot), stage.ledger.digest, update("ben", 1), "", None)
+    stage.it.submit(member("ben"), bare)
+    (refused,) = told(taken(stage.ctx), events.UpdateRefused)
+    assert refused.reason == "it names the blobs update, not update, control"
+
+
+@pytest.mark.parametrize(("sample", "enough"), [(0, 3), (1, 3), (2, 3)])
+def test_as_many_updates_as_the_strategy_needs_are_waited_for(sample: int, enough: int) -> None:
+    stage = Bench(chain_of(*NAMES, spec=with_options(MEDIAN, sample=sample)), linked=NAMES[1:])
+    stage.elect()
+    stage.promise("cleo")
+    assert stage.it.collection.enough == enough
+
+
+def test_no_more_updates_are_waited_for_than_there_are_members() -> None:
+    stage = Bench(chain_of(*NAMES[:2], spec=MEDIAN), linked=("ben",))
+    stage.elect()
+    assert stage.it.collection.enough == 2

@@ -28,6 +28,7 @@ from tests.support.records import (
     NAMES,
     SCHEMA,
     SPEC,
+    STATEFUL,
     Chain,
     acceptances,
     evaluation,
@@ -37,6 +38,7 @@ from tests.support.records import (
     resigned,
     roster,
     signed,
+    update,
 )
 
 
@@ -176,7 +178,7 @@ def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx: C
         None,
         resumed=False,
         voters=chain.commits[0].record.roster,
-        parent=chain.commits[0].record.model,
+        parent=chain.commits[0].record.blobs,
     )
     book = Ledger.restore(ctx, saved)
     assert book.conflict(altered(commit, blobs=RecordBlobs(model("another"))), node("ben"))
@@ -282,7 +284,7 @@ def test_after_a_restart_the_last_two_models_are_kept_as_before(ctx: Context, ch
         None,
         resumed=False,
         voters=chain.genesis.roster,
-        parent=model("one"),
+        parent=RecordBlobs(model("one")),
     )
     Ledger.restore(ctx, saved).collect(set())
     assert of_kind(taken(ctx), DeleteUnneededBlobs) == [
@@ -539,3 +541,44 @@ def test_the_end_of_a_run_that_stopped_early_says_why(ctx: Context, stopping: Ch
     book.tell_end()
     (ended,) = told(taken(ctx), events.RunEnded)
     assert (ended.why, ended.primary, ended.primary_value) == (note, "accuracy", 0.95)
+
+
+# --- state and memory -------------------------------------------------------------------------------------------
+
+
+def test_the_states_of_the_last_two_records_are_kept_with_their_models(ctx: Context) -> None:
+    chain = chain_of(*NAMES[:3], rounds=1, spec=STATEFUL)
+    book = ledger(ctx, chain)
+    book.commit(chain.commit())
+    taken(ctx)
+    book.collect(set())
+    (effect,) = of_kind(taken(ctx), DeleteUnneededBlobs)
+    assert effect.keep == {digest for one in chain.commits for digest in one.record.blobs.digests}
+
+
+def test_a_record_with_the_same_model_and_another_state_is_not_held(ctx: Context) -> None:
+    chain = chain_of(*NAMES[:3], rounds=1, spec=STATEFUL)
+    book = ledger(ctx, chain)
+    book.commit(chain.commit(model=book.model, state=model("another state")))
+    assert not book.holds
+
+
+def test_a_record_without_updates_follows_only_with_the_blobs_of_the_last_one(ctx: Context) -> None:
+    chain = chain_of(*NAMES[:3], rounds=1, spec=STATEFUL)
+    book = ledger(ctx, chain)
+    empty = msgspec.structs.replace(chain.commit().record, updates=())
+    assert not book.succeeds(empty)
+    assert not book.succeeds(msgspec.structs.replace(empty, blobs=RecordBlobs(book.model)))
+    assert book.succeeds(msgspec.structs.replace(empty, blobs=book.blobs))
+
+
+def test_the_memory_is_the_last_update_of_this_device_that_a_record_counts(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
+    assert book.memory == ""
+    book.commit(chain.commit())
+    assert book.memory == update("ada", 2).digest
+    without = msgspec.structs.replace(chain.commit().record, updates=())
+    assert book.memory_after(without) == update("ada", 2).digest
+    saved = SavedRun(chain.run, chain.genesis, chain.commits[-1], None, resumed=False, memory=model("mine"))
+    assert Ledger.restore(ctx, saved).memory == model("mine")

@@ -13,7 +13,7 @@ from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
 from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema
 from p2pfl.core.fitting import MAX_COMPARED
-from p2pfl.core.inputs import Created, Described, SchemaRead
+from p2pfl.core.inputs import BlobFailed, Created, Described, SchemaRead
 from p2pfl.core.lobby import (
     MAX_DECLINED,
     MAX_DECLINED_OF_PEER,
@@ -26,12 +26,24 @@ from p2pfl.core.lobby import (
 from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.events import Notice
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsRequest, record_digest
+from p2pfl.messages import Decline, Genesis, Origin, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical, layout_of
 from p2pfl.spec import RunSpec, from_options, partitions_of, to_options, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.known import known
-from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, SPEC, digest, genesis, node
+from tests.support.records import (
+    AGREEMENT,
+    CARD,
+    LAYOUT,
+    MEDIAN,
+    NAMES,
+    SCHEMA,
+    SPEC,
+    STATEFUL,
+    digest,
+    genesis,
+    node,
+)
 
 BASE = FoundingSituation(
     me="a",
@@ -318,7 +330,7 @@ def test_a_member_takes_record_0_once_the_schema_matches_and_the_model_is_here(c
     assert lobby.describe(described(ctx, spec=record_0.spec)) is None
     (fetch,) = of_kind(taken(ctx), Fetch)
     assert (fetch.digest, fetch.sources) == (record_0.model, (node("ben"), node("cleo")))
-    assert known(lobby.blob_ready(record_0.model)).run == record_digest(record_0)
+    assert known(lobby.blob_ready((record_0.model,))).run == record_digest(record_0)
 
 
 def test_a_late_joiner_takes_the_run_without_its_first_model(ctx: Any) -> None:
@@ -422,7 +434,7 @@ def test_a_peer_whose_first_models_do_not_come_is_not_listened_to_for_a_while_ei
         record_0 = genesis(model=digest(f"model {number}"))
         lobby.offer(node("ben"), record_0, ())
         lobby.describe(described(ctx, spec=record_0.spec))
-        lobby.blob_failed(record_0.model, "nobody has it", invalid=False)
+        lobby.blob_failed(BlobFailed(record_0.model, "nobody has it", invalid=False))
     assert len(of_kind(taken(ctx), Fetch)) == MAX_DECLINED_OF_PEER
     assert len(lobby.tries) == MAX_DECLINED_OF_PEER
 
@@ -434,7 +446,7 @@ def test_an_unfit_run_is_not_joined_after_its_commits_either_one_without_its_fir
     unfit, bare = decline(lobby), genesis(model=digest("another"))
     lobby.offer(node("ben"), bare, ())
     lobby.describe(described(ctx, spec=bare.spec))
-    lobby.blob_failed(bare.model, "an element is not finite", invalid=True)
+    lobby.blob_failed(BlobFailed(bare.model, "an element is not finite", invalid=True))
     for record_0, begun in ((unfit, "no such task"), (bare, "")):
         run = record_digest(record_0)
         assert lobby.turns_down(status(run=run, round=0))
@@ -481,7 +493,7 @@ def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx: Con
     lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     lobby.describe(described(ctx, spec=record_0.spec))
-    lobby.blob_failed(record_0.model, "nobody has it", invalid=False)
+    lobby.blob_failed(BlobFailed(record_0.model, "nobody has it", invalid=False))
     taken(ctx)
     lobby.offer(node("cleo"), record_0, ())
     assert of_kind(taken(ctx), Describe)
@@ -519,7 +531,7 @@ def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(
         assert sent(effects, Decline) == []
         lobby.offer(node("ben"), record_0, ())
         lobby.describe(described(ctx, spec=record_0.spec))
-        lobby.blob_failed(record_0.model, "nobody has it", invalid=invalid)
+        lobby.blob_failed(BlobFailed(record_0.model, "nobody has it", invalid=invalid))
         effects = taken(ctx)
     assert {one.reason for one in sent(effects, Decline)} == {f"its first model {what}: nobody has it"}
     assert of_kind(effects, Exit) == []
@@ -607,3 +619,26 @@ def test_cards_are_merged_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(3):
         found(lobby)
     assert len(merged) == 1
+
+
+def test_the_state_of_a_continued_run_is_pulled_with_its_first_model(ctx: Context) -> None:
+    origin = Origin(digest("run"), 4, digest("record"), 4)
+    record_0 = msgspec.structs.replace(
+        genesis(), spec=STATEFUL, blobs=RecordBlobs(digest("model"), digest("state")), continues=(origin,)
+    )
+    lobby = ready_lobby(ctx)
+    lobby.offer(node("ben"), record_0, ())
+    lobby.describe(described(ctx, spec=STATEFUL))
+    (fetch,) = of_kind(taken(ctx), Fetch)
+    assert fetch.digests == record_0.blobs.digests
+    assert lobby.blob_ready((record_0.model,)) is None
+    assert known(lobby.blob_ready(record_0.blobs.digests)).genesis == record_0
+
+
+def test_a_run_is_not_founded_by_fewer_nodes_than_its_strategy_needs(ctx: Context) -> None:
+    ctx.options = msgspec.structs.replace(ctx.options, min_nodes=1, spec=MEDIAN)
+    ctx.peers.pop(node("cleo"))
+    lobby = Lobby(ctx)
+    lobby.describe(described(ctx, spec=MEDIAN))
+    found(lobby)
+    assert told(taken(ctx), events.Waiting)[-1].reason == "2 of 3 nodes are here"

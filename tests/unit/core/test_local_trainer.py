@@ -6,19 +6,20 @@ import pytest
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect, Evaluate, SaveUpdate, Send, StopTraining, Train
-from p2pfl.core.local_trainer import LocalTrainer, evaluation_of
-from p2pfl.messages import Ack, Collect, Member, Report, Submit
-from p2pfl.spec import partitions_of
+from p2pfl.core.local_trainer import LocalTrainer, WorkBase, evaluation_of
+from p2pfl.messages import Ack, Collect, Member, Report, Submit, UpdateBlobs
+from p2pfl.spec import RunSpec, partitions_of
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, sent, taken, told, training
-from tests.support.records import NAMES, evaluation, node, result_of, update
+from tests.support.known import known
+from tests.support.records import NAMES, STATEFUL, evaluation, node, result_of, update
 
 
 class Bench:
     """A member in round 2 with its ledger; every call returns the effects."""
 
-    def __init__(self, rounds: int = 1) -> None:
+    def __init__(self, rounds: int = 1, spec: RunSpec | None = None) -> None:
         self.ctx = context("ada")
-        self.chain = chain_of(*NAMES[:3], rounds=rounds)
+        self.chain = chain_of(*NAMES[:3], rounds=rounds, spec=spec)
         self.ledger = ledger(self.ctx, self.chain)
         self.handed_in: list[Submit] = []
         self.it = LocalTrainer(self.ctx, self.ledger, self.handed_in.append)
@@ -188,7 +189,8 @@ def test_an_evaluation_goes_to_everybody_and_into_the_contribution(bench: Bench)
 
 def test_an_evaluation_knows_the_partition_that_the_device_trains_on(bench: Bench) -> None:
     roster = bench.it.ledger.roster
-    jobs = [evaluation_of(bench.it.ledger, 1, "m", roster, Member(one.node, one.journal)) for one in roster]
+    base = WorkBase.of(bench.it.ledger)
+    jobs = [evaluation_of(bench.it.ledger, 1, base, Member(one.node, one.journal)) for one in roster]
     parts = partitions_of(bench.it.ledger.spec.task)
     assert [job.partition for job in jobs] == [one.slot % parts for one in roster]
     assert [job.part for job in jobs] == [*range(len(roster))]
@@ -283,3 +285,27 @@ def test_a_device_with_more_data_than_it_stated_weighs_as_much_as_it_stated(
     bench.it.trained(msgspec.structs.replace(result, part=part))
     assert bench.it.update is not None
     assert bench.it.update.examples == counts
+
+
+# --- state, control and memory ----------------------------------------------------------------------------------
+
+
+def test_a_training_begins_with_the_state_and_with_what_the_device_remembers() -> None:
+    bench = Bench(spec=STATEFUL)
+    bench.ledger.memory = model("my last update")
+    effects = bench.begin()
+    (train,), (evaluate,) = of_kind(effects, Train), of_kind(effects, Evaluate)
+    assert train.job.state == bench.ledger.blobs.state != ""
+    assert train.job.members == 3
+    assert train.job.memory == evaluate.job.memory == model("my last update")
+
+
+def test_a_control_is_announced_and_pinned_with_its_update() -> None:
+    bench = Bench(spec=STATEFUL)
+    bench.begin()
+    bench.collect(1, "ben")
+    bench.it.trained(msgspec.structs.replace(result_of("ada", 2), control=model("control")))
+    blobs = UpdateBlobs(update("ada", 2).digest, model("control"))
+    (submit,) = sent(taken(bench.ctx), Submit)
+    assert known(submit.update).blobs == blobs
+    assert bench.it.pinned() == set(blobs.digests)

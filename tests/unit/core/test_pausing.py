@@ -14,7 +14,7 @@ from tests.support.records import NAMES, Chain, node, roster
 NOTHING = TrainingSummary(counted=0, failed={"ada": "no data", "ben": "no data"}, late=0, unproductive=0)
 
 
-def decide(**changes: dict[str, str] | int | int) -> tuple[bool, str]:
+def decide(**changes: dict[str, str] | int | str) -> tuple[bool, str]:
     return decide_pausing(msgspec.structs.replace(NOTHING, **changes))
 
 
@@ -61,3 +61,14 @@ def test_a_round_waits_while_a_leaver_is_needed_for_the_quorum() -> None:
 
 def test_a_round_that_admits_a_member_does_not_wait() -> None:
     assert hold(NAMES[:3], NAMES[:4]) == (False, "a member joins with this round")
+
+
+def test_a_run_pauses_when_too_few_updates_came_for_some_rounds() -> None:
+    short = "median needs 3 updates, and 2 came"
+    before = UNPRODUCTIVE_ROUNDS - 1
+    assert not decide(shortage=short, unproductive=before - 1)[0], "a killed worker is no reason"
+    assert decide(shortage=short, unproductive=before, failed={"ada": "no data"}) == (
+        True,
+        "the model stayed for 3 rounds, so the run pauses: ada: no data",
+    )
+    assert decide(shortage=short, unproductive=before, failed={})[1].endswith("so the run pauses")

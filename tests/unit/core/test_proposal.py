@@ -9,7 +9,7 @@ from p2pfl.core.collection import Collection, Contribution, Stage
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.proposal import Draft
-from p2pfl.messages import Record, Status
+from p2pfl.messages import Record, RecordBlobs, Status
 from tests.support.core import ballot, chain_of, context, ledger, link, member, model, status, unlink
 from tests.support.records import CARD, NAMES, evaluation, node, update
 
@@ -29,7 +29,9 @@ def draft(
 ) -> Record:
     given = {node(name): Contribution(Stage.COUNTED, update(name, 2)) for name in NAMES[:3]}
     collection = Collection({node(name) for name in NAMES[:3]}, 1, given | (contributions or {}))
-    return Draft(book, collection, ballot(1, "ada"), frozenset(), leaving).record(ctx, model("average"), "")
+    return Draft(book, collection, ballot(1, "ada"), frozenset(), leaving).record(
+        ctx, RecordBlobs(model("average")), ""
+    )
 
 
 def names(record: Record) -> tuple[str, ...]:
@@ -115,7 +117,9 @@ def test_a_member_whose_pull_failed_and_that_did_not_announce_again_is_left_out_
     given = {node(name): Contribution(Stage.COUNTED, update(name, 2)) for name in ("ada", "cleo")}
     failures = {node("ben"): "tensor weight holds a NaN"}
     collection = Collection({node(name) for name in NAMES[:3]}, 1, given, failures=failures)
-    record = Draft(book, collection, ballot(1, "ada"), frozenset(), False).record(ctx, model("average"), "")
+    record = Draft(book, collection, ballot(1, "ada"), frozenset(), False).record(
+        ctx, RecordBlobs(model("average")), ""
+    )
     assert [(left.node, left.reason) for left in record.left_out] == [
         (node("ben"), "tensor weight holds a NaN")
     ]

@@ -63,7 +63,7 @@ from tests.support.core import (
     unlink,
 )
 from tests.support.keys import signer
-from tests.support.records import NAMES, SPEC, node, resigned, roster, signed, update
+from tests.support.records import NAMES, SPEC, STATEFUL, node, resigned, result_with, roster, signed, update
 from tests.support.running import Bench
 
 
@@ -590,3 +590,53 @@ def test_who_leaves_declines_to_train_and_still_evaluates_in_the_closing_round(
     bench.it.leave()
     assert bench.it.leaving
     assert bench.it.local_trainer.declined == declined
+
+
+# --- the state of a strategy ------------------------------------------------------------------------------------
+
+
+def test_a_damaged_state_stops_the_work_until_it_is_pulled_again() -> None:
+    bench = Bench(spec=STATEFUL)
+    blobs = bench.ledger.blobs
+    lost = inputs.BlobFailed(blobs.state, "it is damaged", invalid=False, is_lost=True)
+    bench.it.blob_failed(lost)
+    assert of_kind(taken(bench.ctx), StopTraining)
+    assert not bench.ledger.holds
+    (fetch,) = of_kind(bench.advance(bench.ctx.settings.resend), Fetch)
+    assert fetch.digests == blobs.digests
+    bench.it.blob_ready(inputs.BlobReady(blobs.model, durable=True))
+    assert not bench.ledger.holds, "the state is missing"
+    bench.it.blob_ready(inputs.BlobReady(blobs.model, durable=True, companions=(blobs.state,)))
+    assert of_kind(taken(bench.ctx), Train)
+
+
+def test_the_failure_of_a_training_from_another_state_is_not_of_this_round() -> None:
+    bench = Bench(spec=STATEFUL)
+    (train,) = of_kind(bench.began, Train)
+    other = msgspec.structs.replace(train.job, state=model("another state"))
+    bench.it.work_failed(inputs.WorkFailed(Train(other), "no memory"))
+    assert bench.it.local_trainer.declined == ""
+    bench.it.work_failed(inputs.WorkFailed(train, "no memory"))
+    assert bench.it.local_trainer.declined == "its training failed: no memory"
+
+
+def test_an_update_trained_from_another_state_or_memory_is_not_taken() -> None:
+    bench = Bench(spec=STATEFUL)
+    (train,) = of_kind(bench.began, Train)
+    for changes in ({"state": model("another")}, {"memory": model("another")}):
+        job = msgspec.structs.replace(train.job, **changes)
+        bench.it.trained(inputs.Trained(job, result_with(model("update"))))
+        assert bench.it.local_trainer.update is None
+    bench.it.trained(inputs.Trained(train.job, result_with(model("update"))))
+    assert bench.it.local_trainer.update is not None
+
+
+def test_an_accepted_state_that_cannot_be_pulled_again_is_a_lost_disk() -> None:
+    chain = chain_of(*NAMES[:3], rounds=1, spec=STATEFUL)
+    record = chain.commit().record
+    again = Bench(vote=Vote(2, ballot(1, "ben"), ballot(1, "ben"), record), spec=STATEFUL)
+    blobs = record.blobs
+    failed = inputs.BlobFailed(record.model, "nobody has it", invalid=False, companions=(blobs.state,))
+    for _ in range(LOST_BLOB_TRIES):
+        again.it.blob_failed(failed)
+    assert of_kind(taken(again.ctx), Exit)[0].code == ExitCode.LOST_MODEL

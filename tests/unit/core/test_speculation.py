@@ -28,9 +28,22 @@ from tests.support.core import (
     training,
 )
 from tests.support.known import known
-from tests.support.records import NAMES, SPEC, digest, evaluation, node, resigned
+from tests.support.records import (
+    NAMES,
+    SPEC,
+    STATEFUL,
+    digest,
+    evaluation,
+    node,
+    resigned,
+    result_with,
+    update,
+)
 
 HERE = evaluation(3, 4, 1.5)
+
+MEMORY = update("ada", 2).digest
+"""The device's update that the proposal counts."""
 
 
 class Bench:
@@ -68,7 +81,9 @@ class Bench:
         return taken(self.ctx)
 
     def trained(self, round_: int, parent: str, word: str = "update") -> list[AnyEffect]:
-        self.it.trained(trained(self.chain, round_, parent, digest((word, round_))))
+        self.it.trained(
+            trained(self.chain, round_, parent, digest((word, round_)), MEMORY if round_ == 3 else "")
+        )
         return taken(self.ctx)
 
     def evaluated(self, effect: Evaluate, evaluation: Any = HERE) -> Any:
@@ -128,7 +143,9 @@ def test_what_was_done_by_the_commit_is_the_new_round_s(bench: Bench) -> None:
 def test_what_is_still_under_way_at_the_commit_goes_on(bench: Any) -> None:
     record = bench.proposal()
     [evaluate] = of_kind(bench.propose(record), Evaluate)
-    bench.it.progressed(inputs.TrainProgress(training(bench.chain, 3, record.model), 5, 10, 8.0))
+    bench.it.progressed(
+        inputs.TrainProgress(training(bench.chain, 3, record.model, memory=MEMORY), 5, 10, 8.0)
+    )
     effects = bench.commit(record)
     assert not of_kind(effects, Evaluate, Train, StopTraining)
     assert (bench.it.local_trainer.progress, bench.it.local_trainer.predicted) == (0.5, 8.0)
@@ -198,7 +215,7 @@ def test_who_leaves_drops_its_work(bench: Bench) -> None:
 def test_a_failure_is_told_when_it_is_tried_again_after_the_commit(bench: Bench) -> None:
     record = bench.proposal()
     bench.propose(record)
-    failed = inputs.WorkFailed(Train(training(bench.chain, 3, record.model)), "no memory")
+    failed = inputs.WorkFailed(Train(training(bench.chain, 3, record.model, memory=MEMORY)), "no memory")
     bench.it.work_failed(failed)
     assert not told(taken(bench.ctx), events.Notice)
     bench.commit(record)
@@ -238,3 +255,18 @@ def test_a_proposed_model_whose_file_is_lost_takes_the_work_on_it_along(bench: B
     assert of_kind(effects, StopTraining)
     assert bench.it.speculation.record is None
     assert bench.ledger.holds, "the open round's own model is here"
+
+
+def test_work_on_a_proposal_uses_its_state_and_the_memory_as_of_it() -> None:
+    bench = Bench(spec=STATEFUL)
+    record = bench.proposal()
+    bench.it.received(member("ben"), Accept(bench.chain.run, 2, ballot(2, "ben"), record))
+    stray = inputs.BlobReady(record.model, durable=False, companions=(model("another state"),))
+    bench.it.blob_ready(stray)
+    assert of_kind(taken(bench.ctx), Train) == []
+    bench.it.blob_ready(inputs.BlobReady(record.model, durable=False, companions=(record.blobs.state,)))
+    (train,) = of_kind(taken(bench.ctx), Train)
+    assert (train.job.state, train.job.memory) == (record.blobs.state, MEMORY)
+    result = msgspec.structs.replace(result_with(digest("mine")), control=digest("control"))
+    bench.it.trained(inputs.Trained(train.job, result))
+    assert bench.it.speculation.pinned() == {digest("mine"), digest("control")}

@@ -60,9 +60,13 @@ def test_a_damaged_memory_begins_anew_and_is_logged(tmp_path: Path, caplog: pyte
     assert "cannot be read" in caplog.text
 
 
-def test_runs_have_memories_of_their_own(tmp_path: Path) -> None:
+def test_a_run_finds_what_was_remembered_with_an_update_of_the_run_that_it_continues(tmp_path: Path) -> None:
     RunMemory(tmp_path, RUN).remember(1, ONE, _some(1.0), keep="")
-    assert RunMemory(tmp_path, "e" * 64).recall(ONE) == {}
+    later = RunMemory(tmp_path, "e" * 64)
+    assert _same(later.recall(ONE), _some(1.0))
+    later.remember(3, TWO, _some(2.0), keep=ONE)
+    assert _same(RunMemory(tmp_path, RUN).recall(ONE), _some(1.0)), "the folders of other runs are left alone"
+    assert later.recall("9" * 64) == {}
 
 
 def test_a_training_that_is_repeated_replaces_the_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -179,6 +180,17 @@ def test_every_option_of_a_run_is_an_option_of_a_node() -> None:
         bool,
         tuple[str, ...],
     }
+
+
+def test_a_founder_that_could_aggregate_in_no_round_is_refused(certs: Path) -> None:
+    said = (
+        "The strategy median needs the updates of at least 3 nodes in each round, and --min-nodes is 2: "
+        "give --min-nodes 3 or more, or another strategy."
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
+        make(certs, strategy="median", min_nodes=2)
+    assert make(certs, strategy="median", min_nodes=3, sample=3).min_nodes == 3
+    assert make(certs, strategy="median").min_nodes is None
 
 
 @pytest.mark.parametrize(

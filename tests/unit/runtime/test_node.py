@@ -24,7 +24,8 @@ from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
 from tests.support.federation import make_federation
 from tests.support.keys import signer
-from tests.support.records import AGREEMENT, CARD, NAMES, SCHEMA, update
+from tests.support.known import known
+from tests.support.records import AGREEMENT, CARD, MEDIAN, NAMES, SCHEMA, update
 
 BYTES = b"the update of round 2" * 1000
 UPDATE = msgspec.structs.replace(update("ada", 2), blobs=UpdateBlobs(blake3(BYTES).hexdigest()))
@@ -106,7 +107,13 @@ def config(tmp_path: Path, role: Role, peers: int) -> NodeConfig:
 
 @pytest.mark.parametrize(
     ("given", "is_alone"),
-    [({}, True), ({"peers": ("pi:9000",)}, False), ({"min_nodes": 1}, False), ({"wait": True}, False)],
+    [
+        ({}, True),
+        ({"peers": ("pi:9000",)}, False),
+        ({"min_nodes": 1}, False),
+        ({"wait": True}, False),
+        ({"spec": MEDIAN}, False),
+    ],
 )
 def test_a_node_without_peers_that_was_told_to_wait_for_nobody_founds_alone(
     tmp_path: Path, given: dict[str, object], is_alone: bool
@@ -149,3 +156,16 @@ def test_a_nodes_own_address_in_the_list_is_no_other_device(
     )
     assert _other_addresses(chosen) == others
     assert _devices(chosen) == len(others) + 1
+
+
+def test_an_update_whose_control_is_damaged_is_trained_again(tmp_path: Path) -> None:
+    control = blake3(b"control").hexdigest()
+    whole = msgspec.structs.replace(UPDATE, blobs=UpdateBlobs(UPDATE.digest, control))
+    current = known(journal().current)
+    saved = Saved(msgspec.structs.replace(current, update=whole), {}, frozenset())
+    for data, kept in ((b"control", whole), (b"damaged", None)):
+        store = left(tmp_path, lambda _path: None)
+        new = store.new_path()
+        new.write_bytes(data)
+        store.adopt(new, control, durable=False)
+        assert known(_recover(saved, BlobStore(tmp_path)).current).update == kept

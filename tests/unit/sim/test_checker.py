@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from p2pfl.core.effects import (
+    Aggregate,
     AnyEffect,
     DeleteUnneededBlobs,
     SaveAccepted,
@@ -17,12 +18,13 @@ from p2pfl.core.effects import (
     Send,
     Train,
 )
-from p2pfl.messages import Collect, LeftOut, Promise
+from p2pfl.messages import Collect, LeftOut, Member, Promise
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
-from tests.support.core import ballot, chain_of, member, model, training
-from tests.support.records import NAMES, node, signed
+from p2pfl.work import AggregationJob, WeightedUpdate
+from tests.support.core import ballot, chain_of, member, training
+from tests.support.records import NAMES, STATEFUL, node, signed
 
 
 class Court:
@@ -35,9 +37,12 @@ class Court:
         self.checker = InvariantChecker(self.disks.values)
         for name in self.disks:
             self.save(name, SaveGenesis(self.run, self.chain.genesis))
-        commit = self.chain.commit(model=model("average"))
+            self.disks[name].blobs.add(self.chain.genesis.model)
+        commit = self.chain.commit()
         left_out = tuple(LeftOut(node(name), "late") for name in NAMES[:3])
-        self.record = msgspec.structs.replace(commit.record, updates=(), left_out=left_out)
+        self.record = msgspec.structs.replace(
+            commit.record, updates=(), left_out=left_out, blobs=self.chain.genesis.blobs
+        )
         self.commit = msgspec.structs.replace(commit, record=self.record)
         for name in self.disks:
             self.save(name, SavePromise(self.run, 1, ballot(1, "ada"), 1))
@@ -60,7 +65,8 @@ def court() -> Court:
 
 
 def test_an_acceptance_without_the_model_violates_possession(court: Court) -> None:
-    with pytest.raises(Violation, match=r"possession: .* whose model it does not hold"):
+    court.disks["ada"].blobs.clear()
+    with pytest.raises(Violation, match=r"possession: .* whose blobs it does not hold"):
         court.save("ada", SaveAccepted(court.run, 1, ballot(1, "ada"), court.record, 1))
 
 
@@ -118,3 +124,23 @@ def test_the_rosters_that_matter_are_those_of_the_last_records_and_of_the_next(c
     court.accept("ben")
     assert court.checker.latest() == [court.chain.genesis.roster, court.record.roster]
     assert court.checker.rounds == 1
+
+
+def test_a_job_reads_only_blobs_that_are_here_unless_the_disk_lost_their_bytes() -> None:
+    damaged: set[tuple[Member, str]] = set()
+    disk = Disk(member("ada"), blobs={"model"})
+    checker = InvariantChecker(lambda: (disk,), damaged)
+    chain = chain_of(*NAMES[:3], spec=STATEFUL)
+    job = AggregationJob(
+        chain.run, 1, ballot(1, "ada"), STATEFUL, "model", (WeightedUpdate("update", 1, control="control"),)
+    )
+    for missing in ("update", "control"):
+        with pytest.raises(Violation, match=r"^possession: .* works in round 1 on a blob it lacks"):
+            checker.done(disk, "ada", Aggregate(job))
+        disk.unflushed.add(missing)
+    checker.done(disk, "ada", Aggregate(job))
+    later = Aggregate(msgspec.structs.replace(job, state="state"))
+    with pytest.raises(Violation, match="on a blob it lacks"):
+        checker.done(disk, "ada", later)
+    damaged.add((disk.member, "state"))
+    checker.done(disk, "ada", later)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate, SaveAccepted, SaveReport, Train
+from p2pfl.messages import RecordBlobs
 from p2pfl.sim.device import EVALUATION, Device, aggregate_of, evaluation_on
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.driver_rules import DriverRules
@@ -17,7 +19,7 @@ from p2pfl.work import (
     WeightedUpdate,
 )
 from tests.support.core import ballot, chain_of, member, model, options
-from tests.support.records import AGREEMENT, SCHEMA, result_with
+from tests.support.records import AGREEMENT, SCHEMA, STATEFUL, result_with
 
 
 @pytest.fixture
@@ -41,13 +43,17 @@ def aggregated(device: Device, attempt: int, *updates: WeightedUpdate) -> Any:
     return result.result.digest
 
 
+def aggregate(parent: str, *updates: WeightedUpdate) -> str:
+    return aggregate_of(options().spec, RecordBlobs(model(parent)), updates).model
+
+
 def test_the_same_updates_give_the_same_model_in_every_ballot(device: Device) -> None:
-    assert aggregated(device, 1, A, B) == aggregated(device, 2, A, B) == aggregate_of(model("parent"), [A, B])
+    assert aggregated(device, 1, A, B) == aggregated(device, 2, A, B) == aggregate("parent", A, B)
 
 
 def test_other_updates_another_order_or_another_parent_give_another_model(device: Device) -> None:
     found = {aggregated(device, 1, *updates) for updates in ((A, B), (B, A), (A,), (B,))}
-    assert len(found | {aggregate_of(model("other"), [A, B])}) == 5
+    assert len(found | {aggregate("other", A, B)}) == 5
 
 
 def test_a_slow_device_takes_as_many_times_longer(device: Device) -> None:
@@ -148,3 +154,23 @@ def test_the_accuracy_of_a_model_is_drawn_from_it_and_is_the_same_each_time() ->
     assert drawn == [evaluation_on("ada", model(number)).sums["accuracy"] for number in range(50)]
     assert (min(drawn), max(drawn)) == (0.0, 10.0)
     assert drawn != [evaluation_on("ben", model(number)).sums["accuracy"] for number in range(50)]
+
+
+def test_with_a_state_the_model_follows_from_the_number_of_updates_and_the_state_from_all() -> None:
+    parent = RecordBlobs(model("parent"), model("state"))
+    one, other = (aggregate_of(STATEFUL, parent, updates) for updates in ([A, B], [B, A]))
+    assert one.model == other.model
+    assert one.state != other.state
+    before = aggregate_of(STATEFUL, RecordBlobs(model("parent")), [A, B])
+    assert (before.model == one.model, before.state == one.state) == (True, False)
+    later = aggregate_of(STATEFUL, one, [A, B])
+    assert (later.model == one.model, later.state == one.state) == (True, False)
+
+
+def test_an_update_with_a_control_follows_from_state_and_memory(device: Device) -> None:
+    job = TrainingJob(model("run"), 1, STATEFUL, AGREEMENT, model("parent"), 0)
+    jobs = [job, *(msgspec.structs.replace(job, **{name: model("x")}) for name in ("state", "memory"))]
+    results = [work(device, Train(one))[1].result for one in jobs]
+    assert len({result.digest for result in results}) == len({result.control for result in results}) == 3
+    device.keep(inputs.Trained(job, results[0]))
+    assert device.disk.unflushed == {results[0].digest, results[0].control}

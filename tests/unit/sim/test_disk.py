@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from p2pfl.core.effects import (
     SaveAccepted,
     SaveClosed,
@@ -12,13 +14,13 @@ from p2pfl.core.effects import (
     SaveUpdate,
 )
 from p2pfl.core.saved import SavedRun, Vote
-from p2pfl.messages import Member, record_digest
+from p2pfl.messages import Member, Origin, record_digest
 from p2pfl.proofs import CastVote, JournalEvidence, sign_claim
 from p2pfl.sim.disk import RECORDS_AT_ONCE, Disk
 from tests.support.core import ballot, chain_of, member
 from tests.support.keys import signer
 from tests.support.known import known
-from tests.support.records import NAMES, Chain, resigned, signed, update
+from tests.support.records import NAMES, Chain, controlled, resigned, signed, update
 
 CLAIM = sign_claim(signer("ben"), member("ben"), 3, "ab" * 16, 0)
 
@@ -48,7 +50,8 @@ def test_the_run_comes_back_with_its_last_commit_and_its_resumption() -> None:
         None,
         resumed=True,
         voters=first.record.roster,
-        parent=first.record.model,
+        parent=first.record.blobs,
+        memory=update("ada", 2).digest,
     )
     assert disk.load().current == expected
 
@@ -181,3 +184,26 @@ def test_records_come_a_few_at_a_time_with_record_0_where_it_is_asked_for() -> N
 
 def test_an_unknown_run_has_no_records() -> None:
     assert Disk(member("ada")).records(chain_of(*NAMES[:3]).run, -1) is None
+
+
+def test_an_update_comes_back_only_with_its_control() -> None:
+    chain = chain_of(*NAMES[:3], rounds=1)
+    disk, mine = in_run(chain), controlled(update("ada", 2))
+    disk.save(SaveUpdate(chain.run, 2, record_digest(chain.commits[-1].record), mine))
+    disk.unflushed.add(mine.digest)
+    assert not disk.has_update(mine)
+    assert known(disk.load().current).update is None
+    disk.save(SaveUpdate(chain.run, 2, record_digest(chain.commits[-1].record), mine))
+    disk.unflushed.add(mine.blobs.control)
+    assert known(disk.load().current).update == mine
+
+
+def test_the_memory_of_a_continued_run_comes_from_before_its_origin() -> None:
+    chain = chain_of(*NAMES[:3], rounds=2)
+    disk = in_run(chain)
+    origin = Origin(chain.run, 1, record_digest(chain.commits[0].record), 1)
+    genesis = msgspec.structs.replace(chain.genesis, nonce="12" * 16, continues=(origin,))
+    run = record_digest(genesis)
+    disk.save(SaveGenesis(run, genesis))
+    assert disk.last_update(run) == update("ada", 1).digest
+    assert disk.last_update(chain.run) == update("ada", 2).digest

@@ -13,6 +13,7 @@ from p2pfl.sim.progress import BOUND, ProgressChecker, clique
 from p2pfl.sim.setting import WORKER_LIMIT
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
+from tests.support.known import known
 from tests.support.worlds import chain, number, spec
 
 PAIRS = {("a", "b"), ("a", "c"), ("b", "c"), ("c", "d"), ("b", "d")}
@@ -96,7 +97,7 @@ def away(world: Any) -> None:
 
 def lacking(world: Any) -> None:
     for device in list(world.devices.values())[:2]:
-        world.transfers.damage(device, device.disk.last_model())
+        world.transfers.damage(device, known(device.disk.last_blobs()).model)
         world.transfers.block({(node, device.member.node) for node in world.devices})
 
 

@@ -11,9 +11,11 @@ from p2pfl.sim.setting import (
     signer_of,
     spec_of,
     stopping_of,
+    strategy_of,
     through_codec,
     verify,
 )
+from p2pfl.strategy_specs import ScaffoldSpec, least_updates, state_slots
 from tests.support.records import digest
 
 ONE, OTHER = node_id(0), node_id(1)
@@ -65,3 +67,10 @@ def test_a_device_signs_as_itself_and_as_nobody_else() -> None:
     assert not verify(ONE, one.key, other.sign(b"text"), b"text")
     assert not verify(OTHER, one.key, signature, b"text")
     assert not verify(OTHER, other.key, signature, b"text")
+
+
+def test_three_worlds_in_seven_have_a_strategy_with_a_state() -> None:
+    found = [strategy_of(seed, 5) for seed in range(7)]
+    assert [bool(state_slots(one)) for one in found] == [False, False, True, False, True, False, True]
+    assert [least_updates(one) for one in found] == [1, 1, 1, 1, 1, 1, 3]
+    assert spec_of(3, strategy=found[2]).strategy == ScaffoldSpec()

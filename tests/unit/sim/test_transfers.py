@@ -2,16 +2,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from p2pfl.core import inputs
-from p2pfl.core.effects import Fetch
+from p2pfl.core.effects import Companion, Fetch
 from p2pfl.schema import layout_of
 from p2pfl.sim.device import SCHEMA
 from p2pfl.sim.driver_rules import DriverRules
 from p2pfl.sim.transfers import GIVE_UP
 from p2pfl.sim.world import World
-from tests.support.worlds import number, spec
+from tests.support.worlds import number, rig, spec
 
 
 @pytest.fixture
@@ -113,3 +114,36 @@ def test_a_suspended_process_gets_its_blob_when_it_goes_on(world: World) -> None
     assert not number(world, 1).disk.has("blob")
     world.run_for(1.0)
     assert number(world, 1).disk.has("blob")
+
+
+COMPANION = Companion("state", "state", spec())
+BOTH = {"companions": (COMPANION,)}
+
+
+def test_a_blob_is_ready_when_its_companion_is_here_too(world: World) -> None:
+    holder, device = number(world, 3), number(world, 1)
+    holder.disk.blobs.add("blob")
+    assert fetched(world, 1, **BOTH) == [
+        inputs.BlobFailed("blob", "nobody reachable has it", invalid=False, companions=("state",))
+    ]
+    assert device.disk.has("blob")
+    holder.disk.blobs.add("state")
+    ready = inputs.BlobReady("blob", durable=False, companions=("state",))
+    assert fetched(world, 1, **BOTH) == [ready, msgspec.structs.replace(ready, durable=True)]
+    assert device.disk.blobs >= {"blob", "state"}
+
+
+def test_a_process_that_dies_between_two_flushes_is_told_nothing(world: World) -> None:
+    for name in ("blob", "state"):
+        number(world, 3).disk.blobs.add(name)
+    device, flush = number(world, 1), world.transfers._flush
+
+    def flush_and_die(one: Any, process: int, digests: Any, left: Any) -> None:
+        flush(one, process, digests, left)
+        if left == ("state",):
+            world.crash(device, 100.0)
+
+    rig(world.transfers, "_flush", flush_and_die)
+    assert fetched(world, 1, **BOTH) == [inputs.BlobReady("blob", durable=False, companions=("state",))]
+    assert "blob" in device.disk.blobs
+    assert "state" not in device.disk.blobs

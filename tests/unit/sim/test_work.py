@@ -11,14 +11,25 @@ from p2pfl import events
 from p2pfl.core.effects import SaveCommit, SaveGenesis, SaveUpdate, Train
 from p2pfl.core.roster import selection
 from p2pfl.events import AnyEvent, TrainingFinished
-from p2pfl.messages import Collect, LeftOut, Record, RecordBlobs, UpdateEntry, record_digest
+from p2pfl.messages import Collect, LeftOut, Origin, Record, RecordBlobs, UpdateEntry, record_digest
 from p2pfl.sim.device import aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.work import WorkChecker
 from p2pfl.spec import MetricTarget, RunSpec, with_options
 from tests.support.core import ballot, chain_of, member, model, training
-from tests.support.records import NAMES, SPEC, evaluations, node, update
+from tests.support.records import (
+    CARD,
+    MEDIAN,
+    NAMES,
+    SPEC,
+    STATEFUL,
+    controlled,
+    evaluations,
+    node,
+    result_with,
+    update,
+)
 
 MINE = update("ada", 1)
 
@@ -34,16 +45,16 @@ class Court:
 
     def trained(self, *updates: UpdateEntry, round_: int = 1, parent: str | None = None) -> None:
         for entry in updates:
-            self.work.updates[entry.digest] = (self.run, round_, parent or self.genesis.model)
+            blobs = RecordBlobs(parent or self.genesis.model)
+            self.work.updates[entry.digest] = (self.run, round_, blobs)
 
     def record(self, *updates: UpdateEntry, **changes: RecordBlobs | tuple[LeftOut, ...]) -> Record:
         """A record that aggregates *updates*."""
         record = self.chain.commit().record
         self.chain.commits.pop()
-        aggregate = aggregate_of(self.genesis.model, updates)
-        return msgspec.structs.replace(
-            record, **{"updates": updates, "blobs": RecordBlobs(aggregate), **changes}
-        )
+        parent = self.genesis.blobs
+        blobs = aggregate_of(self.genesis.spec, parent, updates) if updates else parent
+        return msgspec.structs.replace(record, **{"updates": updates, "blobs": blobs, **changes})
 
     def accept(self, record: Record) -> None:
         """Accept *record*, with all members that do not count left out, unless it says otherwise."""
@@ -224,7 +235,7 @@ def judged(*accuracies: int, kind: str = "train", spec: RunSpec) -> WorkChecker:
         measured = evaluations(*((accuracy, 100),) * 3) if place else ()
         record = chain.commit(kind=kind if is_last else "train", evaluated=measured).record
         left_out = tuple(LeftOut(one.node, "late") for one in record.roster)
-        record = msgspec.structs.replace(record, updates=(), left_out=left_out)
+        record = msgspec.structs.replace(record, updates=(), left_out=left_out, blobs=chain.genesis.blobs)
         work.accepted(record, record_digest(chain.commits[-1].record))
     return work
 
@@ -249,3 +260,85 @@ def test_a_round_that_trains_although_the_rule_is_met_is_a_violation(accuracies:
 def test_an_early_end_without_a_reason_is_a_violation(accuracies: tuple[int, ...]) -> None:
     with objection("content", "ends the run early, and nothing asks for that"):
         judged(*accuracies, kind="evaluate", spec=RULE)
+
+
+# --- states, controls and memory --------------------------------------------------------------------------------
+
+OWN = controlled(MINE)
+"""Ada's update with its control."""
+
+
+@pytest.fixture
+def stateful() -> Court:
+    return Court(STATEFUL)
+
+
+def test_model_and_state_of_exactly_the_updates_are_fine(stateful: Court) -> None:
+    stateful.trained(OWN)
+    stateful.accept(stateful.record(OWN))
+
+
+def test_a_state_that_is_not_the_aggregate_of_its_manifest_is_a_violation(stateful: Court) -> None:
+    stateful.trained(OWN)
+    record = stateful.record(OWN)
+    other = RecordBlobs(record.model, model("another state"))
+    with objection("update", "the state of round 1 is not the aggregate"):
+        stateful.accept(msgspec.structs.replace(record, blobs=other))
+
+
+def test_a_record_with_updates_and_without_a_state_is_a_violation(stateful: Court) -> None:
+    stateful.trained(OWN)
+    with objection("content", "lacks its state"):
+        stateful.accept(stateful.record(OWN, blobs=RecordBlobs(model("model"))))
+
+
+def test_a_state_that_changes_without_updates_is_a_violation(stateful: Court) -> None:
+    with objection("content", "has no update, and other blobs"):
+        stateful.accept(stateful.record(blobs=RecordBlobs(stateful.genesis.model, model("state"))))
+
+
+def test_an_update_with_another_control_or_without_one_is_a_violation(stateful: Court) -> None:
+    stateful.work.trained(
+        training(stateful.chain, 1, stateful.genesis.model),
+        msgspec.structs.replace(result_with(OWN.digest), control=OWN.blobs.control),
+        CARD,
+    )
+    with objection("content", "has another control"):
+        stateful.accept(stateful.record(MINE))
+    other = update("ben", 1)
+    stateful.trained(other)
+    with objection("content", "lacks a blob"):
+        stateful.accept(stateful.record(other))
+
+
+def test_fewer_updates_than_the_strategy_needs_are_a_violation() -> None:
+    court = Court(MEDIAN)
+    court.trained(MINE)
+    with objection("content", "counts 1 updates, too few"):
+        court.accept(court.record(MINE))
+
+
+def test_a_run_that_continues_another_one_begins_with_its_blobs(stateful: Court) -> None:
+    stateful.trained(OWN)
+    record = stateful.record(OWN)
+    record = msgspec.structs.replace(record, left_out=stateful.others(record))
+    stateful.accept(record)
+    origin = Origin(stateful.run, 1, record_digest(record), 1)
+    new = msgspec.structs.replace(stateful.genesis, blobs=record.blobs, continues=(origin,))
+    stateful.work.founded(SaveGenesis(record_digest(new), new))
+    bare = msgspec.structs.replace(new, blobs=RecordBlobs(record.model))
+    with objection("content", "begins with other blobs"):
+        stateful.work.founded(SaveGenesis(record_digest(bare), bare))
+
+
+def test_a_training_with_another_memory_than_the_last_counted_update_is_a_violation(stateful: Court) -> None:
+    stateful.trained(OWN)
+    record = stateful.record(OWN)
+    stateful.accept(record)
+    job = training(stateful.chain, 2, record.model, memory=OWN.digest)
+    due = Train(msgspec.structs.replace(job, state=record.blobs.state))
+    stateful.work.begun(stateful.disk, due)
+    with objection("work", "trains with another memory in round 2"):
+        stateful.work.begun(stateful.disk, Train(msgspec.structs.replace(due.job, memory="")))
+    unknown = msgspec.structs.replace(due.job, state=model("of no record that anybody accepted"), memory="")
+    stateful.work.begun(stateful.disk, Train(unknown))

@@ -24,6 +24,7 @@ from tests.support.records import (
     CARD,
     NAMES,
     SPEC,
+    STATEFUL,
     Chain,
     digest,
     evaluations,
@@ -127,6 +128,12 @@ def test_a_chain_that_continues_another_run_counts_its_rounds_on() -> None:
             2,
             {"blobs": RecordBlobs(digest(("model", 3)), state=digest("state"))},
             "the record of round 3 does not fit the run: it names the blobs model, state, not model",
+        ),
+        (
+            2,
+            {"updates": ()},
+            "the record of round 3 does not fit the run: it counts no update, and does not repeat the blobs of "
+            "the record before it",
         ),
         (2, {"roster": (*roster(*NAMES[:3]), *roster("ada"))}, "the roster of record 3 has a node twice"),
         (
@@ -268,3 +275,19 @@ def test_only_another_record_in_the_same_or_a_higher_ballot_contradicts_a_commit
     value = {"blobs": RecordBlobs(digest(model))} if model else {}
     record = msgspec.structs.replace(chain.commits[2].record, **value)
     assert bool(list(contradiction(found, Vote(3, at, at, record)))) == contradicts
+
+
+@pytest.mark.parametrize("round_", [1, 2, 3])
+def test_an_accepted_record_without_updates_repeats_the_blobs_of_its_own_parent(round_: int) -> None:
+    chain = Chain(msgspec.structs.replace(genesis(), spec=STATEFUL))
+    records = [chain.commit().record for _ in range(3)]
+    found, violations = checked(chain, chain.commits[:2])
+    assert violations == []
+    parent = [chain.genesis.blobs, *(record.blobs for record in records)][round_ - 1]
+    flaw = (
+        f"what it accepted in round {round_} does not fit the run: it counts no update, and does not repeat"
+    )
+    for blobs, is_flawed in ((parent, False), (RecordBlobs(parent.model, digest("another state")), True)):
+        record = msgspec.structs.replace(records[round_ - 1], updates=(), blobs=blobs)
+        said = list(vote_violations(found, Vote(round_, record.ballot, record.ballot, record)))
+        assert any(one.startswith(flaw) for one in said) is is_flawed

@@ -308,8 +308,8 @@ def test_a_run_is_loaded_with_who_voted_for_its_last_commit_and_the_model_before
         assert current is not None
         loaded.append((current.voters, current.parent))
     assert loaded == [
-        (chain.genesis.roster, chain.genesis.model),
-        (roster("ada", "ben"), chain.commits[0].record.model),
+        (chain.genesis.roster, chain.genesis.blobs),
+        (roster("ada", "ben"), chain.commits[0].record.blobs),
     ]
 
 

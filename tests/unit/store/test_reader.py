@@ -13,11 +13,11 @@ from p2pfl.core.effects import SaveClosed, SaveCommit, SaveGenesis, SaveReport
 from p2pfl.core.stopping import MetricHistory
 from p2pfl.errors import DataDirectoryError
 from p2pfl.events import ClassScore
-from p2pfl.messages import Commit, Evaluation, LeftOut, MemberEvaluation, Records, record_digest
+from p2pfl.messages import Commit, Evaluation, LeftOut, MemberEvaluation, Origin, Records, record_digest
 from p2pfl.spec import with_options
 from p2pfl.store.journal import Journal
-from p2pfl.store.reader import PAGE_ROUNDS, JournalReader
-from tests.support.records import SPEC, Chain, digest, evaluation, evaluations, genesis, node, roster
+from p2pfl.store.reader import LATEST_ROUNDS, PAGE_ROUNDS, JournalReader
+from tests.support.records import SPEC, Chain, digest, evaluation, evaluations, genesis, node, roster, update
 
 
 @pytest.fixture
@@ -356,3 +356,36 @@ def test_the_counts_of_classes_are_in_the_rows_that_ask_for_them(book: Journal, 
     assert row.classes[0] == ClassScore("0", 17, 20, 20)
     assert len(row.classes) == 10
     assert next(book.rounds(chain.run)).classes == ()
+
+
+def test_the_last_update_of_a_device_is_found_however_many_records_came_after(tmp_path: Path) -> None:
+    chain = Chain()
+    with Journal.open(tmp_path / "journal.sqlite", node("ada")) as book:
+        book.save(SaveGenesis(chain.run, chain.genesis))
+        assert book.last_update_of(chain.run, node("ada")) == ""
+        for number in range(1, 2 * LATEST_ROUNDS + 3):
+            commit = chain.commit()
+            if number > 1:
+                others = tuple(one for one in commit.record.updates if one.node != node("ada"))
+                record = msgspec.structs.replace(commit.record, updates=others)
+                chain.commits[-1] = commit = msgspec.structs.replace(commit, record=record)
+            book.save(SaveCommit(chain.run, commit, 1.0))
+        assert book.last_update_of(chain.run, node("ada")) == update("ada", 1).digest
+        assert book.last_update_of(chain.run, node("ben")) == update("ben", number).digest
+        assert book.last_update_of(chain.run, node("eve")) == ""
+        current = book.load().current
+        assert current is not None
+        assert current.memory == update("ada", 1).digest
+
+
+def test_the_last_update_before_the_origin_of_a_continued_run_counts_there_too(tmp_path: Path) -> None:
+    old = Chain()
+    first, second = old.commit(), old.commit()
+    origin = Origin(old.run, 1, record_digest(first.record), 1)
+    new = msgspec.structs.replace(old.genesis, nonce="12" * 16, continues=(origin,))
+    with Journal.open(tmp_path / "journal.sqlite", node("ada")) as book:
+        book.save(SaveGenesis(old.run, old.genesis))
+        for commit in (first, second):
+            book.save(SaveCommit(old.run, commit, 1.0))
+        book.save(SaveGenesis(record_digest(new), new))
+        assert book.last_update_of(record_digest(new), node("ada")) == update("ada", 1).digest

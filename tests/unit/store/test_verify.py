@@ -17,10 +17,12 @@ from p2pfl.messages import (
     Ballot,
     Commit,
     Evaluation,
+    Genesis,
     Member,
     MemberEvaluation,
     Origin,
     Record,
+    RecordBlobs,
     record_digest,
 )
 from p2pfl.proofs import CastVote, sign_claim
@@ -32,7 +34,17 @@ from p2pfl.store.journal import Journal
 from p2pfl.store.verify import LOOKS, Findings, verify
 from tests.support.core import ballot
 from tests.support.keys import signer
-from tests.support.records import SCHEMA, Chain, acceptances, digest, evaluations, genesis, node, roster
+from tests.support.records import (
+    SCHEMA,
+    STATEFUL,
+    Chain,
+    acceptances,
+    digest,
+    evaluations,
+    genesis,
+    node,
+    roster,
+)
 
 NAMES = ("ada", "ben", "cleo")
 
@@ -50,7 +62,7 @@ def model_digest(number: int) -> str:
 class Federation:
     """Data directories of ada, ben and cleo in one run, each with everything a node would hold."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, start: Genesis | None = None) -> None:
         self.folder = folder
         self.votes_cast = 0
         self.members: dict[str, Member] = {}
@@ -61,7 +73,8 @@ class Federation:
             msgspec.structs.replace(entry, journal=self.members[entry.name].journal)
             for entry in roster(*NAMES)
         )
-        begun = msgspec.structs.replace(genesis(model=model_digest(0)), roster=entries)
+        blobs = RecordBlobs(model_digest(0))
+        begun = msgspec.structs.replace(start or genesis(), blobs=blobs, roster=entries)
         self.chain = Chain(begun)
         self.save(NAMES, SaveGenesis(self.chain.run, begun))
 
@@ -330,3 +343,20 @@ def test_what_is_no_data_directory_is_said(lab: Federation, tmp_path: Path) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataDirectoryError, match="there is no journal"):
         verify([tmp_path / "empty"])
+
+
+def test_a_state_that_was_accepted_must_be_here_as_its_model(tmp_path: Path) -> None:
+    lab = Federation(tmp_path, msgspec.structs.replace(genesis(), spec=STATEFUL))
+    for number in (1, 2):
+        lab.commit(number, state=model_digest(100 + number))
+        for name in NAMES:
+            lab.put(name, 100 + number)
+    assert lab.verify().is_clean
+    assert lab.verify().blobs == 3 * 4
+    lab.blob("ben", 102).unlink()
+    (text,) = texts(lab.verify())
+    assert "the state of round 2" in text
+    lab.put("ben", 102)
+    lab.blob("ben", 101).write_bytes(b"other bytes")
+    (text,) = texts(lab.verify())
+    assert "the state of round 1" in text

@@ -97,13 +97,13 @@ def test_deep_nesting_does_not_exhaust_the_stack() -> None:
 
 def test_a_spec_of_a_newer_version_is_refused_with_who_must_be_upgraded() -> None:
     fields = msgspec.msgpack.decode(encode(Offer(genesis())))
-    fields["genesis"]["spec"]["strategy"] = {"type": "fedprox", "mu": 0.1}
+    fields["genesis"]["spec"]["strategy"] = {"type": "fednew", "mu": 0.1}
     with pytest.raises(VersionError) as caught:
         decode(msgspec.msgpack.encode(fields))
     assert str(caught.value) == (
-        "its run has the strategy 'fedprox', which this device's p2pfl does not know: upgrade p2pfl on this device"
+        "its run has the strategy 'fednew', which this device's p2pfl does not know: upgrade p2pfl on this device"
     )
     assert caught.value.for_peer == (
-        "your run has the strategy 'fedprox', which the p2pfl of the device that says this does not know: upgrade "
+        "your run has the strategy 'fednew', which the p2pfl of the device that says this does not know: upgrade "
         "p2pfl there"
     )

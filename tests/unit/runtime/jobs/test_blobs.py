@@ -13,13 +13,15 @@ from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Evaluate, Fetch, ReadSchema, Train
+from p2pfl.core.effects import Aggregate, Companion, Evaluate, Fetch, ReadSchema, Train
 from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
 from p2pfl.net.bulk.request import PullRequest
 from p2pfl.runtime.jobs import blobs
 from p2pfl.schema import file_bytes, header
-from p2pfl.work import EvaluationJob, TrainingJob
-from tests.support.records import AGREEMENT, LAYOUT, SCHEMA, SPEC
+from p2pfl.spec import blob_schema
+from p2pfl.work import AggregationJob, EvaluationJob, TrainingJob
+from tests.support.core import ballot
+from tests.support.records import AGREEMENT, LAYOUT, SCHEMA, SPEC, STATEFUL
 from tests.support.work import GOOD, MODEL, RUN, WAIT_SECONDS, Bench, on_disk
 
 
@@ -350,3 +352,128 @@ async def test_a_blob_that_the_disk_does_not_give_ends_the_node_with_a_sentence(
     [error] = bench.host.errors
     assert isinstance(error, DataDirectoryError)
     assert str(error).startswith(f"cannot read {tmp_path / name}")
+
+
+# --- companions -------------------------------------------------------------------------------------------------
+
+STATE_SCHEMA = blob_schema(SCHEMA, STATEFUL, "state")
+STATE = header(STATE_SCHEMA) + bytes(file_bytes(STATE_SCHEMA) - len(header(STATE_SCHEMA)))
+"""A state of zeros for a model of `SCHEMA`."""
+BAD_STATE = STATE[:-4] + b"\x00\x00\xc0\x7f"
+"""The same with a NaN as its last number."""
+
+
+def with_state(model: str, state: str, parent: str = "") -> Fetch:
+    return Fetch(model, LAYOUT, ("ben",), parent=parent, companions=(Companion(state, "state", STATEFUL),))
+
+
+def name_of(data: bytes) -> str:
+    return blake3(data).hexdigest()
+
+
+async def test_a_state_is_pulled_after_its_model_whose_header_gives_its_length(tmp_path: Path) -> None:
+    bench, names = Bench(tmp_path), (name_of(GOOD), name_of(STATE))
+    bench.puller.by_name = {names[0]: GOOD, names[1]: STATE}
+    bench.work.begin(with_state(*names))
+    assert all(bench.store.is_pinned(name) for name in names)
+    assert await bench.host.outcome() == [
+        inputs.BlobReady(names[0], durable=False, companions=names[1:]),
+        inputs.BlobReady(names[0], durable=True, companions=names[1:]),
+    ]
+    assert bench.puller.pulls == [
+        (names[0], file_bytes(SCHEMA), ("ben",)),
+        (names[1], file_bytes(STATE_SCHEMA), ("ben",)),
+    ]
+    assert all(bench.store.is_durable(name) for name in names)
+    assert sorted(bench.host.unpinned) == sorted(names)
+
+
+async def test_a_model_whose_state_is_not_to_be_had_is_not_ready(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, data=NetworkError("nobody has it"))
+    name, state = bench.keep(GOOD), name_of(STATE)
+    bench.work.begin(with_state(name, state))
+    failed = inputs.BlobFailed(name, "nobody has it", invalid=False, companions=(state,))
+    assert await bench.host.outcome() == [failed]
+    assert bench.store.has(name)
+
+
+async def test_a_proposed_state_is_finite_everywhere_and_a_committed_one_is_taken_as_it_is(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path)
+    parent, name, state = bench.keep(GOOD), bench.keep(GOOD), bench.keep(BAD_STATE)
+    bench.work.begin(with_state(name, state, parent))
+    [failed] = await bench.host.outcome()
+    assert isinstance(failed, inputs.BlobFailed)
+    assert (failed.digests, failed.invalid) == ((name, state), True)
+    assert "not finite" in failed.reason
+    assert not bench.store.has(state)
+    bench.forget()
+    bench.keep(BAD_STATE)
+    bench.work.begin(with_state(name, state))
+    assert (await bench.host.outcome())[-1] == inputs.BlobReady(name, durable=True, companions=(state,))
+
+
+async def test_a_state_of_another_length_than_the_strategy_s_is_of_no_use(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    name, other = bench.keep(GOOD), bench.keep(GOOD[:-1] + b"\x01")
+    bench.work.begin(with_state(name, other))
+    [failed] = await bench.host.outcome()
+    assert isinstance(failed, inputs.BlobFailed)
+    assert failed.invalid
+
+
+async def test_a_damaged_state_is_deleted_and_pulled_again(tmp_path: Path) -> None:
+    bench, name, state = Bench(tmp_path), name_of(GOOD), name_of(STATE)
+    bench.keep(GOOD)
+    (tmp_path / state).write_bytes(STATE[:-1] + b"\x01")
+    bench.puller.by_name = {state: STATE}
+    bench.work.begin(with_state(name, state))
+    assert (await bench.host.outcome())[-1] == inputs.BlobReady(name, durable=True, companions=(state,))
+    assert [pull[0] for pull in bench.puller.pulls] == [state]
+    assert bench.store.is_intact(state)
+
+
+async def test_a_model_that_is_gone_when_its_state_is_looked_for_is_pulled_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: Path, _length: int) -> bytes:
+        raise FileNotFoundError(errno.ENOENT, "No such file", str(path))
+
+    monkeypatch.setattr(blobs, "_read_start", gone)
+    bench = Bench(tmp_path)
+    name, state = bench.keep(GOOD), bench.keep(STATE)
+    bench.work.begin(with_state(name, state))
+    [failed] = await bench.host.outcome()
+    assert isinstance(failed, inputs.BlobFailed)
+    assert (failed.digests, failed.invalid) == ((name, state), False)
+
+
+async def test_a_state_found_damaged_by_a_failed_training_is_lost_and_the_model_is_not(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, *[WorkerError("its bytes are not those it is named by")] * 2)
+    name, state = bench.keep(GOOD), name_of(STATE)
+    (tmp_path / state).write_bytes(STATE[:-1] + b"\x01")
+    bench.work.begin(Train(TrainingJob(RUN, 3, STATEFUL, AGREEMENT, name, 1, state=state)))
+    [lost] = await bench.host.outcome()
+    assert isinstance(lost, inputs.BlobFailed)
+    assert (lost.digest, lost.is_lost) == (state, True)
+    assert bench.store.has(name)
+    assert not bench.store.has(state)
+
+
+async def test_a_failed_aggregation_finds_a_damaged_state_and_has_failed_too(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, *[WorkerError("the state cannot be read")] * 2)
+    parent, state = bench.keep(GOOD), name_of(STATE)
+    (tmp_path / state).write_bytes(STATE[:-1] + b"\x01")
+    job = AggregationJob(RUN, 3, ballot(1, "ada"), STATEFUL, parent, (), state)
+    bench.work.begin(Aggregate(job))
+    await bench.host.outcome()
+    async with asyncio.timeout(WAIT_SECONDS):
+        while len(bench.host.fed) < 2:  # noqa: ASYNC110 - the second input comes at once
+            await asyncio.sleep(0)
+    failed, lost = bench.host.fed
+    assert failed == inputs.WorkFailed(Aggregate(job), "the state cannot be read")
+    assert isinstance(lost, inputs.BlobFailed)
+    assert (lost.digest, lost.is_lost) == (state, True)

@@ -13,7 +13,7 @@ from blake3 import blake3
 from p2pfl import events
 from p2pfl.cards import ColumnCard
 from p2pfl.core import inputs
-from p2pfl.core.effects import Aggregate, Create, Describe, Fetch
+from p2pfl.core.effects import Aggregate, Companion, Create, Describe, Fetch, Train
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.spec import partitions_of
@@ -22,11 +22,12 @@ from p2pfl.work import (
     AggregationJob,
     AggregationResult,
     NotFinite,
+    TrainingResult,
     UnreadableUpdate,
     WeightedUpdate,
 )
 from tests.support.core import ballot
-from tests.support.records import AGREEMENT, CARD, LAYOUT, SCHEMA, SPEC, digest, evaluation
+from tests.support.records import AGREEMENT, CARD, LAYOUT, SCHEMA, SPEC, STATEFUL, digest, evaluation
 from tests.support.work import (
     BAD,
     EVALUATE,
@@ -241,3 +242,64 @@ async def test_the_kinds_of_the_columns_of_a_table_are_told_once(tmp_path: Path)
     assert [one for one in bench.host.told if isinstance(one, events.Notice)] == [
         events.Notice("info", "columns: 1 number (age); the target price is a number")
     ]
+
+
+# --- states and controls ----------------------------------------------------------------------------------------
+
+
+async def test_a_control_is_handed_in_with_its_update(tmp_path: Path) -> None:
+    control = blake3(BAD).hexdigest()
+
+    def with_control(*arguments: Any) -> TrainingResult:
+        arguments[-1].write_bytes(BAD)
+        trained(*arguments[:-1])
+        return msgspec.structs.replace(RESULT, control=control)
+
+    bench = Bench(tmp_path, with_control)
+    train = Train(msgspec.structs.replace(TRAIN.job, spec=STATEFUL))
+    bench.work.begin(train)
+    assert await bench.host.outcome() == [
+        inputs.Trained(train.job, msgspec.structs.replace(RESULT, control=control))
+    ]
+    for name in (RESULT.digest, control):
+        assert bench.store.has(name)
+        assert not bench.store.is_durable(name)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while len(bench.host.unpinned) < 2:  # noqa: ASYNC110 - it is asked for at once
+            await asyncio.sleep(0)
+    assert set(bench.host.unpinned) == {RESULT.digest, control}
+
+
+@pytest.mark.parametrize("answer", [None, TaskError("no such partition")])
+async def test_a_training_without_a_result_leaves_no_control(tmp_path: Path, answer: Any) -> None:
+    def half(*arguments: Any) -> None:
+        arguments[-1].write_bytes(b"half")
+        if answer is not None:
+            raise answer
+
+    bench = Bench(tmp_path, half, evaluation(1, 2, 0.5))
+    bench.work.begin(Train(msgspec.structs.replace(TRAIN.job, spec=STATEFUL)))
+    bench.work.begin(EVALUATE)
+    await bench.host.outcome()
+    await bench.work.close()
+    assert bench.unclaimed() == []
+
+
+async def test_a_new_state_is_here_with_its_model_and_needs_no_check(tmp_path: Path) -> None:
+    model, state = blake3(GOOD).hexdigest(), blake3(BAD).hexdigest()
+
+    def aggregate(_job: AggregationJob, _folder: Path, path: Path, state_path: Path) -> AggregatedModel:
+        path.write_bytes(GOOD)
+        state_path.write_bytes(BAD)  # the node does not look at its own worker's work again
+        return AggregatedModel(model, state)
+
+    bench = Bench(tmp_path, aggregate)
+    job = msgspec.structs.replace(JOB, spec=STATEFUL)
+    bench.work.begin(Aggregate(job))
+    assert await bench.host.outcome() == [inputs.Aggregated(job, AggregatedModel(model, state))]
+    assert bench.store.has(state)
+    bench.forget()
+    companions = (Companion(state, "state", STATEFUL),)
+    bench.work.begin(Fetch(model, LAYOUT, ("ben",), parent=job.parent, companions=companions))
+    assert (await bench.host.outcome())[-1] == inputs.BlobReady(model, durable=True, companions=(state,))
+    assert bench.store.is_durable(state)
