@@ -22,6 +22,7 @@ from p2pfl.cards import (
     MAX_CLASSES,
     MAX_EXAMPLES,
     MAX_NOTES,
+    MAX_SUMS,
     REGRESSION,
     AgreedColumn,
     Agreement,
@@ -30,14 +31,17 @@ from p2pfl.cards import (
     Measures,
 )
 from p2pfl.spec import (
+    MAX_METRIC_NAME,
     SHARES,
     BuiltinTask,
     FileTask,
     PicturesTask,
+    RunSpec,
     ScriptTask,
     Share,
     TableTask,
     TaskSpec,
+    adapts_to_devices,
     share_of,
     task_name,
 )
@@ -76,6 +80,20 @@ def merge_cards(task: TaskSpec, cards: Cards) -> tuple[Agreement | None, str]:
         return None, str(reason)
     flaw = agreement_flaw(task, agreement)
     return (None, flaw) if flaw else (agreement, "")
+
+
+def agree(spec: RunSpec, cards: Cards) -> tuple[Agreement | None, str]:
+    """Return what `merge_cards` returns, with all metrics of a run of *spec*."""
+    agreement, flaw = merge_cards(spec.task, cards)
+    if agreement is None or not adapts_to_devices(spec):
+        return agreement, flaw
+    measures = agreement.measures.with_personal()
+    if len(measures.metrics) > MAX_SUMS or any(len(name) > MAX_METRIC_NAME for name in measures.metrics):
+        return None, (
+            f"the metrics of adapted models come on top of those of the task, and {MAX_SUMS} with names of "
+            f"{MAX_METRIC_NAME} characters are possible together: use fewer metrics, or shorter names"
+        )
+    return msgspec.structs.replace(agreement, measures=measures), ""
 
 
 def _noted(agreement: Agreement, cards: Cards) -> Agreement:
@@ -133,8 +151,9 @@ def misfit(task: TaskSpec, agreement: Agreement, card: DataCard) -> str:
         return flaw
     if agreement.target is not None:
         return _table_misfit(agreement, card)
-    if card.measures != agreement.measures:
-        return _measures_differ(card.measures, agreement.measures)
+    common = agreement.measures.without_personal()
+    if card.measures != common:
+        return _measures_differ(card.measures, common)
     if card.examples > agreement.examples:
         return f"its data have {card.examples} examples, and those of the run {agreement.examples}"
     if isinstance(task, BuiltinTask):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from p2pfl.spec import MAX_COLUMN_NAME, MetricName, Share
@@ -60,6 +61,12 @@ Side = Annotated[int, Meta(ge=0, le=2**31)]
 """A dimension of an input."""
 
 
+PERSONAL = "personal_"
+"""Before the name of a metric of a model that is adapted to each device (`p2pfl.spec.adapts_to_devices`)."""
+
+UNSHOWN_SUMS = frozenset({"target", "target_square"})
+"""Sums that are of use only for "r2"."""
+
 LOSSES = frozenset({"loss", "mse", "mae", "rmse", "error", "perplexity"})
 """Metrics of which a smaller value is better, as of every name that ends in "_loss" or "_error"."""
 
@@ -99,11 +106,24 @@ class Measures(SpecPart, frozen=True):
         """Whether a model with *value* of the primary metric is better than one with *than*."""
         return value > than if self.direction == "max" else value < than
 
+    def with_personal(self) -> Measures:
+        """Return these measures with those of a model that is adapted to each device."""
+        own = {f"{PERSONAL}{name}" for name in self.metrics if name not in UNSHOWN_SUMS}
+        return msgspec.structs.replace(self, metrics=tuple(sorted({*self.metrics, *own})))
+
+    def without_personal(self) -> Measures:
+        """Return the measures of the common model alone."""
+        added = {f"{PERSONAL}{name}" for name in self.metrics}
+        return msgspec.structs.replace(
+            self, metrics=tuple(name for name in self.metrics if name not in added)
+        )
+
     def direction_of(self, metric: str) -> Literal["max", "min"]:
         """Return whether a larger or a smaller value of *metric* is better.
 
         The agreement says so of the primary metric; of any other one its name does.
         """
+        metric = metric.removeprefix(PERSONAL)
         if metric == self.primary:
             return self.direction
         is_loss = metric in LOSSES or metric.endswith(("_loss", "_error"))

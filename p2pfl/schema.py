@@ -200,10 +200,30 @@ def parse_header(start: bytes) -> Schema:
     return schema
 
 
+_MARK = "frozen:"
+
+
+def frozen_mark(digest: str) -> TensorSpec:
+    """Return the mark of frozen tensors whose canonical file has the BLAKE3 *digest* in hex."""
+    return TensorSpec(f"{_MARK}{digest}", "U8", (0,), is_buffer=True)
+
+
+def is_mark(spec: TensorSpec) -> bool:
+    """Return whether *spec* is the mark of frozen tensors."""
+    return spec.name.startswith(_MARK) and not spec.elements
+
+
+def frozen_in(schema: Schema) -> str:
+    """Return the digest of the frozen tensors that *schema* marks; empty without a mark."""
+    return next((spec.name.removeprefix(_MARK) for spec in schema if is_mark(spec)), "")
+
+
 def first_difference(mine: Schema, theirs: Schema) -> str | None:
     """Describe the first tensor in which two schemas differ, as half a sentence; None when they are equal."""
-    own = {spec.name: spec for spec in mine}
+    own = {spec.name: spec for spec in mine if not is_mark(spec)}
     for spec in theirs:
+        if is_mark(spec):
+            continue
         match = own.pop(spec.name, None)
         if match is None:
             return f"{spec} is missing here"
@@ -211,4 +231,8 @@ def first_difference(mine: Schema, theirs: Schema) -> str | None:
             return f"{spec} there is {match} here"
     for spec in own.values():
         return f"{spec} is missing there"
+    there, here = frozen_in(theirs), frozen_in(mine)
+    if there != here:
+        digests = [f"the digest {one[:8]}" if one else "none" for one in (there, here)]
+        return f"the frozen parameters differ: {digests[0]} there, {digests[1]} here"
     return None

@@ -18,12 +18,23 @@ from typing import Annotated, Any, Literal, assert_never
 import msgspec
 from msgspec import Meta
 
+from p2pfl.personal_specs import LoraSpec, Personalisation
 from p2pfl.schema import FLOAT_DTYPES, Schema, TensorSpec, canonical
 from p2pfl.spec_part import SpecPart
-from p2pfl.strategy_specs import FedAvgSpec, StrategySpec, control_slots, describe_strategy, state_slots
+from p2pfl.strategy_specs import (
+    DittoSpec,
+    FedAvgSpec,
+    StrategySpec,
+    control_slots,
+    describe_strategy,
+    state_slots,
+)
 
 MAX_ROSTER = 256
 """Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
+
+MAX_METRIC_NAME = 32
+"""Maximum number of characters of the name of a metric."""
 
 MetricName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
 """Name of a metric, such as "loss"."""
@@ -291,9 +302,45 @@ class RunSpec(SpecPart, frozen=True):
     seed: Annotated[int, Meta(ge=0, le=2**53)]
     """Seed of the initial model, of the data partitioning and of the order of examples."""
     stopping: Stopping = Stopping()
+    personalisation: Personalisation = Personalisation()
+    lora: LoraSpec | None = None
+    """The adapters of the model; None: the model trains as its code made it."""
+
+    @property
+    def lora_scale(self) -> float | None:
+        """The factor of the product of the adapters; None without adapters."""
+        return self.lora.scale if self.lora is not None else None
 
 
-_GROUPS = {"training": LocalTraining, "participation": Participation, "stopping": Stopping}
+def adapts_to_devices(spec: RunSpec) -> bool:
+    """Return whether evaluations also measure a model that is adapted to each device."""
+    return spec.personalisation.personalise > 0 or isinstance(spec.strategy, DittoSpec)
+
+
+def is_particular(spec: RunSpec) -> bool:
+    """Return whether the devices judge models that are particular to each of them."""
+    return adapts_to_devices(spec) or bool(spec.personalisation.personal)
+
+
+def personal_flaw(spec: RunSpec) -> str:
+    """Return why the options of *spec* on what stays on a device exclude each other; empty if they do not."""
+    own, strategy = spec.personalisation, spec.strategy
+    if own.personalise and isinstance(strategy, DittoSpec):
+        return (
+            "--personalise and --strategy ditto each adapt the model to a device in a way of their own: use "
+            "one of them"
+        )
+    if isinstance(spec.task, ScriptTask) and adapts_to_devices(spec):
+        return "--personalise and --strategy ditto train a second model, which the loop of a script cannot do"
+    return ""
+
+
+_GROUPS = {
+    "training": LocalTraining,
+    "participation": Participation,
+    "stopping": Stopping,
+    "personalisation": Personalisation,
+}
 _KINDS: dict[str, type[SpecPart]] = {
     "builtin": BuiltinTask,
     "pictures": PicturesTask,
@@ -311,6 +358,8 @@ def to_options(spec: RunSpec) -> dict[str, Any]:
     """
     options: dict[str, Any] = {"rounds": spec.rounds, "seed": spec.seed}
     options["kind"] = spec.task.__struct_config__.tag
+    if spec.lora is not None:
+        options["lora"] = spec.lora
     strategy = msgspec.to_builtins(spec.strategy)
     options["strategy"], options["strategy_arg"] = strategy.pop("type"), strategy
     for name, value in msgspec.structs.asdict(spec.task).items():
@@ -352,6 +401,8 @@ def from_options(**options: Any) -> RunSpec:
         name: {field: rest.pop(field) for field in group.__struct_fields__ if field in rest}
         for name, group in _GROUPS.items()
     }
+    if not any(groups["personalisation"].values()):
+        del groups["personalisation"]  # so that it is left out of the encoding
     strategy = {**rest.pop("strategy_arg", {}), "type": rest.pop("strategy", "fedavg")}
     fixed = {"encoding": {"type": "full"}, "privacy": {"type": "none"}}
     whole = {**fixed, **rest, **groups, "task": {"type": kind, **task}, "strategy": strategy}

@@ -114,6 +114,13 @@ class FedDynSpec(SpecPart, frozen=True, tag="feddyn"):
     """Factor of the regularisation."""
 
 
+class DittoSpec(SpecPart, frozen=True, tag="ditto"):
+    """FedAvg, and a personal model on each device that stays close to the common one (Li et al. 2021)."""
+
+    strength: Annotated[float, Meta(ge=0, le=1e6)] = 0.1
+    """Lambda, the factor of the distance of the personal model to the common one."""
+
+
 # --- robust to wrong updates --------------------------------------------------------------------------------
 
 
@@ -198,6 +205,7 @@ StrategySpec = (
     | FedProxSpec
     | ScaffoldSpec
     | FedDynSpec
+    | DittoSpec
     | MedianSpec
     | TrimmedMeanSpec
     | KrumSpec
@@ -258,6 +266,7 @@ def least_updates(strategy: StrategySpec) -> int:
             | FedProxSpec()
             | ScaffoldSpec()
             | FedDynSpec()
+            | DittoSpec()
             | NormClippingSpec()
             | CentredClippingSpec()
         ):
@@ -286,6 +295,7 @@ def state_slots(strategy: StrategySpec) -> tuple[str, ...]:
             | QFedAvgSpec()
             | FedNovaSpec()
             | FedProxSpec()
+            | DittoSpec()
             | MedianSpec()
             | TrimmedMeanSpec()
             | KrumSpec()
@@ -317,4 +327,4 @@ def memory_slots(strategy: StrategySpec) -> tuple[str, ...]:
 
 def trains_differently(strategy: StrategySpec) -> bool:
     """Return whether *strategy* changes the local training, so that a loop of the user's own cannot do it."""
-    return isinstance(strategy, FedProxSpec | ScaffoldSpec | FedDynSpec | QFedAvgSpec)
+    return isinstance(strategy, FedProxSpec | ScaffoldSpec | FedDynSpec | QFedAvgSpec | DittoSpec)

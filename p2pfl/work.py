@@ -65,6 +65,8 @@ class EvaluationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: int
     memory: str = ""
     """As in `TrainingJob`."""
+    partition: int = 0
+    """This device's part of the training data, to which the model is adapted in some runs."""
 
 
 class WeightedUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -237,7 +237,8 @@ def export(
         blobs = DataDirectory(data_dir).read_blobs()
         row = _pick(journal, blobs, chosen, round_, best)
         genesis = journal.genesis(chosen.run)
-    assert genesis is not None
+        assert genesis is not None
+        personal = _personal(journal, blobs, row) if genesis.spec.personalisation.personal else None
     with contextlib.ExitStack() as stack:
         if file is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pfl-export-"))
@@ -245,7 +246,16 @@ def export(
         else:
             target = file
         metadata = describe_model(genesis, row, __version__).metadata()
-        export_blob(blobs.path(row.digest), genesis.layout, target, force=force, metadata=metadata)
+        source = blobs.path(row.digest)
+        export_blob(
+            source,
+            genesis.layout,
+            target,
+            force=force,
+            metadata=metadata,
+            personal=personal,
+            lora_scale=genesis.spec.lora_scale,
+        )
         described = _described(row)
         if file is not None:
             typer.echo(f"Wrote {file}: {described}")
@@ -254,6 +264,26 @@ def export(
             for answer in ask(request):
                 if isinstance(answer, Converted):
                     typer.echo(f"Wrote {answer.path}: {described}")
+
+
+def _personal(journal: JournalReader, blobs: BlobReader, row: RoundRow) -> Path:
+    """Return the file with the personal tensors of this device for the model of *row*."""
+    from p2pfl.errors import UserError
+    from p2pfl.store.export import personal_file
+
+    updates = [
+        update.digest
+        for round_, _, commit in journal.commits(row.run)
+        if round_ <= row.round
+        for update in commit.record.updates
+    ]
+    found = personal_file(blobs.directory, row.run, reversed(updates))
+    if found is None:
+        raise UserError(
+            f"the personal tensors of run {row.run[:SHORT]} are not here, since this device has not trained "
+            "in it: export the model on a device that has"
+        )
+    return found
 
 
 def _described(row: RoundRow) -> str:

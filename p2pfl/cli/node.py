@@ -331,6 +331,46 @@ def node(  # the command line is the list of its options
             help="Absence after which a member is dropped (default: 60).",
         ),
     ] = None,
+    personal: Annotated[
+        list[str] | None,
+        _run(
+            "--personal",
+            metavar="PATTERN",
+            help="Tensors that stay on each device, such as 'head.*'; may be repeated.",
+        ),
+    ] = None,
+    personalise: Annotated[
+        int | None,
+        _run(
+            "--personalise",
+            metavar="EPOCHS",
+            help="Evaluate the model also after EPOCHS epochs on the device's own data (default: 0).",
+        ),
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        _run(
+            "--lora",
+            metavar="rank=R,alpha=A",
+            help="Train low-rank adapters in place of the model (default: rank=8,alpha=16).",
+        ),
+    ] = None,
+    lora_target: Annotated[
+        list[str] | None,
+        _run(
+            "--lora-target",
+            metavar="PATTERN",
+            help="The linear layers that get adapters, such as 'attn.*'; may be repeated.",
+        ),
+    ] = None,
+    lora_train: Annotated[
+        list[str] | None,
+        _run(
+            "--lora-train",
+            metavar="PATTERN",
+            help="Parameters that train beside the adapters, such as 'head.*'; may be repeated.",
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         _run("--seed", metavar="N", help="Seed of the initial model and the partition (default: 1)."),

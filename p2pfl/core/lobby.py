@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from p2pfl.agreement import merge_cards, stated_examples
+from p2pfl.agreement import agree, stated_examples
 from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
@@ -332,7 +332,7 @@ class Lobby:
         for merged, result in self._merged:
             if merged == cards:
                 return result
-        result = merge_cards(self.ctx.options.spec.task, cards)
+        result = agree(self.ctx.options.spec, cards)
         self._merged = [*self._merged[-1:], (cards, result)]
         return result
 

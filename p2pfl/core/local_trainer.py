@@ -324,4 +324,9 @@ def evaluation_of(ledger: Ledger, round_: int, base: WorkBase, me: Member) -> Ev
     spec, parts = ledger.spec, evaluation_parts(ledger.spec.task, len(base.roster))
     part = next(place for place, entry in enumerate(base.roster) if entry.node == me.node) % parts
     model = base.blobs.model
-    return EvaluationJob(ledger.run, round_, spec, ledger.agreement, model, part, parts, base.memory)
+    entry = entry_of(base.roster, me.node)
+    assert entry is not None
+    partition = entry.slot % partitions_of(spec.task)
+    return EvaluationJob(
+        ledger.run, round_, spec, ledger.agreement, model, part, parts, base.memory, partition
+    )

@@ -29,7 +29,7 @@ NODES_ONLY = frozenset(
     {
         "task", "share", "partitions", "sample", "fraction", "sample_by", "min_updates",
         "round_cap", "drop_after", "strategy", "strategy_arg", "personal",
-        "deadline",
+        "personalise", "lora_target", "lora_train", "deadline",
     }
 )  # fmt: skip
 """Options of a run of nodes that a simulation has in another form, or does not need."""

@@ -59,21 +59,32 @@ class BuiltinLocalTask:
                 parts.extend(torch.tensor(part, device=device) for part in divided)
             return parts[index]
 
-        def test_part(part: int, count: int) -> TensorBatches:
+        def test_rows(part: int, count: int) -> Tensor:
             # Every count-th example: so each part has all labels, even if the test split is sorted by label.
             if part >= len(data.test_y):
                 raise TaskError(
                     f"The test split has {len(data.test_y)} examples, too few for {count} members."
                 )
-            chosen = torch.arange(part, len(data.test_y), count, device=device)
+            return torch.arange(part, len(data.test_y), count, device=device)
+
+        def test_batches(chosen: Tensor) -> TensorBatches:
             return TensorBatches(data.test_x, data.test_y, chosen, data.scaling)
+
+        def own_test_part(part: int, count: int, index: int) -> TensorBatches:
+            chosen, classes = (
+                test_rows(part, count),
+                torch.bincount(data.train_y[rows(index)]).nonzero().flatten(),
+            )
+            own = chosen[torch.isin(data.test_y[chosen], classes)]
+            return test_batches(own if len(own) else chosen)
 
         return PreparedTask(
             objective=Classification(agreement),
             build=lambda: self._task.build(task.model),
             train_part=lambda index: TensorBatches(data.train_x, data.train_y, rows(index), data.scaling),
-            test_part=test_part,
+            test_part=lambda part, count: test_batches(test_rows(part, count)),
             part_card=lambda index: self._card(data.train_y[rows(index)]),
+            own_test_part=own_test_part,
         )
 
     def _card(self, labels: Tensor) -> DataCard:

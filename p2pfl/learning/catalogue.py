@@ -18,7 +18,7 @@ from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
 from p2pfl.learning.data import Bundled, DataPlaces, DataSet, DataSource, locate
 from p2pfl.learning.pictures.inputs import PictureInputs
-from p2pfl.spec import BuiltinTask, RunSpec, from_options
+from p2pfl.spec import BuiltinTask, RunSpec, from_options, personal_flaw
 from p2pfl.strategy_specs import least_updates, strategy_name
 
 
@@ -255,6 +255,8 @@ def checked(make: Callable[[], RunSpec]) -> RunSpec:
             raise UserError(f"--{option_of(unknown[1])} is of no use for this task; leave it out.") from error
         field = path.rstrip("`").rpartition(".")[2]
         raise UserError(f"--{option_of(field)} is out of range: {what[0].lower()}{what[1:]}.") from error
+    if flaw := personal_flaw(spec):
+        raise UserError(f"{flaw}.")
     _check_sampling(spec)
     return spec
 

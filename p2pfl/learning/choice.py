@@ -60,6 +60,7 @@ SCRIPT_OPTIONS = frozenset(
         "share",
         "until",
         "patience",
+        "personal",
         "strategy",
         "strategy_arg",
     }

@@ -14,26 +14,29 @@ from typing import assert_never
 
 import msgspec
 import torch
-from torch import nn
 
-from p2pfl.agreement import merge_cards, misfit
+from p2pfl.agreement import agree, misfit
 from p2pfl.card_checks import card_flaw
 from p2pfl.cards import Agreement, DataCard
-from p2pfl.errors import BlobError, TaskError, WorkerError
+from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, training, weights
+from p2pfl.learning.adapters import add_adapters
 from p2pfl.learning.aggregation import aggregate
-from p2pfl.learning.batches import Batches
 from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.exchange import restore
+from p2pfl.learning.local_files import memory_folder
+from p2pfl.learning.local_model import LocalModel, of_strategy
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
-from p2pfl.learning.memory import RunMemory, memory_folder
-from p2pfl.learning.objective import Classification, Objective
+from p2pfl.learning.local_training import classification, weighted
+from p2pfl.learning.memory import RunMemory
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
-from p2pfl.learning.own.objective import UserObjective
 from p2pfl.learning.own.strategy import OwnStrategy
-from p2pfl.learning.slots import Slots, read_slots, slot_pieces
+from p2pfl.learning.pacer import Pacer, TrainingStoppedError
+from p2pfl.learning.personal import Adapting, ditto_in, fine_tune, train_ditto, training_for, with_personal
 from p2pfl.learning.strategies.local import LocalEnd, LocalStart
 from p2pfl.learning.strategies.local_rules import local_rule
+from p2pfl.messages import Evaluation
 from p2pfl.schema import Schema
 from p2pfl.spec import (
     BuiltinTask,
@@ -42,20 +45,22 @@ from p2pfl.spec import (
     RunSpec,
     ScriptTask,
     TableTask,
+    adapts_to_devices,
+    is_particular,
     model_name,
+    personal_flaw,
     share_of,
-    slot_schema,
     task_name,
 )
-from p2pfl.strategy_specs import OwnStrategySpec, memory_slots, state_slots, strategy_name, trains_differently
+from p2pfl.strategy_specs import (
+    DittoSpec,
+    OwnStrategySpec,
+    memory_slots,
+    state_slots,
+    strategy_name,
+    trains_differently,
+)
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
-
-PROGRESS_SECONDS = 0.25
-"""Minimum interval of progress reports: a screen shows no more, and each report wakes up the node."""
-
-
-class _StoppedError(BaseException):
-    """The node stopped this training. It is no `Exception`, which a loop of the user's own may catch."""
 
 
 class Jobs:
@@ -74,9 +79,7 @@ class Jobs:
         self._device: torch.device | None = None
         self._local: tuple[tuple[object, ...], LocalTask] | None = None
         self._prepared: tuple[tuple[object, ...], PreparedTask] | None = None
-        self._module: tuple[tuple[object, ...], nn.Module] | None = None
-        self._holds: tuple[int, int, int] | None = None
-        """The file whose parameters the module has: device, inode, modification time. None: unknown."""
+        self._model: tuple[tuple[object, ...], LocalModel] | None = None
 
     def do(
         self,
@@ -92,8 +95,8 @@ class Jobs:
             P2pflError: the command failed.
         """
         try:
-            return self._do(command, _Pacer(command.id, report, is_stopped))
-        except _StoppedError:
+            return self._do(command, Pacer(command.id, report, is_stopped))
+        except TrainingStoppedError:
             return commands.JobStopped(command.id)
         except Exception as error:
             explained = explain(error, self._places.code)
@@ -101,7 +104,7 @@ class Jobs:
                 raise
             raise explained from error
 
-    def _do(self, command: commands.Command, pacer: _Pacer) -> commands.Answer:
+    def _do(self, command: commands.Command, pacer: Pacer) -> commands.Answer:
         match command:
             case commands.DescribeJob():
                 return self._describe(command)
@@ -135,13 +138,13 @@ class Jobs:
             return self._described(command, local, card, (), 0)
         # Before the devices agree, the model that this device's data alone would make is built. Most runs
         # have the same one, and a mistake in a user's model is found before the device waits for others.
-        agreement = command.agreement or merge_cards(command.spec.task, {"": card})[0]
+        agreement = command.agreement or agree(command.spec, {"": card})[0]
         schema, parameters = None, 0
         if agreement is not None:
             with torch.random.fork_rng():
-                module = self._reused(command.spec, agreement)
-            schema = weights.schema_of(module) if command.agreement is not None else None
-            parameters = sum(one.numel() for one in module.parameters() if one.requires_grad)
+                model = self._reused(command.spec, agreement)
+            schema = model.schema if command.agreement is not None else None
+            parameters = sum(one.numel() for one in model.module.parameters() if one.requires_grad)
         return self._described(command, local, card, schema, parameters)
 
     def _described(
@@ -162,43 +165,49 @@ class Jobs:
         )
 
     def _create(self, command: commands.CreateJob) -> commands.CreateDone:
-        self._module = None  # else a second one would be in memory beside it
-        module = self._initial(command.spec, command.agreement)
-        schema = weights.schema_of(module)  # raises if a dtype is none of a model file
-        if name := weights.not_finite(module):
+        self._model = None  # else a second one would be in memory beside it
+        model = self._initial(command.spec, command.agreement)
+        schema = model.schema  # raises if a dtype is none of a model file
+        if name := weights.not_finite(model.module):
             raise TaskError(
                 f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
                 "trainable parameter: correct its initialisation in the task, or make it a buffer."
             )
-        digest = weights.save(Path(command.path), module)
-        self._keep(command.spec, command.agreement, module)
+        digest = model.save(Path(command.path))
+        self._keep(command.spec, command.agreement, model)
         return commands.CreateDone(command.id, digest, schema)
 
-    def _train(self, command: commands.RunTraining, pacer: _Pacer) -> commands.TrainingDone:
+    def _train(self, command: commands.RunTraining, pacer: Pacer) -> commands.TrainingDone:
         job, spec = command.job, command.job.spec
         started = time.monotonic()
         prepared = self._prepare(spec, job.agreement)
         card = prepared.part_card(job.partition)
         options = scheduled(spec.training, job.trained, job.rounds)
-        module = self._loaded(job, command.folder)
-        self._holds = None  # training changes the parameters
+        memory = _memory(job, command.folder)
+        model = self._loaded(job, command.folder)
+        model.changed()
+        module = model.module
         seed = training.derive_seed("train", spec.seed, job.round, job.partition)
-        memory = RunMemory(memory_folder(Path(command.folder)), job.run)
-        end, planned, deadline = LocalEnd(), 0, options.deadline
+        end, is_ditto = LocalEnd(), isinstance(spec.strategy, DittoSpec)
+        after_batch = pacer.halves()[0] if is_ditto else pacer
+        planned, deadline = 0, options.deadline
         if prepared.train is not None:
-            steps, loss = prepared.train(module, job.partition, options, job.round, seed, pacer)
+            steps, loss = prepared.train(module, job.partition, options, job.round, seed, after_batch)
         else:
             part = prepared.train_part(job.partition)
             planned, pacer.deadline = training.planned_steps(part.examples, options), deadline
-            objective = _weighted(prepared.objective, part) if options.class_weights else prepared.objective
+            objective = weighted(prepared.objective, part) if options.class_weights else prepared.objective
             rule = local_rule(
                 LocalStart(
                     spec,
                     module,
                     part,
                     objective,
-                    state=lambda: _read_state(job, module, command.folder),
-                    memory=memory.recall(job.memory) if memory_slots(spec.strategy) else {},
+                    state=lambda: model.read_slots(
+                        Path(command.folder, job.state) if job.state else None, state_slots(spec.strategy)
+                    ),
+                    memory=of_strategy(memory.recall(job.memory)) if memory_slots(spec.strategy) else {},
+                    shared=model.shared,
                 )
             )
             try:
@@ -208,7 +217,7 @@ class Jobs:
                     objective,
                     options,
                     seed=seed,
-                    after_batch=pacer,
+                    after_batch=after_batch,
                     make_optimizer=prepared.optimizer(job) if prepared.optimizer else build_optimizer,
                     rule=rule,
                     is_over=(lambda: time.monotonic() - started >= deadline) if deadline else None,
@@ -218,11 +227,16 @@ class Jobs:
             if rule is not None:
                 end = rule.finish(steps, options.learning_rate)
                 loss = end.loss if end.loss is not None else loss
-        digest = weights.save(Path(command.path), module, durable=False)
-        control = _write_control(command, module, end.control) if end.control else ""
-        if end.memory:
-            memory.remember(job.round, digest, end.memory, keep=job.memory)
-        weights.release(module)  # it is unused until the next model arrives
+        digest = model.save(Path(command.path), durable=False)
+        remembered = {**end.memory, **model.to_remember()}
+        if is_ditto:
+            adapting = self._adapting(prepared, model, job, pacer.halves()[1])
+            known = memory.recall(job.memory)
+            remembered |= train_ditto(adapting, options, known, lambda: self._reload(job, command.folder))
+        control = model.write_slots(Path(command.control_path), end.control) if end.control else ""
+        if remembered:
+            memory.remember(job.round, digest, remembered, keep=job.memory)
+        model.release()  # it is unused until the next model arrives
         if share_of(spec.task) == "none":
             steps = planned = 1  # with the batch size they would tell the number of examples
         result = TrainingResult(
@@ -239,15 +253,41 @@ class Jobs:
     def _evaluate(self, command: commands.RunEvaluation) -> commands.EvaluationDone:
         job = command.job
         prepared = self._prepare(job.spec, job.agreement)
-        module = self._loaded(job, command.folder)
-        if prepared.evaluate is not None:
-            evaluation = prepared.evaluate(module)
-        else:
-            part = prepared.test_part(job.part, job.parts)
-            evaluation = training.evaluate(module, part, prepared.objective)
+        model = self._loaded(job, command.folder)
+
+        def measure() -> Evaluation:
+            if prepared.evaluate is not None:
+                return prepared.evaluate(model.module)
+            if is_particular(job.spec) and prepared.own_test_part is not None:
+                part = prepared.own_test_part(job.part, job.parts, job.partition)
+            else:
+                part = prepared.test_part(job.part, job.parts)
+            return training.evaluate(model.module, part, prepared.objective)
+
+        evaluation = measure()
+        if adapts_to_devices(job.spec):
+            model.changed()
+            if isinstance(job.spec.strategy, DittoSpec):
+                restore(model.module, ditto_in(_memory(job, command.folder).recall(job.memory)))
+            else:
+                fine_tune(self._adapting(prepared, model, training_for(job), lambda _done, _total: None))
+            evaluation = with_personal(evaluation, measure())
         if share_of(job.spec.task) == "none":
             evaluation = evaluation.as_one_example()
         return commands.EvaluationDone(command.id, evaluation)
+
+    def _adapting(
+        self, prepared: PreparedTask, model: LocalModel, job: TrainingJob, after_batch: training.AfterBatch
+    ) -> Adapting:
+        """Return what trains a second model in *model*'s module for *job*."""
+        objective = prepared.objective
+        if job.spec.training.class_weights and prepared.train is None:
+            objective = weighted(objective, prepared.train_part(job.partition))
+        return Adapting(prepared, model, job, objective, after_batch)
+
+    def _reload(self, job: TrainingJob, folder: str) -> None:
+        """Load the common model of *job* again, after the training of the update."""
+        self._loaded(job, folder).changed()
 
     def _aggregate(self, command: commands.RunAggregation) -> commands.AggregationDone:
         state_path = Path(command.state_path) if command.state_path else None
@@ -277,7 +317,9 @@ class Jobs:
             self._prepared = (key, local.prepare(spec, agreement, self._on()))
         prepared = self._prepared[1]
         if spec.training.class_weights:
-            _classification(prepared.objective)
+            classification(prepared.objective)
+        if flaw := personal_flaw(spec):
+            raise TaskError(f"The options of the run exclude each other: {flaw}.")
         if prepared.train is not None and trains_differently(spec.strategy):
             raise TaskError(
                 f"The strategy {strategy_name(spec.strategy)} changes local training, and the task file of "
@@ -285,98 +327,48 @@ class Jobs:
             )
         return prepared
 
-    def _initial(self, spec: RunSpec, agreement: Agreement) -> nn.Module:
+    def _initial(self, spec: RunSpec, agreement: Agreement) -> LocalModel:
         """Return the initial model of a run. The seed determines its parameters on one machine."""
         prepared = self._prepare(spec, agreement)
         torch.manual_seed(spec.seed)
-        return prepared.build()
+        module = prepared.build()
+        if spec.lora is not None:
+            module = add_adapters(module, spec.lora)
+        return LocalModel(module, spec.personalisation.personal)
 
-    def _reused(self, spec: RunSpec, agreement: Agreement) -> nn.Module:
-        """Return the cached module of the model of *spec*, on the device, with arbitrary parameters."""
-        if self._module is None or self._module[0] != _model_key(spec, agreement):
-            self._module = None  # frees its memory first
+    def _reused(self, spec: RunSpec, agreement: Agreement) -> LocalModel:
+        """Return the cached model of *spec*, on the device, with arbitrary shared parameters."""
+        if self._model is None or self._model[0] != _model_key(spec, agreement):
+            self._model = None  # frees its memory first
             return self._keep(spec, agreement, self._initial(spec, agreement))
-        return self._module[1]
+        return self._model[1]
 
-    def _keep(self, spec: RunSpec, agreement: Agreement, module: nn.Module) -> nn.Module:
-        """Move *module*, a new one of the model of *spec*, to the device, and cache it."""
-        self._module = (_model_key(spec, agreement), module.to(self._on()))
-        self._holds = None
-        return self._module[1]
+    def _keep(self, spec: RunSpec, agreement: Agreement, model: LocalModel) -> LocalModel:
+        """Move *model*, a new one of *spec*, to the device, and cache it."""
+        model.module.to(self._on())
+        self._model = (_model_key(spec, agreement), model)
+        return model
 
-    def _loaded(self, job: TrainingJob | EvaluationJob, folder: str) -> nn.Module:
-        """Return the cached module with the parameters of *job*'s model.
-
-        The file is not read again if the module has its parameters already: a round evaluates its parent
-        model before it trains it.
+    def _loaded(self, job: TrainingJob | EvaluationJob, folder: str) -> LocalModel:
+        """Return the cached model with the parameters of *job*'s model, and with this device's own.
 
         Raises:
             BlobError: the file is not canonical, does not fit this model, or is damaged.
         """
-        path, module = Path(folder, job.model), self._reused(job.spec, job.agreement)
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
-        file = (status.st_dev, status.st_ino, status.st_mtime_ns)
-        if self._holds != file:
-            self._holds = None
-            weights.load_into(path, module, job.model)
-            self._holds = file
-        return module
+        model = self._reused(job.spec, job.agreement)
+        memory = _memory(job, folder)
+        model.load(Path(folder, job.model), f"{job.run} {job.memory}", lambda: memory.recall(job.memory))
+        return model
 
 
-def _read_state(job: TrainingJob, module: nn.Module, folder: str) -> Slots:
-    """Return the strategy's state in the parent's record of *job*; zeros before the first aggregation.
-
-    Raises:
-        BlobError: it cannot be read.
-    """
-    schema, slots = weights.schema_of(module), state_slots(job.spec.strategy)
-    if not job.state:
-        state = module.state_dict()
-        zeros = {one.name: torch.zeros_like(state[one.name], device="cpu") for one in schema}
-        return dict.fromkeys(slots, zeros)
-    with weights.ModelFile(Path(folder, job.state)) as file:
-        return read_slots(file, schema, slots)
-
-
-def _write_control(command: commands.RunTraining, module: nn.Module, control: Slots) -> str:
-    """Write the *control* of an update; return its digest."""
-    schema = weights.schema_of(module)
-    pieces = slot_pieces(control, schema)
-    return weights.write(
-        Path(command.control_path), slot_schema(schema, tuple(control)), pieces, durable=False
-    )
-
-
-def _classification(objective: Objective) -> Classification | UserObjective:
-    """Return *objective*, which is to have class weights.
-
-    Raises:
-        TaskError: the task has no classes, or a loss of its own.
-    """
-    if not isinstance(objective, Classification | UserObjective):
-        raise TaskError(
-            "--class-weights needs a task with classes and cross-entropy as its loss; start without it."
-        )
-    return objective
-
-
-def _weighted(objective: Objective, part: Batches) -> Objective:
-    """Return *objective* with the class weights of *part*.
-
-    Raises:
-        TaskError: they are not known.
-    """
-    if part.labels is None:
-        raise TaskError("--class-weights needs the classes of the examples, and these data do not tell them.")
-    return _classification(objective).weighted(part.labels)
+def _memory(job: TrainingJob | EvaluationJob, folder: str) -> RunMemory:
+    return RunMemory(memory_folder(Path(folder)), job.run)
 
 
 def _model_key(spec: RunSpec, agreement: Agreement) -> tuple[object, ...]:
-    """Return what determines the shape of the model of *spec*."""
-    return task_name(spec.task), model_name(spec.task), agreement
+    """Return what determines the shape of the model of *spec*, and its tensors that do not travel."""
+    personal = spec.personalisation.personal
+    return task_name(spec.task), model_name(spec.task), agreement, personal, spec.lora, spec.seed
 
 
 def _data_key(spec: RunSpec) -> tuple[object, ...]:
@@ -391,37 +383,3 @@ def _data_key(spec: RunSpec) -> tuple[object, ...]:
             return (task, spec.seed)
         case _:
             assert_never(task)
-
-
-class _Pacer:
-    """Called after each batch: reports progress at most every `PROGRESS_SECONDS`; ends a stopped training."""
-
-    def __init__(
-        self, job: int, report: Callable[[commands.TrainJobProgress], None], is_stopped: Callable[[], bool]
-    ) -> None:
-        self._job = job
-        self._report = report
-        self._is_stopped = is_stopped
-        self._started = time.monotonic()
-        self._warm = self._started
-        """Time of the end of the first batch. It warms up memory and kernels, so later predictions ignore
-        it."""
-        self._reported = self._started
-        self.deadline = 0.0
-        """Seconds after which the training ends with the batch that it is in; 0: never."""
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._is_stopped():
-            raise _StoppedError
-        now = time.monotonic()
-        if done == 1:
-            self._warm = now
-        # The second batch always reports, for an early prediction. The last does not: the answer follows.
-        if done == total or (done != 2 and now - self._reported < PROGRESS_SECONDS):
-            return
-        self._reported = now
-        rate = now - self._started if done == 1 else (now - self._warm) / (done - 1)
-        predicted = now - self._started + rate * (total - done)
-        if self.deadline:
-            predicted = min(predicted, self.deadline + rate)
-        self._report(commands.TrainJobProgress(self._job, done, total, predicted))

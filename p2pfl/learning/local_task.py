@@ -55,6 +55,9 @@ class PreparedTask:
     """Returns part *i* of *n* of the held-out examples; all of them for 0 of 1."""
     part_card: Callable[[int], DataCard]
     """Returns the card of a partition of the training examples."""
+    own_test_part: Callable[[int, int, int], Batches] | None = None
+    """Returns the held-out examples of part *i* of *n* that are like those of a partition of the training
+    examples. A model that is particular to a device is judged on them. None: all are like them."""
     train: TrainLoop | None = None
     """A training loop of the user's own; None: that of `p2pfl.learning.training`."""
     evaluate: EvaluateLoop | None = None

@@ -22,11 +22,6 @@ from p2pfl.errors import WorkerError
 logger = logging.getLogger(__name__)
 
 
-def memory_folder(blobs: Path) -> Path:
-    """Return the folder of the memory of a device whose models are in the folder *blobs*."""
-    return blobs.parent / "memory"
-
-
 class RunMemory:
     """The memory of one run."""
 

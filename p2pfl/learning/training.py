@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from p2pfl.errors import TaskError
 from p2pfl.learning.batches import Batch, Batches, call_model
+from p2pfl.learning.exchange import keep_still
 from p2pfl.learning.objective import Objective
 from p2pfl.learning.optimizers import MakeOptimizer, Optimizer, build_optimizer
 from p2pfl.learning.precision import choose_precision
@@ -120,6 +121,7 @@ def train(
     optimizer = make_optimizer(parameters, options)
     precision = choose_precision(device, options.precision)
     module.train()
+    keep_still(module)
     sizes = batch_sizes(batches.examples, options.batch_size)
     total = planned_steps(batches.examples, options)
     summed, seen, done = torch.zeros((), device=device), 0, 0

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, TaskError, WorkerError
+from p2pfl.learning.exchange import tensor_kinds
 from p2pfl.schema import (
     MAX_HEADER_BYTES,
     SCHEMAS_REMEMBERED,
@@ -32,7 +34,9 @@ from p2pfl.schema import (
     canonical,
     file_bytes,
     first_difference,
+    frozen_mark,
     header,
+    is_mark,
     parse_header,
 )
 
@@ -66,19 +70,66 @@ _parse_header = lru_cache(maxsize=SCHEMAS_REMEMBERED)(parse_header)
 """Cached, since all model files of a run have the same header."""
 
 
-def schema_of(module: nn.Module) -> Schema:
-    """Return the schema of *module*'s state dict, which is its parameters and buffers.
+_frozen: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], str]] = WeakKeyDictionary()
+"""Digests of the frozen tensors of modules, by their names: the tensors never change."""
+
+
+def schema_of(module: nn.Module, personal: Sequence[str] = ()) -> Schema:
+    """Return the schema of what the devices exchange of *module*; *personal* are the patterns of the run.
+
+    The frozen tensors of *module* are in it by a mark with their digest (`p2pfl.schema.frozen_mark`).
 
     Raises:
-        TaskError: an entry is no tensor, or no file can hold its dtype; or the header is too long.
+        TaskError: an entry is no tensor, or no file can hold its dtype; or the header is too long; or a
+            pattern of *personal* is wrong (`tensor_kinds`).
     """
+    state = module.state_dict()
+    kinds = tensor_kinds(module, personal, state)
+    marks = [frozen_mark(frozen_digest(module, personal))] if kinds.frozen else []
+    return _checked([*_specs(module, state, kinds.shared), *marks])
+
+
+def state_schema(module: nn.Module) -> Schema:
+    """Return the schema of *module*'s whole state dict, as an exported model has it.
+
+    Raises:
+        TaskError: as in `schema_of`.
+    """
+    state = module.state_dict()
+    return _checked(_specs(module, state, state))
+
+
+def frozen_schema(module: nn.Module, personal: Sequence[str] = ()) -> Schema:
+    """Return the schema of the frozen tensors of *module*."""
+    return _checked(_specs(module, module.state_dict(), tensor_kinds(module, personal).frozen))
+
+
+def frozen_digest(module: nn.Module, personal: Sequence[str] = ()) -> str:
+    """Return the digest that a model file of the frozen tensors of *module* has."""
+    names = tensor_kinds(module, personal).frozen
+    known = _frozen.setdefault(module, {})
+    if names not in known:
+        state, schema = module.state_dict(), frozen_schema(module, personal)
+        digest = blake3(header(schema))
+        for spec in schema:
+            digest.update(bytes_of(state[spec.name]))
+        known[names] = digest.hexdigest()
+    return known[names]
+
+
+def _specs(module: nn.Module, state: Mapping[str, Any], names: Iterable[str]) -> list[TensorSpec]:
     specs = []
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    for name, value in module.state_dict().items():
+    for name in names:
+        value = state[name]
         if not isinstance(value, Tensor) or value.dtype not in _NAMES:
             what = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise TaskError(f"The model's state {name!r} is {what}, which a model file cannot hold.")
         specs.append(TensorSpec(name, _NAMES[value.dtype], tuple(value.shape), name not in parameters))
+    return specs
+
+
+def _checked(specs: Iterable[TensorSpec]) -> Schema:
     try:
         schema = canonical(specs)
     except BlobError as error:
@@ -99,15 +150,15 @@ def not_finite(module: nn.Module) -> str:
     return ""
 
 
-def save(path: Path, module: nn.Module, *, durable: bool = True) -> str:
-    """Write *module*'s state dict to *path*; return the file's BLAKE3 digest in hex.
+def save(path: Path, module: nn.Module, personal: Sequence[str] = (), *, durable: bool = True) -> str:
+    """Write what is exchanged of *module* to *path*; return the file's BLAKE3 digest in hex.
 
     Raises:
         TaskError: as in `schema_of`.
         WorkerError: the file cannot be written.
     """
-    schema, state = schema_of(module), module.state_dict()
-    return write(path, schema, (state[spec.name] for spec in schema), durable=durable)
+    schema, state = schema_of(module, personal), module.state_dict()
+    return write(path, schema, (state[spec.name] for spec in schema if not is_mark(spec)), durable=durable)
 
 
 def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool = True) -> str:
@@ -181,19 +232,23 @@ class ModelWriter:
             ) from error
 
 
-def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
+def load_into(path: Path, module: nn.Module, digest: str = "", personal: Sequence[str] = ()) -> None:
     """Read the tensors of the model file *path* into *module*, in place; verify *digest* if it is not empty.
+
+    All other tensors of *module*, personal and frozen, stay as they are.
 
     Raises:
         BlobError: the file is not a canonical model file of this schema (*module* is unchanged); or it was
             truncated while it was read, or its digest differs (*module* is partly or completely overwritten).
     """
     with ModelFile(path, is_hashed=bool(digest)) as file:
-        difference = first_difference(schema_of(module), file.schema)
+        difference = first_difference(schema_of(module, personal), file.schema)
         if difference is not None:
             raise BlobError(f"The model file {path} does not fit this device's model: {difference}.")
         state = module.state_dict(keep_vars=True)
         for spec in file.schema:
+            if is_mark(spec):
+                continue
             value = state[spec.name]
             if value.untyped_storage().nbytes() < value.nbytes:  # released
                 value.data = torch.empty(value.shape, dtype=value.dtype, device=value.device)
@@ -202,14 +257,15 @@ def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
             raise BlobError(f"The model file {path} is damaged: its digest differs from its name.")
 
 
-def release(module: nn.Module) -> None:
-    """Free the memory of *module*'s state dict if it is over `SMALL_BYTES`; `load_into` allocates it again.
+def release(module: nn.Module, personal: Sequence[str] = ()) -> None:
+    """Free the memory of what is exchanged of *module* if it is over `SMALL_BYTES`.
 
-    Names, shapes and dtypes stay; the values are undefined until then.
+    `load_into` allocates it again. Names, shapes and dtypes stay; the values are undefined until then.
     """
-    state = module.state_dict(keep_vars=True).values()
-    if sum(value.nbytes for value in state) > SMALL_BYTES:
-        for value in state:
+    state = module.state_dict(keep_vars=True)
+    shared = [state[name] for name in tensor_kinds(module, personal, state).shared]
+    if sum(value.nbytes for value in shared) > SMALL_BYTES:
+        for value in shared:
             value.data = value.data.new_zeros(()).expand(value.shape)
 
 
@@ -318,12 +374,13 @@ class Run(NamedTuple):
 
 
 def runs(schema: Schema, *, by_kind: bool = False) -> list[Run]:
-    """Return each run of consecutive tensors with one dtype in a file; *by_kind*, also apart from buffers."""
+    """Return each run of consecutive tensors with one dtype and some elements; *by_kind*, also one kind."""
     grouped = groupby(schema, key=lambda spec: (spec.dtype, by_kind and spec.is_buffer))
-    return [
+    found = (
         Run(TORCH_DTYPES[name], sum(spec.elements for spec in specs), is_buffer)
         for (name, is_buffer), specs in grouped
-    ]
+    )
+    return [run for run in found if run.elements]
 
 
 def bytes_of(tensor: Tensor) -> memoryview:

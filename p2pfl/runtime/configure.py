@@ -104,6 +104,11 @@ class NodeOptions(TypedDict, total=False):
     min_updates: int
     round_cap: float
     drop_after: float
+    personal: Names
+    personalise: int
+    lora: Names
+    lora_target: Names
+    lora_train: Names
     seed: int
 
 
@@ -111,7 +116,8 @@ RUN_OPTIONS = (
     "task", "target", "target_kind", "share", "holdout", "image_size", "augment", "model", "rounds", "epochs",
     "steps", "until", "patience", "optimizer", "schedule", "clip", "precision", "class_weights", "deadline",
     "batch_size", "lr", "momentum", "weight_decay", "partition", "partitions", "strategy", "strategy_arg",
-    "sample", "fraction", "sample_by", "min_updates", "round_cap", "drop_after", "seed",
+    "sample", "fraction", "sample_by", "min_updates", "round_cap", "drop_after", "personal", "personalise",
+    "lora", "lora_target", "lora_train", "seed",
 )  # fmt: skip
 """The options that are part of the run, which all its members share."""
 
@@ -206,6 +212,33 @@ def parse_until(text: str) -> dict[str, Any]:
         ) from None
 
 
+def parse_lora(values: Sequence[str], target: Sequence[str], train: Sequence[str]) -> dict[str, Any]:
+    """Return the adapters of `--lora rank=8`, `--lora-target` and `--lora-train`; empty without any.
+
+    Raises:
+        UserError: a value is none, or adapters have no target.
+    """
+    if not (values or target or train):
+        return {}
+    if not target:
+        raise UserError("--lora needs the layers that get adapters: name them with --lora-target 'attn.*'.")
+    result: dict[str, Any] = {"target": tuple(target), "train": tuple(train)}
+    for text in ",".join(values).split(","):
+        if not text:
+            continue
+        name, _, value = text.partition("=")
+        kind = {"rank": int, "alpha": float}.get(name.strip())
+        try:
+            if kind is None:
+                raise ValueError
+            result[name.strip()] = kind(value)
+        except ValueError:
+            raise UserError(
+                f"--lora is {text!r}, and rank=NUMBER or alpha=NUMBER is expected, such as rank=8."
+            ) from None
+    return result
+
+
 def check_min_nodes(min_nodes: int | None) -> None:
     """Refuse a number of nodes that no run can have.
 
@@ -241,6 +274,8 @@ def _given(options: Mapping[str, Any], strategy: StrategyChoice) -> dict[str, An
             del given[name]
     if "lr" in given:
         given["learning_rate"] = given.pop("lr")
+    if lora := parse_lora(*(given.pop(name, ()) for name in ("lora", "lora_target", "lora_train"))):
+        given["lora"] = lora
     if "until" in given:
         given["until"] = parse_until(given["until"])
     return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +12,9 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from p2pfl.errors import DataDirectoryError, UserError
-from p2pfl.schema import Layout
+from p2pfl.learning.local_files import PERSONAL_PREFIX, frozen_file, memory_files
+from p2pfl.schema import Layout, Schema, frozen_in, schema_in
+from p2pfl.store.assemble import TensorFile, assemble, is_damaged
 from p2pfl.store.durable import disk_errors, flush, flush_folder
 
 CHUNK_BYTES = 1024 * 1024
@@ -20,15 +22,25 @@ CHUNK_BYTES = 1024 * 1024
 
 
 def export_blob(
-    blob: Path, layout: Layout, target: Path, *, force: bool, metadata: Mapping[str, str] | None = None
+    blob: Path,
+    layout: Layout,
+    target: Path,
+    *,
+    force: bool,
+    metadata: Mapping[str, str] | None = None,
+    personal: Path | None = None,
+    lora_scale: float | None = None,
 ) -> None:
     """Copy the file *blob*, named by its digest and of *layout*, to *target*, durably.
 
-    With *metadata*, the copy has another header, which holds these too. The tensors are the same bytes.
+    With *metadata*, the copy has another header, which holds these too. The tensors are the same bytes. If
+    the run has frozen tensors, they are added, and with *personal*, a file of the memory of this device
+    (`personal_file`), its personal tensors. With *lora_scale* the adapters of the model are merged.
 
     Raises:
         UserError: *target* exists and *force* is not set, or its folder cannot be written to.
-        DataDirectoryError: the blob is gone, or its bytes are no longer those of its digest.
+        DataDirectoryError: the blob or the frozen tensors are gone, or their bytes are no longer those of
+            their digest.
     """
     if target.is_dir():
         raise UserError(
@@ -41,16 +53,56 @@ def export_blob(
             f"the folder {target.absolute().parent} does not exist; make it first, or choose another one"
         )
     half = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    whole = half.with_name(f"{half.name}.whole")
     try:
         with _open(blob) as source, disk_errors("write", target):
             with half.open("xb") as copy:
-                _copy(source, copy, blob, layout, metadata or {})
+                schema = _copy(source, copy, blob, layout, metadata or {})
                 flush(copy.fileno())
+            others = _others(blob, schema, personal)
+            if others:
+                with whole.open("xb") as copy:
+                    assemble(half, others, copy, lora_scale=lora_scale)
+                    flush(copy.fileno())
+                whole.replace(half)
             half.replace(target)
             flush_folder(target.absolute().parent)
     finally:
-        with suppress(OSError):
-            half.unlink(missing_ok=True)
+        for one in (half, whole):
+            with suppress(OSError):
+                one.unlink(missing_ok=True)
+
+
+def personal_file(blobs: Path, run: str, updates: Iterable[str]) -> Path | None:
+    """Return the file with what this device, whose models are in *blobs*, remembers of *run*.
+
+    *updates* are the digests of counted updates up to the model in question, the latest first; those of other
+    devices do not matter. If none of them has a file, the oldest that is here is returned; None without any.
+    """
+    files = memory_files(blobs, run)
+    fitting = (files[digest[:32]] for digest in updates if digest[:32] in files)
+    return next(fitting, next(iter(files.values()), None))
+
+
+def _others(blob: Path, schema: Schema, personal: Path | None) -> list[TensorFile]:
+    """Return the files with the tensors of a model that are not in its file *blob* of *schema*."""
+    others = []
+    if digest := frozen_in(schema):
+        frozen = frozen_file(blob.parent, digest)
+        if not frozen.exists():
+            raise DataDirectoryError(
+                "the frozen parameters of this model are not here, since this device has not trained or "
+                "evaluated one of its run: export it on a device that has"
+            )
+        if is_damaged(frozen):
+            raise DataDirectoryError(
+                f"the file {frozen} is damaged: its bytes are no longer the frozen parameters of the run; "
+                "check the disk, and export the model on another node"
+            )
+        others.append(TensorFile(frozen))
+    if personal is not None:
+        others.append(TensorFile(personal, PERSONAL_PREFIX))
+    return others
 
 
 def _open(blob: Path) -> BinaryIO:
@@ -64,13 +116,21 @@ def _gone(blob: Path) -> DataDirectoryError:
     return DataDirectoryError(f"the model {blob.name} is not here any more; export a later one")
 
 
-def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
-    """Copy and verify: the digest proves the bytes, and the header proves that safetensors can read them."""
+def _copy(
+    source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout, metadata: Mapping[str, str]
+) -> Schema:
+    """Copy and verify: the digest proves the bytes, and the header proves that safetensors can read them.
+
+    Return the schema in the header.
+    """
     hasher = blake3()
     size = 0
+    schema: Schema = ()
     begins = True
     while piece := source.read(max(CHUNK_BYTES, layout.header_bytes)):
         begins = begins and (size > 0 or _has_header(piece, layout))
+        if not size and begins:
+            schema = schema_in(piece[: layout.header_bytes], layout)
         hasher.update(piece)
         if not size and begins and metadata:
             start = memoryview(piece)[: layout.header_bytes]
@@ -86,6 +146,7 @@ def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout, metadata
             f"the file {blob} is damaged: its bytes are no longer the model they were; check the disk, "
             "and export the model on another node"
         )
+    return schema
 
 
 def _has_header(piece: bytes, layout: Layout) -> bool:

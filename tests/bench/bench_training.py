@@ -25,9 +25,9 @@ from p2pfl.learning import models, training
 from p2pfl.learning.batches import Batches, TensorBatches
 from p2pfl.learning.catalogue import make_spec
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.jobs import _Pacer
 from p2pfl.learning.loader import LoaderBatches
 from p2pfl.learning.objective import Classification
+from p2pfl.learning.pacer import Pacer
 from p2pfl.learning.task import Scaling, load_task
 from p2pfl.learning.worker import Inbox
 from p2pfl.spec import LocalTraining
@@ -146,7 +146,7 @@ def one_turn(case: Case) -> tuple[float, float]:
         objective,
         case.options,
         seed=SEED,
-        after_batch=_Pacer(1, lambda _: None, lambda: inbox.is_stopped(1)),
+        after_batch=Pacer(1, lambda _: None, lambda: inbox.is_stopped(1)),
     )
     our_seconds = time.perf_counter() - began
     examples, epoch = batches.examples, case.bare_epoch()

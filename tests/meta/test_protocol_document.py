@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from p2pfl import cards, messages, proofs, spec
+from p2pfl import cards, messages, personal_specs, proofs, spec
 from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
 from p2pfl.identity import signatures
@@ -227,6 +227,8 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame: Any) -> None:
         ("file task", spec.FileTask),
         ("script task", spec.ScriptTask),
         ("stopping", spec.Stopping),
+        ("personalisation", personal_specs.Personalisation),
+        ("adapters", personal_specs.LoraSpec),
         ("target", spec.MetricTarget),
         ("measures", cards.Measures),
         ("column card", cards.ColumnCard),

@@ -83,15 +83,21 @@ class Device:
         (self.folder / "new").rename(self.folder / answer.digest)
         return answer.digest
 
-    def train(self, agreement: Agreement, model: str, number: int = 1, part: int = 0) -> TrainingResult:
-        job = TrainingJob("run", number, self.spec, agreement, model, part, number - 1, self.spec.rounds)
+    def train(
+        self, agreement: Agreement, model: str, number: int = 1, part: int = 0, memory: str = ""
+    ) -> TrainingResult:
+        job = TrainingJob(
+            "run", number, self.spec, agreement, model, part, number - 1, self.spec.rounds, memory=memory
+        )
         answer = self.do(commands.RunTraining(3, job, str(self.folder), str(self.folder / "new")))
         assert isinstance(answer, commands.TrainingDone)
         (self.folder / "new").rename(self.folder / answer.result.digest)
         return answer.result
 
-    def evaluate(self, agreement: Agreement, model: str, part: int = 0, parts: int = 1) -> Evaluation:
-        job = EvaluationJob("run", 1, self.spec, agreement, model, part, parts)
+    def evaluate(
+        self, agreement: Agreement, model: str, part: int = 0, parts: int = 1, memory: str = ""
+    ) -> Evaluation:
+        job = EvaluationJob("run", 1, self.spec, agreement, model, part, parts, memory)
         answer = self.do(commands.RunEvaluation(4, job, str(self.folder)))
         assert isinstance(answer, commands.EvaluationDone)
         return answer.result

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from p2pfl.agreement import SAME_COLUMNS, merge_cards, misfit, stated_examples
+from p2pfl.agreement import SAME_COLUMNS, agree, merge_cards, misfit, stated_examples
 from p2pfl.cards import (
     CLASSIFICATION,
     MAX_EXAMPLES,
@@ -20,7 +20,7 @@ from p2pfl.cards import (
     LabelCount,
     Measures,
 )
-from p2pfl.spec import FileTask, PicturesTask, ScriptTask, Share, TableTask, TaskSpec, task_name
+from p2pfl.spec import FileTask, PicturesTask, ScriptTask, Share, TableTask, TaskSpec, task_name, with_options
 from tests.support.records import AGREEMENT, CARD, SPEC
 
 
@@ -69,6 +69,19 @@ def test_a_card_that_states_more_than_the_public_data_set_has_does_not_fit() -> 
 )
 def test_who_has_other_classes_is_told_which(labels: tuple[str, ...], flaw: str) -> None:
     assert misfit(SPEC.task, Agreement(("a", "b", "c"), 100), card(*labels)) == flaw
+
+
+@pytest.mark.parametrize("options", [{"personalise": 2}, {"strategy": "ditto"}])
+def test_a_run_that_adapts_its_model_agrees_on_the_metrics_of_both_and_devices_fit_it(
+    options: dict[str, Any],
+) -> None:
+    spec = with_options(SPEC, **options)
+    agreement, flaw = agree(spec, {"ada": CARD})
+    assert agreement is not None, flaw
+    assert agreement.measures.metrics == ("accuracy", "loss", "personal_accuracy", "personal_loss")
+    assert misfit(spec.task, agreement, CARD) == ""
+    assert agree(SPEC, {"ada": CARD}) == merge_cards(SPEC.task, {"ada": CARD})
+    assert agree(spec, {"ada": card("x", task="other")}) == (None, "nobody has described the data of digits")
 
 
 def test_many_missing_classes_are_not_all_listed() -> None:

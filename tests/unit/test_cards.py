@@ -110,6 +110,26 @@ def test_the_metrics_of_a_run_are_those_of_its_evaluations_the_primary_one_first
     assert set(Evaluation(10, sums).metrics) == set(table.metric_names)
 
 
+@pytest.mark.parametrize("measures", [CLASSIFICATION, REGRESSION])
+def test_measures_of_adapted_models_come_on_top_and_can_be_taken_off(measures: Measures) -> None:
+    both = measures.with_personal()
+    assert both.without_personal() == measures
+    assert list(both.metrics) == sorted(both.metrics)
+    assert "personal_loss" in both.metrics
+    assert "personal_target" not in both.metrics
+
+
+def test_a_metric_of_the_task_that_is_called_personal_stays() -> None:
+    mine = Measures("own", ("accuracy", "personal_space"), "accuracy", "max")
+    assert mine.with_personal().without_personal() == mine
+
+
+def test_the_direction_of_a_personal_metric_is_that_of_the_common_one() -> None:
+    assert REGRESSION.direction_of("personal_mse") == "min"
+    assert CLASSIFICATION.direction_of("personal_accuracy") == "max"
+    assert Measures("own", ("cost",), "cost", "min").direction_of("personal_cost") == "min"
+
+
 def test_the_columns_of_a_table_are_told_by_kind_with_their_gaps() -> None:
     card = DataCard(
         "table",

@@ -23,6 +23,8 @@ from p2pfl.schema import (
     canonical,
     file_bytes,
     first_difference,
+    frozen_in,
+    frozen_mark,
     header,
     layout_of,
     parse_header,
@@ -250,3 +252,26 @@ def test_a_layout_out_of_bounds_is_refused(changes: dict[str, int] | dict[str, s
     fields = msgspec.to_builtins(layout_of(SCHEMA)) | changes
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(fields, Layout)
+
+
+def test_the_mark_of_frozen_tensors_is_part_of_the_layout_and_read_back() -> None:
+    plain = canonical([TensorSpec("head", "F32", (2,))])
+    marked = canonical([*plain, frozen_mark("ab" * 32)])
+    assert layout_of(plain) != layout_of(marked) != layout_of(canonical([*plain, frozen_mark("cd" * 32)]))
+    assert parse_header(header(marked)) == marked
+    assert (frozen_in(plain), frozen_in(marked)) == ("", "ab" * 32)
+    assert file_bytes(marked) - len(header(marked)) == 8
+
+
+def test_other_frozen_tensors_are_a_difference_that_is_named_last() -> None:
+    plain = canonical([TensorSpec("head", "F32", (2,))])
+    here, there = (canonical([*plain, frozen_mark(digit * 32)]) for digit in ("ab", "cd"))
+    assert first_difference(here, here) is None
+    assert first_difference(here, there) == (
+        "the frozen parameters differ: the digest cdcdcdcd there, the digest abababab here"
+    )
+    assert first_difference(plain, there) == (
+        "the frozen parameters differ: the digest cdcdcdcd there, none here"
+    )
+    other = canonical([TensorSpec("head", "F32", (3,)), frozen_mark("cd" * 32)])
+    assert first_difference(here, other) == "head F32[3] there is head F32[2] here"

@@ -17,6 +17,7 @@ from p2pfl.spec import (
     evaluation_parts,
     from_options,
     partitions_of,
+    personal_flaw,
     record_roles,
     shown_options,
     to_options,
@@ -24,6 +25,7 @@ from p2pfl.spec import (
     update_roles,
     with_options,
 )
+from p2pfl.strategy_specs import DittoSpec
 from tests.support.records import SCHEMA, SPEC, genesis
 
 RUN_OPTIONS = frozenset(
@@ -153,6 +155,17 @@ def test_a_role_that_a_strategy_does_not_have_has_no_schema(role: Any) -> None:
     assert role not in (*record_roles(SPEC), *update_roles(SPEC))
     with pytest.raises(ValueError, match=role):
         blob_schema(SCHEMA, SPEC, role)
+
+
+def test_the_second_model_of_a_script_is_refused() -> None:
+    spec = from_options(
+        kind="script",
+        task="mine",
+        **{name: value for name, value in to_options(SPEC).items() if name in RUN_OPTIONS},
+    )
+    assert personal_flaw(spec) == ""
+    flawed = msgspec.structs.replace(spec, strategy=DittoSpec())
+    assert personal_flaw(flawed).startswith("--personalise and --strategy ditto train a second model")
 
 
 def test_a_run_is_told_with_its_strategy_unless_that_is_fedavg() -> None:

@@ -9,6 +9,7 @@ from p2pfl.spec import record_roles, update_roles, with_options
 from p2pfl.strategy_specs import (
     BulyanSpec,
     CentredClippingSpec,
+    DittoSpec,
     FedAdamSpec,
     FedAvgSpec,
     FedDynSpec,
@@ -102,7 +103,7 @@ def test_slots_of_the_state_are_those_of_the_strategy() -> None:
 
 def test_strategies_that_change_local_training_are_known() -> None:
     found = {type(one) for one in SPECS if trains_differently(one)}
-    assert found == {FedProxSpec, ScaffoldSpec, FedDynSpec, QFedAvgSpec}
+    assert found == {FedProxSpec, ScaffoldSpec, FedDynSpec, QFedAvgSpec, DittoSpec}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from p2pfl.learning.tables.encoding import encode_file, encode_rows
 from p2pfl.learning.tables.models import build_table_model
 from p2pfl.learning.task import Scaling, task_of
 from p2pfl.learning.training import EVALUATION_BATCH
-from p2pfl.learning.weights import schema_of
+from p2pfl.learning.weights import state_schema
 from p2pfl.paths import shown
 from p2pfl.schema import Schema, first_difference
 from p2pfl.spec import BuiltinTask, FileTask, PicturesTask, ScriptTask, TableTask
@@ -182,7 +182,7 @@ def load(
     info, schema = read_info(path), read_schema(path)
     with torch.random.fork_rng(devices=[]):  # a caller's random numbers stay as they are
         built = module if module is not None else _build(info, None if task is None else os.fspath(task))
-    difference = first_difference(_without_kinds(schema_of(built)), _without_kinds(schema))
+    difference = first_difference(_without_kinds(state_schema(built)), _without_kinds(schema))
     if difference is not None:
         raise UserError(
             f"The model in {shown(path)} does not fit the code that defines it ({difference}): use the code "

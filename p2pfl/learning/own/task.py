@@ -90,7 +90,7 @@ class FileLocalTask:
     ) -> PreparedTask:
         """Return the task with its targets as indices of the agreed classes."""
         mapping = renamed(self._data, agreement.classes, self._code)
-        objective = UserObjective(self._code, self._kind, agreement.measures, agreement)
+        objective = UserObjective(self._code, self._kind, agreement.measures.without_personal(), agreement)
         if spec.training.class_weights:
             objective.check_weighted()
         workers = self._places.loader_workers

@@ -28,6 +28,9 @@ from p2pfl.cards import DataCard, Measures
 from p2pfl.disclosure import DIVERGED
 from p2pfl.errors import BlobError, NetworkError, P2pflError, TaskError, UserError
 from p2pfl.learning import commands, weights
+from p2pfl.learning.local_files import memory_folder
+from p2pfl.learning.local_model import LocalModel
+from p2pfl.learning.memory import RunMemory
 from p2pfl.learning.scripts.frames import (
     ENVIRONMENT_VARIABLE,
     NO_METRICS_GIVEN,
@@ -37,7 +40,7 @@ from p2pfl.learning.scripts.frames import (
 from p2pfl.learning.scripts.metrics import MetricsFunction, ScriptMetrics, checked_count
 from p2pfl.learning.scripts.node_link import NodeGoneError, NodeLink
 from p2pfl.learning.training import describe_device
-from p2pfl.spec import ScriptTask, Share, describe_task, share_of
+from p2pfl.spec import RunSpec, ScriptTask, Share, describe_task, share_of
 from p2pfl.work import TrainingResult
 
 REPORT_SECONDS = 0.25
@@ -135,6 +138,8 @@ class _Trainer:
 
     def __init__(self, model: nn.Module, metrics: ScriptMetrics, link: NodeLink) -> None:
         self._model = model
+        self._local: LocalModel | None = None
+        """What is exchanged of the model, in the run of the last command."""
         self._metrics = metrics
         self._link = link
         self._source = _source()
@@ -175,7 +180,11 @@ class _Trainer:
         if self._link.is_stopped(command.id):
             self._link.send(commands.JobStopped(command.id))
             return
-        digest = weights.save(Path(command.path), self._model, durable=False)
+        model, job = self._model_of(command.job.spec), command.job
+        digest = model.save(Path(command.path), durable=False)
+        if remembered := model.to_remember():
+            memory = RunMemory(memory_folder(Path(command.folder)), job.run)
+            memory.remember(job.round, digest, remembered, keep=job.memory)
         card = self._card(share_of(command.job.spec.task), examples)
         result = TrainingResult(digest=digest, part=card, steps=steps, loss=loss, seconds=seconds)
         self._link.send(commands.TrainingDone(command.id, result))
@@ -211,7 +220,7 @@ class _Trainer:
         device = next((one.device for one in model.parameters()), None)
         return commands.DescribeDone(
             command.id,
-            schema=None if command.agreement is None else weights.schema_of(model),
+            schema=None if command.agreement is None else self._model_of(command.spec).schema,
             card=self._card(task.share, 1),
             test_examples=self._metrics.examples,
             parameters=sum(one.numel() for one in parameters),
@@ -224,8 +233,8 @@ class _Trainer:
                 f"The model has a number that is not finite (NaN or infinity) in {name!r} before the first "
                 "round: correct its initialisation."
             )
-        digest = weights.save(Path(command.path), self._model)
-        return commands.CreateDone(command.id, digest, weights.schema_of(self._model))
+        model = self._model_of(command.spec)
+        return commands.CreateDone(command.id, model.save(Path(command.path)), model.schema)
 
     def _card(self, share: Share, examples: int) -> DataCard:
         measures: Measures = self._metrics.measures
@@ -238,11 +247,21 @@ class _Trainer:
             source=self._source,
         )
 
+    def _model_of(self, spec: RunSpec) -> LocalModel:
+        """Return the model in a run of *spec*; personal tensors begin as they are in the first call."""
+        personal = spec.personalisation.personal
+        if self._local is None or self._local.personal != personal:
+            self._local = LocalModel(self._model, personal)
+        return self._local
+
     def _load(self, command: commands.RunTraining | commands.RunEvaluation) -> commands.JobFailed | None:
         """Load the weights of a job; return the answer to the job if they cannot be loaded."""
-        digest = command.job.model
+        job, folder = command.job, Path(command.folder)
+        memory = RunMemory(memory_folder(folder), job.run)
         try:
-            weights.load_into(Path(command.folder, digest), self._model, digest)
+            model = self._model_of(job.spec)
+            model.changed()  # by the loop
+            model.load(folder / job.model, job.memory, lambda: memory.recall(job.memory))
         except P2pflError as error:
             return commands.JobFailed(command.id, str(error)[:MAX_REASON], "internal")
         return None
@@ -250,8 +269,9 @@ class _Trainer:
     def _load_final(self, path: str) -> None:
         """Leave the loop with the final model of the run, if it is here."""
         if path:
+            personal = self._local.personal if self._local is not None else ()
             try:
-                weights.load_into(Path(path), self._model)
+                weights.load_into(Path(path), self._model, personal=personal)
             except BlobError as error:
                 raise NetworkError(f"The final model of the run cannot be loaded: {error}") from error
 
@@ -284,7 +304,8 @@ def rounds(
     next round is yielded. So rounds can be missing, and after an interruption one can come twice.
 
     Args:
-        model: its parameters and buffers are what the devices exchange; all devices need the same ones.
+        model: the devices exchange its parameters that train and the buffers of modules that train, except
+            those of `--personal`; all devices need the same ones, and the same frozen parameters.
         metrics: called with *model* in evaluation mode, without gradients. It returns means by name, such as
             `{"accuracy": 0.9, "loss": 0.3}`, and perhaps "examples", the number of examples that they are of.
             All devices need the same names. It is called once at the start too.

@@ -24,7 +24,7 @@ from p2pfl.learning.simulation.attack_specs import (
 from p2pfl.learning.simulation.blobs import MemoryReader, MemoryWriter
 from p2pfl.learning.training import EVALUATION_BATCH
 from p2pfl.learning.weights import TORCH_DTYPES, bytes_of
-from p2pfl.schema import Schema
+from p2pfl.schema import Schema, is_mark
 
 
 def poisons(attack: AttackSpec) -> bool:
@@ -147,6 +147,8 @@ def forge(module: nn.Module, before: MemoryReader, attack: AttackSpec, seed: int
     for spec in before.schema:
         old = torch.empty(spec.shape, dtype=TORCH_DTYPES[spec.dtype])
         before.fill(bytes_of(old))
+        if is_mark(spec):
+            continue
         new = state[spec.name]
         if spec.is_buffer or not new.is_floating_point():
             continue

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from p2pfl.errors import TaskError
 from p2pfl.learning import training
+from p2pfl.learning.adapters import add_adapters
 from p2pfl.learning.batches import Batches
 from p2pfl.learning.local_training import LocalInputs, train_locally
 from p2pfl.learning.simulation import attacks
@@ -24,7 +25,7 @@ from p2pfl.learning.simulation.federation import SimulatedFederation
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
 from p2pfl.learning.weights import not_finite, schema_of
 from p2pfl.messages import Evaluation
-from p2pfl.schema import Schema
+from p2pfl.schema import Schema, is_mark
 from p2pfl.spec import slot_schema
 from p2pfl.strategy_specs import memory_slots, state_slots
 from p2pfl.work import TrainingJob
@@ -193,7 +194,8 @@ class ClientTrainer:
         slots = state_slots(self._run.spec.strategy)
         if not self._start.state:
             module = self._built().state_dict()
-            zeros = {one.name: torch.zeros_like(module[one.name], device="cpu") for one in self._schema}
+            names = (one.name for one in self._schema if not is_mark(one))
+            zeros = {name: torch.zeros_like(module[name], device="cpu") for name in names}
             return dict.fromkeys(slots, zeros)
         return read_slots(MemoryReader(self._start.state), self._schema, slots)
 
@@ -209,6 +211,8 @@ class ClientTrainer:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._run.spec.seed)
                 module = self._prepared.build()
+                if self._run.spec.lora is not None:
+                    module = add_adapters(module, self._run.spec.lora)
             self._schema = schema_of(module)
             self._module = module.to(self._federation.device)
         return self._module

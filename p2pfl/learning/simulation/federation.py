@@ -27,7 +27,7 @@ from p2pfl.learning.simulation.attacks import poisons
 from p2pfl.learning.simulation.simulated import SimulatedRun
 from p2pfl.learning.tables.task import TableLocalTask
 from p2pfl.learning.training import choose_device
-from p2pfl.spec import FileTask, is_divided
+from p2pfl.spec import FileTask, is_divided, is_particular
 
 NAME = "simulation"
 """The name of the only device, in the agreement."""
@@ -55,6 +55,10 @@ def open_federation(run: SimulatedRun, task: Task | None = None) -> SimulatedFed
     local = _open(run, task)
     if flaw := card_flaw(run.spec.task, local.card):
         raise TaskError(f"The data cannot be used: {flaw}.")
+    if is_particular(run.spec):
+        raise TaskError(
+            "A simulation trains one common model, and ditto a second one on each client: use nodes for it."
+        )
     agreement, flaw = merge_cards(run.spec.task, {NAME: local.card})
     if agreement is None:
         raise TaskError(f"The data allow no run: {flaw}.")

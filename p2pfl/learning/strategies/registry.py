@@ -26,6 +26,7 @@ from p2pfl.strategy_specs import (
     BulyanSpec,
     CentredClippingSpec,
     DiLoCoSpec,
+    DittoSpec,
     FedAdagradSpec,
     FedAdamSpec,
     FedAvgMSpec,
@@ -56,6 +57,7 @@ STRATEGIES: Mapping[type[StrategySpec], Callable[[Any], Elementwise]] = {
     FedNovaSpec: lambda _: FedNova(),
     DiLoCoSpec: DiLoCo,
     FedProxSpec: lambda _: FedAvg(),  # only the local training differs
+    DittoSpec: lambda _: FedAvg(),  # `p2pfl.learning.personal` trains the personal models
     ScaffoldSpec: Scaffold,
     FedDynSpec: FedDyn,
     MedianSpec: Median,

@@ -16,7 +16,7 @@ from p2pfl.errors import P2pflError
 from p2pfl.runtime.driver import Driver
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.durable import make_folder
-from p2pfl.store.export import export_blob
+from p2pfl.store.export import export_blob, personal_file
 from p2pfl.wire.observing import CommandName, CommandResult
 
 logger = logging.getLogger(__name__)
@@ -98,4 +98,16 @@ class CommandExecutor:
 
     def _copy(self, ledger: Ledger, model: str, target: Path) -> None:
         make_folder(target.parent)
-        export_blob(self._store.path(model), ledger.genesis.layout, target, force=True)
+        personal, spec = None, ledger.genesis.spec
+        if spec.personalisation.personal and ledger.last is not None:
+            updates = [update.digest for update in ledger.last.record.updates]
+            personal = personal_file(self._store.directory, ledger.run, updates)
+        source = self._store.path(model)
+        export_blob(
+            source,
+            ledger.genesis.layout,
+            target,
+            force=True,
+            personal=personal,
+            lora_scale=spec.lora_scale,
+        )

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from blake3 import blake3
+from safetensors.numpy import load_file, save_file
 from typer import Typer
 from typer.testing import CliRunner, Result
 
@@ -18,6 +20,7 @@ from p2pfl.learning.exports.judging import Converted, ConvertModel
 from p2pfl.learning.exports.model_info import read_info
 from p2pfl.messages import LeftOut
 from p2pfl.schema import file_bytes, header
+from p2pfl.spec import with_options
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
@@ -314,6 +317,31 @@ def test_the_best_of_a_run_that_nobody_evaluated_is_told(tmp_path: Path) -> None
     error = run("export", "--data-dir", str(tmp_path), str(tmp_path / "out"), "--best").exception
     assert isinstance(error, UserError)
     assert "was evaluated yet; leave --best out" in str(error)
+
+
+def test_an_exported_model_has_the_personal_tensors_of_this_device(tmp_path: Path) -> None:
+    spec = with_options(SPEC, personal=("head.*",))
+    chain = Chain(msgspec.structs.replace(genesis(model=model_digest(0)), spec=spec))
+    commits = [chain.commit(model=model_digest(2)), chain.commit(model=model_digest(2))]
+    with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as book:
+        book.save(SaveGenesis(chain.run, chain.genesis))
+        book.save_all([SaveCommit(chain.run, commit, 1.0) for commit in commits])
+        store = BlobStore(directory.blobs_path)
+        path = store.new_path()
+        path.write_bytes(model(2))
+        store.adopt(path, model_digest(2))
+    target = tmp_path / "out"
+    refused = run("export", "--data-dir", str(tmp_path), str(target)).exception
+    assert isinstance(refused, UserError)
+    assert "the personal tensors of run" in str(refused)
+    folder = tmp_path / "memory" / chain.run[:32]
+    folder.mkdir(parents=True)
+    for commit, value in zip(commits, (1.0, 2.0), strict=True):
+        name = f"{commit.record.round}-{commit.record.updates[0].digest[:32]}"
+        save_file({"personal:head.bias": np.array([value], "<f4")}, folder / name)
+    for options, value in (((), 2.0), (("--round", "1"), 1.0)):
+        assert run("export", "--data-dir", str(tmp_path), str(target), "--force", *options).exit_code == 0
+        assert load_file(target)["head.bias"].tolist() == [value]
 
 
 def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path, data_dir: Path) -> None:

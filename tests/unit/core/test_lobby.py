@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.agreement import merge_cards
+from p2pfl.agreement import agree
 from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
@@ -28,7 +28,7 @@ from p2pfl.events import Notice
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Decline, Genesis, Origin, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical, layout_of
-from p2pfl.spec import RunSpec, TaskSpec, from_options, partitions_of, to_options, with_options
+from p2pfl.spec import RunSpec, from_options, partitions_of, to_options, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.known import known
 from tests.support.records import (
@@ -611,11 +611,11 @@ def test_cards_are_merged_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) ->
     lobby = ready_lobby(ctx)
     merged: list[int] = []
 
-    def merge(task: TaskSpec, cards: Mapping[str, DataCard]) -> tuple[Agreement | None, str]:
+    def merge(spec: RunSpec, cards: Mapping[str, DataCard]) -> tuple[Agreement | None, str]:
         merged.append(1)
-        return merge_cards(task, cards)
+        return agree(spec, cards)
 
-    monkeypatch.setattr("p2pfl.core.lobby.merge_cards", merge)
+    monkeypatch.setattr("p2pfl.core.lobby.agree", merge)
     for _ in range(3):
         found(lobby)
     assert len(merged) == 1

@@ -6,9 +6,9 @@ import pytest
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect, Evaluate, SaveUpdate, Send, StopTraining, Train
-from p2pfl.core.local_trainer import LocalTrainer
-from p2pfl.messages import Ack, Collect, Report, Submit, UpdateBlobs
-from p2pfl.spec import RunSpec
+from p2pfl.core.local_trainer import LocalTrainer, WorkBase, evaluation_of
+from p2pfl.messages import Ack, Collect, Member, Report, Submit, UpdateBlobs
+from p2pfl.spec import RunSpec, partitions_of
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, sent, taken, told, training
 from tests.support.known import known
 from tests.support.records import NAMES, STATEFUL, evaluation, node, result_of, update
@@ -185,6 +185,15 @@ def test_an_evaluation_goes_to_everybody_and_into_the_contribution(bench: Bench)
     assert sent(bench.advance(after / 2), Report) == []
     assert len(sent(bench.advance(after / 2), Report)) == 2
     assert sent(bench.advance(after), Report) == []
+
+
+def test_an_evaluation_knows_the_partition_that_the_device_trains_on(bench: Bench) -> None:
+    roster = bench.it.ledger.roster
+    base = WorkBase.of(bench.it.ledger)
+    jobs = [evaluation_of(bench.it.ledger, 1, base, Member(one.node, one.journal)) for one in roster]
+    parts = partitions_of(bench.it.ledger.spec.task)
+    assert [job.partition for job in jobs] == [one.slot % parts for one in roster]
+    assert [job.part for job in jobs] == [*range(len(roster))]
 
 
 def test_a_model_that_is_lost_after_its_evaluation_stops_nothing_and_is_not_evaluated_again(

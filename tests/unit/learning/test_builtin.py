@@ -38,6 +38,26 @@ def test_each_part_of_the_test_split_has_other_examples(prepared: PreparedTask) 
     assert sorted(torch.cat(parts).tolist()) == sorted(torch.cat(whole).tolist())
 
 
+def test_models_of_single_devices_are_judged_on_the_classes_that_they_train_on() -> None:
+    spec = with_options(SPEC, partition="shards:2", partitions=10)
+    prepared = open_builtin(spec, DataPlaces()).prepare(spec, AGREEMENT, torch.device("cpu"))
+    assert prepared.own_test_part is not None
+    for index in range(10):
+        classes = {int(one.label) for one in prepared.part_card(index).labels if one.examples}
+        [(_, targets, count)] = prepared.own_test_part(index, 10, index).ordered(1000)
+        [(_, whole, _)] = prepared.test_part(index, 10).ordered(1000)
+        assert targets.tolist() == [one for one in whole.tolist() if one in classes]
+        assert 0 < count < len(whole)
+
+
+def test_a_part_without_the_classes_of_a_device_is_used_as_it_is(prepared: PreparedTask) -> None:
+    assert prepared.own_test_part is not None
+    spec = with_options(SPEC, partition="shards:1", partitions=10)
+    divided = open_builtin(spec, DataPlaces()).prepare(spec, AGREEMENT, torch.device("cpu"))
+    assert divided.own_test_part is not None
+    assert all(divided.own_test_part(part, 360, 0).examples == 1 for part in range(5))
+
+
 def test_a_partition_or_part_that_is_not_there_is_refused(prepared: PreparedTask) -> None:
     with pytest.raises(TaskError, match="There is no partition 4: the run has 4, numbered from 0"):
         prepared.train_part(4)

@@ -60,6 +60,16 @@ def test_what_a_scripts_loop_decides_is_no_option() -> None:
     assert (spec.rounds, spec.seed, spec.stopping.patience) == (3, 2, 4)
     with pytest.raises(UserError, match="--lr has no effect with --script: the script's own loop decides"):
         make_spec(choice, {"rounds": 3, "learning_rate": 0.1})
+    assert make_spec(choice, {"personal": ("head.*",)}).personalisation.personal == ("head.*",)
+    with pytest.raises(UserError, match="--personalise has no effect with --script"):
+        make_spec(choice, {"personalise": 1})
+
+
+def test_options_that_exclude_each_other_are_refused() -> None:
+    given = {"strategy": "ditto", "personalise": 1}
+    for kind, name in (("builtin", "digits"), ("file", "mine")):
+        with pytest.raises(UserError, match=r"^--personalise and --strategy ditto each adapt the model"):
+            make_spec(Choice(kind, name, DataPlaces()), given)
 
 
 def test_a_script_may_be_aggregated_in_any_way_that_leaves_its_loop_alone() -> None:

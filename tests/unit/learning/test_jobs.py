@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import time
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from p2pfl.learning import builtin, commands, jobs, training, weights
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
-from p2pfl.learning.memory import RunMemory, memory_folder
+from p2pfl.learning.local_files import memory_folder
+from p2pfl.learning.memory import RunMemory
 from p2pfl.learning.objective import Classification, Regression
 from p2pfl.learning.slots import read_slots
 from p2pfl.learning.tasks import digits, fashion_mnist
 from p2pfl.learning.tasks.mnist import IdxImages
-from p2pfl.messages import Evaluation
+from p2pfl.messages import Evaluation, add_evaluations
 from p2pfl.schema import file_bytes, parse_header
 from p2pfl.spec import RunSpec, blob_schema
 from p2pfl.store.hashing import digest_of
@@ -219,9 +221,9 @@ def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_
     read: list[str] = []
     load_into = weights.load_into
 
-    def recorded(path: Path, module: nn.Module, digest: str) -> None:
+    def recorded(path: Path, module: nn.Module, digest: str, personal: Sequence[str]) -> None:
         read.append(path.name)
-        load_into(path, module, digest)
+        load_into(path, module, digest, personal)
 
     monkeypatch.setattr(weights, "load_into", recorded)
     before = bench.evaluate(model)
@@ -286,36 +288,6 @@ def test_progress_comes_early_and_predicts(bench: Bench) -> None:
     assert first.done <= 2
     assert first.total == 12
     assert first.predicted > 0
-
-
-def test_progress_is_reported_a_few_times_a_second_and_not_at_the_end(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(1000))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock) * 0.1)
-    pacer = jobs._Pacer(1, bench.progress.append, lambda: False)  # the clock shows 0.0
-    for done in range(1, 11):
-        pacer(done, 10)
-    assert [progress.done for progress in bench.progress] == [2, 5, 8]
-    assert [progress.predicted for progress in bench.progress] == [pytest.approx(1.0)] * 3
-
-
-@pytest.mark.parametrize(("total", "reported"), [(1, []), (2, []), (3, [2]), (9, [2])])
-def test_a_short_training_is_reported_once_or_only_answered(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, total: int, reported: list[int]
-) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
-    pacer = jobs._Pacer(1, bench.progress.append, lambda: False)
-    for done in range(1, total + 1):
-        pacer(done, total)
-    assert [progress.done for progress in bench.progress] == reported
-
-
-def test_a_slow_first_batch_is_reported_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 5.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    jobs._Pacer(1, bench.progress.append, lambda: False)(1, 4)
-    assert bench.progress == [commands.TrainJobProgress(1, 1, 4, 20.0)]
 
 
 @pytest.mark.parametrize(
@@ -427,6 +399,55 @@ def test_data_that_are_not_in_the_data_root_fail_the_job(bench: Bench, tmp_path:
     jobs = Jobs("cpu", 1, DataPlaces(tmp_path / "empty"))
     with pytest.raises(TaskError, match=f"Looked for .* in {tmp_path}/empty/MNIST/raw"):
         jobs.do(commands.DescribeJob(1, make_spec(task="mnist")), print, lambda: False)
+
+
+# --- models that are particular to each device ---------------------------------------------------------------
+
+
+def _federated(folder: Path, spec: RunSpec, clients: int, rounds: int) -> float:
+    """Return the accuracy after *rounds* rounds of *clients* devices with a folder each."""
+    benches = [Bench(folder / str(client) / "blobs") for client in range(clients)]
+    for bench in benches:
+        bench.folder.mkdir(parents=True)
+
+    def give(digest: str, source: Path) -> None:
+        for bench in benches:
+            if not (bench.folder / digest).exists():
+                (bench.folder / digest).write_bytes(source.read_bytes())
+
+    model, counted = benches[0].create(spec), [""] * clients
+    give(model, benches[0].folder / model)
+    for number in range(1, rounds + 1):
+        updates = []
+        for index, bench in enumerate(benches):
+            job = TrainingJob("run", number, spec, AGREEMENT, model, index, memory=counted[index])
+            path = bench.folder / "u"
+            answer = bench.do(commands.RunTraining(2, job, str(bench.folder), str(path)))
+            assert isinstance(answer, commands.TrainingDone)
+            give(answer.result.digest, path)
+            updates.append(WeightedUpdate(answer.result.digest, answer.result.part.examples))
+        aggregation = AggregationJob("run", number, ballot(1, "ada"), spec, model, tuple(updates))
+        path = benches[0].folder / "mean"
+        done = benches[0].do(commands.RunAggregation(4, aggregation, str(benches[0].folder), str(path)))
+        assert isinstance(done, commands.AggregationDone)
+        assert isinstance(done.result, AggregatedModel)
+        model, counted = done.result.digest, [update.digest for update in updates]
+        give(model, path)
+    evaluations = []
+    for index, bench in enumerate(benches):
+        judged = EvaluationJob("run", rounds, spec, AGREEMENT, model, index, clients, counted[index], index)
+        answered = bench.do(commands.RunEvaluation(3, judged, str(bench.folder)))
+        assert isinstance(answered, commands.EvaluationDone)
+        evaluations.append(answered.result)
+    return add_evaluations(evaluations).metrics["accuracy"]
+
+
+def test_personal_heads_beat_the_common_model_where_devices_have_few_classes(tmp_path: Path) -> None:
+    options = {"partition": "shards:2", "partitions": 6, "epochs": 3}
+    common = _federated(tmp_path / "common", make_spec(**options), 6, 3)
+    personal = _federated(tmp_path / "own", make_spec(**options, personal=("out.*",)), 6, 3)
+    assert personal > common + 0.1
+    assert personal > 0.9
 
 
 # --- strategies with a memory -------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from p2pfl.errors import WorkerError
-from p2pfl.learning.memory import RunMemory, memory_folder
+from p2pfl.learning.local_files import memory_folder
+from p2pfl.learning.memory import RunMemory
 
 RUN = "f" * 64
 ONE, TWO, THREE = ("1" * 64, "2" * 64, "3" * 64)

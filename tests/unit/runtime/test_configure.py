@@ -11,6 +11,7 @@ import pytest
 from p2pfl.errors import UserError
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.learning.data import DataPlaces
+from p2pfl.personal_specs import LoraSpec, Personalisation
 from p2pfl.runtime.configure import LISTS, RUN_OPTIONS, NodeOptions, configure
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.script_training import ScriptSettings
@@ -59,6 +60,45 @@ def test_options_of_the_run_count_as_given(certs: Path) -> None:
     assert config.spec.rounds == 7
     assert config.spec.training.learning_rate == 1.0
     assert config.spec.stopping == Stopping(MetricTarget("accuracy", 0.9))
+
+
+def test_what_stays_on_the_device_is_part_of_the_run(certs: Path) -> None:
+    spec = make(certs, personal=("out.*", "*.bn*"), personalise=2).spec
+    assert spec.personalisation == Personalisation(("out.*", "*.bn*"), 2)
+    assert make(certs, personal="out.*").spec.personalisation == Personalisation(("out.*",))
+
+
+@pytest.mark.parametrize(
+    ("options", "adapters"),
+    [
+        ({"lora_target": "hidden"}, LoraSpec(("hidden",))),
+        ({"lora": "rank=4", "lora_target": ("a", "b")}, LoraSpec(("a", "b"), 4)),
+        (
+            {"lora": ("rank=4,alpha=2",), "lora_target": "a", "lora_train": "out.*"},
+            LoraSpec(("a",), 4, 2.0, ("out.*",)),
+        ),
+    ],
+)
+def test_adapters_have_a_rank_and_targets(certs: Path, options: dict[str, Any], adapters: LoraSpec) -> None:
+    assert make(certs, **options).spec.lora == adapters
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"lora": "rank=8"}, "--lora needs the layers that get adapters: name them with --lora-target"),
+        ({"lora_train": "out.*"}, "--lora needs the layers"),
+        (
+            {"lora": "rank=x", "lora_target": "a"},
+            "--lora is 'rank=x', and rank=NUMBER or alpha=NUMBER is exp",
+        ),
+        ({"lora": "size=8", "lora_target": "a"}, "--lora is 'size=8'"),
+        ({"lora": "rank=0", "lora_target": "a"}, "--rank is out of range"),
+    ],
+)
+def test_adapters_that_cannot_be_are_refused(certs: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=f"^{told}"):
+        make(certs, **options)
 
 
 def test_a_table_and_a_task_file_are_private_data(certs: Path, tmp_path: Path) -> None:
@@ -119,8 +159,19 @@ def test_an_option_that_cannot_be_is_refused_with_its_name(
 
 def test_every_option_of_a_run_is_an_option_of_a_node() -> None:
     assert set(RUN_OPTIONS) <= set(NodeOptions.__annotations__)
-    lists = {"peers", "track", "classes", "advertise", "arguments", "continue_with", "strategy_arg"}
-    assert lists == LISTS
+    assert {
+        "peers",
+        "track",
+        "classes",
+        "advertise",
+        "arguments",
+        "continue_with",
+        "strategy_arg",
+        "personal",
+        "lora",
+        "lora_target",
+        "lora_train",
+    } == LISTS
     assert set(get_type_hints(NodeOptions).values()) == {
         Path,
         str,

@@ -3,14 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
 from blake3 import blake3
 
 from p2pfl.errors import DataDirectoryError, UserError
-from p2pfl.schema import file_bytes, header
-from p2pfl.store.export import export_blob, with_metadata
+from p2pfl.schema import TensorSpec, canonical, file_bytes, frozen_mark, header, layout_of
+from p2pfl.store.export import export_blob, personal_file, with_metadata
 from tests.support.records import LAYOUT, SCHEMA
 
 CONTENT = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
@@ -122,3 +123,66 @@ def test_a_model_without_tensors_takes_metadata_too() -> None:
     start = with_metadata(header(()), {"a": "b"})
     assert json.loads(start[8:]) == {"__metadata__": {"a": "b"}}
     assert int.from_bytes(start[:8], "little") == len(start) - 8
+
+
+# --- tensors that stay on the device ------------------------------------------------------------------------
+
+STILL = canonical([TensorSpec("body", "F32", (2,))])
+STILL_CONTENT = header(STILL) + np.array([3, 4], "<f4").tobytes()
+MARKED = canonical([*SCHEMA, frozen_mark(blake3(STILL_CONTENT).hexdigest())])
+MARKED_CONTENT = header(MARKED) + bytes(file_bytes(MARKED) - len(header(MARKED)))
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Path:
+    """Return a model with frozen tensors, which are beside it."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "frozen").mkdir()
+    put(tmp_path / "frozen", STILL_CONTENT)
+    return put(tmp_path / "blobs", MARKED_CONTENT)
+
+
+def test_frozen_and_personal_tensors_are_put_together_with_the_exchanged_ones(marked: Path) -> None:
+    folder, run = marked.parent.parent, "aa" * 32
+    (folder / "memory" / run[:32]).mkdir(parents=True)
+    memory = folder / "memory" / run[:32] / f"3-{'11' * 16}"
+    safetensors.numpy.save_file({"personal:head": np.array([5], "<f4")}, memory)
+    target = folder / "model.safetensors"
+    personal = personal_file(marked.parent, run, ["22" * 32, "11" * 32])
+    export_blob(marked, layout_of(MARKED), target, force=False, metadata={"a": "b"}, personal=personal)
+    found = safetensors.numpy.load_file(target)
+    assert set(found) == {"weight", "steps", "body", "head"}
+    assert (found["body"].tolist(), found["head"].tolist()) == ([3.0, 4.0], [5.0])
+    with safetensors.safe_open(target, "np") as file:
+        assert file.metadata() == {"a": "b"}
+    assert {path.name for path in folder.iterdir()} == {"blobs", "frozen", "memory", "model.safetensors"}
+
+
+def test_frozen_tensors_that_are_not_here_are_told(marked: Path) -> None:
+    (marked.parent.parent / "frozen" / blake3(STILL_CONTENT).hexdigest()).unlink()
+    target = marked.parent / "model.safetensors"
+    with pytest.raises(DataDirectoryError, match="the frozen parameters of this model are not here, since"):
+        export_blob(marked, layout_of(MARKED), target, force=False)
+    assert [path.name for path in marked.parent.iterdir()] == [marked.name]
+
+
+def test_damaged_frozen_tensors_are_told(marked: Path) -> None:
+    (marked.parent.parent / "frozen" / blake3(STILL_CONTENT).hexdigest()).write_bytes(STILL_CONTENT[:-1])
+    with pytest.raises(DataDirectoryError, match="is damaged: its bytes are no longer the frozen parameters"):
+        export_blob(marked, layout_of(MARKED), marked.parent / "model.safetensors", force=False)
+
+
+def test_the_personal_file_is_that_of_the_latest_counted_update_else_the_oldest(tmp_path: Path) -> None:
+    run = "aa" * 32
+    assert personal_file(tmp_path / "blobs", run, ["11" * 32]) is None
+    folder = tmp_path / "memory" / run[:32]
+    folder.mkdir(parents=True)
+    names = [f"{round_}-{digit * 32}" for round_, digit in ((9, "1"), (10, "2"), (11, "3"))]
+    for name in names:
+        (folder / name).touch()
+    found = personal_file(tmp_path / "blobs", run, ["4" * 64, "2" * 64, "1" * 64])
+    assert found is not None
+    assert found.name == names[1]
+    oldest = personal_file(tmp_path / "blobs", run, [])
+    assert oldest is not None
+    assert oldest.name == names[0]

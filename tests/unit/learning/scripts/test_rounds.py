@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from p2pfl.errors import NetworkError, TaskError, UserError, WorkerError
@@ -342,3 +344,34 @@ def test_a_final_model_that_is_lost_is_an_error(node: ThreadedNode, tmp_path: Pa
     node.do(node.server.end_run, str(tmp_path / "lost"))
     with pytest.raises(NetworkError, match="final model of the run cannot be loaded"):
         list(rounds(filled(0.0), metrics=judge))
+
+
+def test_personal_tensors_of_a_loop_stay_on_the_device_and_are_remembered(
+    node: ThreadedNode, tmp_path: Path
+) -> None:
+    spec, worker, folder = script_spec(personal=("bias",)), worker_of(node), tmp_path / "blobs"
+    folder.mkdir()
+    parent = weights.save(folder / "new", filled(1.0), ("bias",))
+    (folder / "new").rename(folder / parent)
+
+    def trained(value: float, memory: str) -> tuple[float, str]:
+        """Train in a new loop; return the bias that it began with, and the update."""
+        job = msgspec.structs.replace(training(parent, spec=spec), memory=memory)
+        task = node.begin(worker.train(job, folder, folder / "u"))
+        model = filled(value)
+        for round_ in rounds(model, metrics=judge):
+            began = model.bias.item()
+            with torch.no_grad():
+                model.bias.add_(1)
+            round_.submit()
+            break
+        result = task.result()
+        assert result is not None
+        assert set(load_file(folder / "u")) == {"weight"}
+        return began, result.digest
+
+    assert trained(5.0, "")[0] == 5.0
+    began, update = trained(7.0, "")
+    assert began == 7.0
+    assert trained(0.0, update)[0] == 8.0
+    node.run(worker.close())

@@ -119,3 +119,14 @@ def train(model, loader, settings):
 def test_an_update_that_is_not_finite_is_a_failure_of_its_client(tmp_path: Path) -> None:
     result = started(task=write_task(tmp_path, BROKEN), model=None).train(ClientJob(0))
     assert result == ClientFailure(0, "its update is not finite in 'bias'")
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "scaffold"])
+def test_clients_exchange_adapters_only(strategy: str) -> None:
+    trainer = started(
+        lora={"target": ("hidden*",), "rank": 2}, strategy=strategy, attack="sign-flip", attackers=1
+    )
+    whole = len(ClientTrainer(quick_federation()).initial())
+    update = updated(trainer.train(ClientJob(0)))
+    assert len(update.blob) < whole / 5
+    assert updated(trainer.train(ClientJob(0, attacks=True))).digest != update.digest

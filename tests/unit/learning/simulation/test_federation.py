@@ -97,3 +97,8 @@ def test_an_attack_on_data_needs_the_loop_of_p2pfl(tmp_path: Path) -> None:
         open_federation(quick_run(**options, attack="label-flip"))
     with pytest.raises(TaskError, match="scaffold changes local training"):
         open_federation(quick_run(**options, attack="sign-flip", strategy="scaffold"))
+
+
+def test_models_of_single_devices_are_not_simulated() -> None:
+    with pytest.raises(TaskError, match="A simulation trains one common model, and ditto a second one"):
+        quick_federation(strategy="ditto")
