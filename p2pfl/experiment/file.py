@@ -15,6 +15,7 @@ from p2pfl.errors import UserError
 from p2pfl.experiment.options import NAMES, OptionError, make_run
 from p2pfl.learning.simulation.simulated import SimulatedRun
 from p2pfl.paths import full, shown
+from p2pfl.strategy_specs import DittoSpec
 from p2pfl.text import one_line
 
 SECTIONS = ("experiment", "grid")
@@ -107,6 +108,8 @@ def _planned(path: Path, base: Mapping[str, Any], grid: Mapping[str, list[Any]])
         if run.attack is None:
             settings = {name: "none" if name == "attack" else value for name, value in settings.items()}
             settings = {name: "0" if name == "attackers" else value for name, value in settings.items()}
+        if isinstance(run.spec.strategy, DittoSpec):
+            settings = {name: "0" if name == "personalise" else value for name, value in settings.items()}
         planned.setdefault(run.to_text(), PlannedRun(settings, run))
     return list(planned.values())
 
@@ -131,6 +134,8 @@ def _options(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("attackers") == 0:
         for name in ("attack", "attack_args", "attackers"):
             given.pop(name, None)
+    if given.get("strategy") == "ditto":  # it adapts the model in a way of its own
+        given.pop("personalise", None)
     folder = full(path).parent
     for name in PATHS:
         if isinstance(given.get(name), str):
@@ -170,7 +175,9 @@ def _section(path: Path, sections: Mapping[str, Any], name: str) -> dict[str, An
 
 
 def _text(value: Any) -> str:
-    """Return *value* of an option for a column: "fedavg", "multi-krum keep=5"."""
+    """Return *value* of an option for a column: "fedavg", "multi-krum keep=5", "head.* bn*"."""
+    if isinstance(value, list):
+        return " ".join(map(_text, value)) or "none"
     if isinstance(value, Mapping):
         rest = " ".join(f"{key}={_text(one)}" for key, one in value.items() if key != "name")
         return f"{value.get('name', '')} {rest}".strip()

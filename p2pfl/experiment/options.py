@@ -21,15 +21,14 @@ from p2pfl.learning.simulation.simulated import SimulatedRun, check_least
 from p2pfl.learning.strategy_choice import BUILTIN_STRATEGIES, choose_strategy
 from p2pfl.paths import full
 from p2pfl.runtime.configure import RUN_OPTIONS, parse_until
-from p2pfl.spec import RunSpec
+from p2pfl.spec import RunSpec, personal_flaw
 from p2pfl.strategy_specs import OwnStrategySpec, StrategySpec
 from p2pfl.text import one_line
 
 NODES_ONLY = frozenset(
     {
         "task", "share", "partitions", "sample", "fraction", "sample_by", "min_updates",
-        "round_cap", "drop_after", "strategy", "strategy_arg", "personal",
-        "personalise", "lora_target", "lora_train", "deadline",
+        "round_cap", "drop_after", "strategy", "strategy_arg", "lora_target", "lora_train", "deadline",
     }
 )  # fmt: skip
 """Options of a run of nodes that a simulation has in another form, or does not need."""
@@ -106,6 +105,8 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
             math.ceil(len(attackers) * (sample or clients) / clients),
         )
     spec = msgspec.structs.replace(spec, strategy=strategy)
+    if flaw := personal_flaw(spec):
+        raise OptionError("personalise", f"The options of the run exclude each other: {flaw}.")
     engine = given.get("engine", "local")
     if engine not in ENGINES:
         raise OptionError(
@@ -186,6 +187,8 @@ def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: 
     if "until" in given:
         with naming("until"):
             given["until"] = parse_until(str(given["until"]))
+    if isinstance(given.get("personal"), str):
+        given["personal"] = tuple(part.strip() for part in given["personal"].split(",") if part.strip())
     if choice.kind == "script":
         raise OptionError(
             "task",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,13 @@ import p2pfl
 from p2pfl.errors import UserError
 from p2pfl.learning.exports.exported import LoadedModel
 from p2pfl.learning.exports.model_info import ModelInfo, model_info
-from p2pfl.learning.simulation.blobs import load_bytes
+from p2pfl.learning.simulation.blobs import load_bytes, model_bytes
 from p2pfl.learning.simulation.rounds import Simulation
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun
+from p2pfl.learning.weights import state_schema
 from p2pfl.paths import shown
 from p2pfl.schema import file_bytes, header, parse_header
+from p2pfl.store.assemble import TensorFile, assemble
 from p2pfl.store.export import with_metadata
 
 if TYPE_CHECKING:
@@ -94,14 +97,26 @@ class SimulationResult:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the last model to the safetensors file *path*, which `p2pfl.load` reads.
 
+        Personal tensors have the values that the seed gives them, and adapters are merged.
+
         Raises:
             UserError: it cannot be written.
         """
         target = Path(path)
-        length = len(header(parse_header(self.blob)))
+        schema = parse_header(self.blob)
+        length = len(header(schema))
         start = with_metadata(self.blob[:length], self.info.metadata())
+        module, known = self.model.module, {one.name for one in schema}
+        own = tuple(one for one in state_schema(module) if one.name not in known)
         try:
-            target.write_bytes(start + self.blob[length:])
+            if not own:
+                target.write_bytes(start + self.blob[length:])
+                return
+            with tempfile.TemporaryDirectory() as folder, target.open("wb") as file:
+                shared, rest = Path(folder, "shared"), Path(folder, "own")
+                shared.write_bytes(start + self.blob[length:])
+                rest.write_bytes(model_bytes(module, own))
+                assemble(shared, [TensorFile(rest)], file, lora_scale=self.run.spec.lora_scale)
         except OSError as error:
             raise UserError(
                 f"The model cannot be written to {shown(target)}: {error.strerror}; name another file."
@@ -124,8 +139,7 @@ def result_of(simulation: Simulation, rows: Sequence[SimulatedRound]) -> Simulat
         metrics=evaluated.metrics if evaluated is not None and evaluated is rows[-1] else {},
         examples=simulation.federation.test_examples,
     )
-    with torch.random.fork_rng(devices=[]):
-        module = simulation.federation.prepared.build()
+    module = simulation.federation.build_model().module
     load_bytes(simulation.model, module, schema)
     return SimulationResult(run, SimulationHistory(rows), info, LoadedModel(module, info), simulation.model)
 

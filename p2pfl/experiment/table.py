@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from p2pfl.cards import metric_text
+from p2pfl.cards import PERSONAL, metric_text
 from p2pfl.experiment.results import FinishedRun
 
 
@@ -26,6 +26,8 @@ class GroupRow(msgspec.Struct, frozen=True):
     """Best primary metric of each run."""
     backdoor: tuple[float, ...]
     """Success rate of the backdoor with the last model of each run; empty for other attacks."""
+    personal: tuple[float, ...]
+    """Primary metric of the last models that were adapted to each client; empty if none were."""
     seconds: float
     """Mean duration of a run."""
 
@@ -42,15 +44,18 @@ def group_rows(finished: Sequence[FinishedRun]) -> list[GroupRow]:
             runs=len(runs),
             last=tuple(run.last for run in runs if run.last is not None),
             best=tuple(run.best for run in runs if run.best is not None),
-            backdoor=tuple(
-                run.rows[-1].metrics["backdoor"]
-                for run in runs
-                if run.rows and "backdoor" in run.rows[-1].metrics
-            ),
+            backdoor=_last(runs, "backdoor"),
+            personal=_last(runs, f"{PERSONAL}{runs[0].primary}"),
             seconds=statistics.fmean(run.seconds for run in runs),
         )
         for group, runs in groups.items()
     ]
+
+
+def _last(runs: Sequence[FinishedRun], metric: str) -> tuple[float, ...]:
+    """Return *metric* of the last model of each run that has it."""
+    last = [run.rows[-1].metrics for run in runs if run.rows]
+    return tuple(metrics[metric] for metrics in last if metric in metrics)
 
 
 def spread_text(values: Sequence[float]) -> str:
@@ -67,14 +72,23 @@ def table_text(rows: Sequence[GroupRow]) -> str:
         return "no run is finished yet\n"
     names = list(rows[0].settings)
     primary = rows[0].primary
-    has_backdoor = any(row.backdoor for row in rows)
-    heads = [*names, f"last {primary}", f"best {primary}", *(["backdoor"] * has_backdoor), "runs", "seconds"]
+    has_backdoor, has_personal = any(row.backdoor for row in rows), any(row.personal for row in rows)
+    heads = [
+        *names,
+        f"last {primary}",
+        f"best {primary}",
+        *([f"personal {primary}"] * has_personal),
+        *(["backdoor"] * has_backdoor),
+        "runs",
+        "seconds",
+    ]
     lines = [heads]
     lines += [
         [
             *row.settings.values(),
             spread_text(row.last),
             spread_text(row.best),
+            *([spread_text(row.personal)] * has_personal),
             *([spread_text(row.backdoor)] * has_backdoor),
             str(row.runs),
             f"{row.seconds:.1f}",
@@ -95,11 +109,15 @@ def table_csv(rows: Sequence[GroupRow]) -> str:
     lines: list[dict[str, Any]] = []
     for row in rows:
         line: dict[str, Any] = dict(row.settings)
-        for name, values in (("last", row.last), ("best", row.best), ("backdoor", row.backdoor)):
+        for name, values in _measured(row):
             line[f"{name}_mean"] = f"{statistics.fmean(values):.6f}" if values else ""
             line[f"{name}_std"] = f"{statistics.stdev(values):.6f}" if len(values) > 1 else ""
         lines.append({**line, "metric": row.primary, "runs": row.runs, "seconds": f"{row.seconds:.3f}"})
     return _csv(lines)
+
+
+def _measured(row: GroupRow) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    return ("last", row.last), ("best", row.best), ("personal", row.personal), ("backdoor", row.backdoor)
 
 
 def rounds_csv(finished: Sequence[FinishedRun]) -> str:

@@ -23,20 +23,15 @@ from p2pfl.learning import commands, training, weights
 from p2pfl.learning.adapters import add_adapters
 from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.exchange import restore
+from p2pfl.learning.local_evaluation import evaluate_locally
 from p2pfl.learning.local_files import memory_folder
-from p2pfl.learning.local_model import LocalModel, of_strategy
+from p2pfl.learning.local_model import LocalModel
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
-from p2pfl.learning.local_training import classification, weighted
+from p2pfl.learning.local_training import LocalInputs, check_training, train_locally
 from p2pfl.learning.memory import RunMemory
-from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.code import explain
 from p2pfl.learning.own.strategy import OwnStrategy
 from p2pfl.learning.pacer import Pacer, TrainingStoppedError
-from p2pfl.learning.personal import Adapting, ditto_in, fine_tune, train_ditto, training_for, with_personal
-from p2pfl.learning.strategies.local import LocalEnd, LocalStart
-from p2pfl.learning.strategies.local_rules import local_rule
-from p2pfl.messages import Evaluation
 from p2pfl.schema import Schema
 from p2pfl.spec import (
     BuiltinTask,
@@ -45,21 +40,11 @@ from p2pfl.spec import (
     RunSpec,
     ScriptTask,
     TableTask,
-    adapts_to_devices,
-    is_particular,
     model_name,
-    personal_flaw,
     share_of,
     task_name,
 )
-from p2pfl.strategy_specs import (
-    DittoSpec,
-    OwnStrategySpec,
-    memory_slots,
-    state_slots,
-    strategy_name,
-    trains_differently,
-)
+from p2pfl.strategy_specs import OwnStrategySpec, state_slots
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 
@@ -182,68 +167,30 @@ class Jobs:
         started = time.monotonic()
         prepared = self._prepare(spec, job.agreement)
         card = prepared.part_card(job.partition)
-        options = scheduled(spec.training, job.trained, job.rounds)
         memory = _memory(job, command.folder)
         model = self._loaded(job, command.folder)
-        model.changed()
-        module = model.module
-        seed = training.derive_seed("train", spec.seed, job.round, job.partition)
-        end, is_ditto = LocalEnd(), isinstance(spec.strategy, DittoSpec)
-        after_batch = pacer.halves()[0] if is_ditto else pacer
-        planned, deadline = 0, options.deadline
-        if prepared.train is not None:
-            steps, loss = prepared.train(module, job.partition, options, job.round, seed, after_batch)
-        else:
-            part = prepared.train_part(job.partition)
-            planned, pacer.deadline = training.planned_steps(part.examples, options), deadline
-            objective = weighted(prepared.objective, part) if options.class_weights else prepared.objective
-            rule = local_rule(
-                LocalStart(
-                    spec,
-                    module,
-                    part,
-                    objective,
-                    state=lambda: model.read_slots(
-                        Path(command.folder, job.state) if job.state else None, state_slots(spec.strategy)
-                    ),
-                    memory=of_strategy(memory.recall(job.memory)) if memory_slots(spec.strategy) else {},
-                    shared=model.shared,
-                )
-            )
-            try:
-                steps, loss = training.train(
-                    module,
-                    part,
-                    objective,
-                    options,
-                    seed=seed,
-                    after_batch=after_batch,
-                    make_optimizer=prepared.optimizer(job) if prepared.optimizer else build_optimizer,
-                    rule=rule,
-                    is_over=(lambda: time.monotonic() - started >= deadline) if deadline else None,
-                )
-            except training.DivergedError as error:
-                raise TaskError(f"{task_name(spec.task)}: {error}") from error
-            if rule is not None:
-                end = rule.finish(steps, options.learning_rate)
-                loss = end.loss if end.loss is not None else loss
+        deadline = spec.training.deadline if prepared.train is None else 0.0
+        pacer.deadline = deadline
+        state = Path(command.folder, job.state) if job.state else None
+        inputs = LocalInputs(
+            state=lambda: model.read_slots(state, state_slots(spec.strategy)),
+            recall=lambda: memory.recall(job.memory),
+            is_over=(lambda: time.monotonic() - started >= deadline) if deadline else None,
+        )
+        trained = train_locally(prepared, job, model, inputs, pacer)
         digest = model.save(Path(command.path), durable=False)
-        remembered = {**end.memory, **model.to_remember()}
-        if is_ditto:
-            adapting = self._adapting(prepared, model, job, pacer.halves()[1])
-            known = memory.recall(job.memory)
-            remembered |= train_ditto(adapting, options, known, lambda: self._reload(job, command.folder))
-        control = model.write_slots(Path(command.control_path), end.control) if end.control else ""
-        if remembered:
-            memory.remember(job.round, digest, remembered, keep=job.memory)
+        control = model.write_slots(Path(command.control_path), trained.control) if trained.control else ""
+        if trained.memory:
+            memory.remember(job.round, digest, trained.memory, keep=job.memory)
         model.release()  # it is unused until the next model arrives
+        steps, planned = trained.steps, trained.planned
         if share_of(spec.task) == "none":
             steps = planned = 1  # with the batch size they would tell the number of examples
         result = TrainingResult(
             digest=digest,
             part=card,
             steps=steps,
-            loss=loss,
+            loss=trained.loss,
             seconds=time.monotonic() - started,
             control=control,
             planned=planned if planned > steps else 0,
@@ -253,41 +200,11 @@ class Jobs:
     def _evaluate(self, command: commands.RunEvaluation) -> commands.EvaluationDone:
         job = command.job
         prepared = self._prepare(job.spec, job.agreement)
-        model = self._loaded(job, command.folder)
-
-        def measure() -> Evaluation:
-            if prepared.evaluate is not None:
-                return prepared.evaluate(model.module)
-            if is_particular(job.spec) and prepared.own_test_part is not None:
-                part = prepared.own_test_part(job.part, job.parts, job.partition)
-            else:
-                part = prepared.test_part(job.part, job.parts)
-            return training.evaluate(model.module, part, prepared.objective)
-
-        evaluation = measure()
-        if adapts_to_devices(job.spec):
-            model.changed()
-            if isinstance(job.spec.strategy, DittoSpec):
-                restore(model.module, ditto_in(_memory(job, command.folder).recall(job.memory)))
-            else:
-                fine_tune(self._adapting(prepared, model, training_for(job), lambda _done, _total: None))
-            evaluation = with_personal(evaluation, measure())
+        model, memory = self._loaded(job, command.folder), _memory(job, command.folder)
+        evaluation = evaluate_locally(prepared, job, model, lambda: memory.recall(job.memory))
         if share_of(job.spec.task) == "none":
             evaluation = evaluation.as_one_example()
         return commands.EvaluationDone(command.id, evaluation)
-
-    def _adapting(
-        self, prepared: PreparedTask, model: LocalModel, job: TrainingJob, after_batch: training.AfterBatch
-    ) -> Adapting:
-        """Return what trains a second model in *model*'s module for *job*."""
-        objective = prepared.objective
-        if job.spec.training.class_weights and prepared.train is None:
-            objective = weighted(objective, prepared.train_part(job.partition))
-        return Adapting(prepared, model, job, objective, after_batch)
-
-    def _reload(self, job: TrainingJob, folder: str) -> None:
-        """Load the common model of *job* again, after the training of the update."""
-        self._loaded(job, folder).changed()
 
     def _aggregate(self, command: commands.RunAggregation) -> commands.AggregationDone:
         state_path = Path(command.state_path) if command.state_path else None
@@ -316,15 +233,7 @@ class Jobs:
             local = self._open(spec)
             self._prepared = (key, local.prepare(spec, agreement, self._on()))
         prepared = self._prepared[1]
-        if spec.training.class_weights:
-            classification(prepared.objective)
-        if flaw := personal_flaw(spec):
-            raise TaskError(f"The options of the run exclude each other: {flaw}.")
-        if prepared.train is not None and trains_differently(spec.strategy):
-            raise TaskError(
-                f"The strategy {strategy_name(spec.strategy)} changes local training, and the task file of "
-                f"{task_name(spec.task)!r} does it in its own train(): use another strategy, or remove it."
-            )
+        check_training(spec, prepared)
         return prepared
 
     def _initial(self, spec: RunSpec, agreement: Agreement) -> LocalModel:

@@ -70,13 +70,20 @@ class LocalModel:
         if self._holds != held:
             self._holds = None
             weights.load_into(path, self.module, path.name, self.personal)
-            restore(self.module, self._still)
-            if self._initial:
-                mine = personal_in(recall())
-                known = {name: mine[name] for name in self._initial if name in mine}
-                restore(self.module, self._initial | known)
+            self.restore_own(recall)
             self._holds = held
         self._keep_frozen(path.parent)
+
+    def restore_own(self, recall: Callable[[], Remembered]) -> None:
+        """Put the tensors that are not exchanged into the module: the frozen buffers, and the personal ones.
+
+        *recall* returns what the device remembers.
+        """
+        restore(self.module, self._still)
+        if self._initial:
+            mine = personal_in(recall())
+            known = {name: mine[name] for name in self._initial if name in mine}
+            restore(self.module, self._initial | known)
 
     def changed(self) -> None:
         """Note that the tensors of the module are no longer those that were loaded."""
@@ -119,11 +126,11 @@ class LocalModel:
         pieces = slot_pieces(numbers, schema)
         return weights.write(path, slot_schema(schema, tuple(numbers)), pieces, durable=False)
 
-    def changing(self) -> dict[str, Tensor]:
-        """Return all tensors that are not frozen, by name."""
+    def copied(self) -> dict[str, Tensor]:
+        """Return copies of all tensors that are not frozen, by name."""
         state = self.module.state_dict()
         kinds = tensor_kinds(self.module, self.personal, state)
-        return {name: state[name].detach() for name in (*kinds.shared, *kinds.personal)}
+        return {name: state[name].detach().clone() for name in (*kinds.shared, *kinds.personal)}
 
     def release(self) -> None:
         """Free the memory of the shared tensors, if it is much, until the next `load`."""

@@ -5,23 +5,26 @@ The worker of a node and the clients of a simulation call the same function, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from p2pfl.errors import TaskError
 from p2pfl.learning import training
 from p2pfl.learning.batches import Batches
+from p2pfl.learning.exchange import restore
+from p2pfl.learning.local_model import LocalModel, Remembered, of_strategy
 from p2pfl.learning.local_task import PreparedTask
 from p2pfl.learning.objective import Classification, Objective
 from p2pfl.learning.optimizers import build_optimizer, scheduled
 from p2pfl.learning.own.objective import UserObjective
+from p2pfl.learning.personal import Adapting, train_ditto
 from p2pfl.learning.slots import Slots
 from p2pfl.learning.strategies.local import LocalEnd, LocalStart
 from p2pfl.learning.strategies.local_rules import local_rule
-from p2pfl.spec import RunSpec, task_name
-from p2pfl.strategy_specs import strategy_name, trains_differently
+from p2pfl.spec import LocalTraining, RunSpec, personal_flaw, task_name
+from p2pfl.strategy_specs import DittoSpec, memory_slots, strategy_name, trains_differently
 from p2pfl.work import TrainingJob
 
 
@@ -31,10 +34,12 @@ class LocalInputs:
 
     state: Callable[[], Slots]
     """Returns the strategy's state; zeros before the first aggregation."""
-    memory: Mapping[str, Tensor]
-    """What the device remembers of the run, by name; empty at first."""
+    recall: Callable[[], Remembered]
+    """Returns what the device remembers of the run; called only where it is of use."""
     part: Batches | None = None
     """Examples in place of those of the job's partition; None: its partition."""
+    is_over: training.IsOver | None = None
+    """Ends the training early, such as at its deadline; not the second one of Ditto."""
 
 
 @dataclass(frozen=True)
@@ -45,58 +50,119 @@ class LocalResult:
     """Optimizer steps."""
     loss: float
     """The loss that the update's entry states."""
-    end: LocalEnd
-    """What the local part of the strategy gives."""
+    memory: dict[str, Tensor]
+    """What the device remembers if the update counts, by name."""
+    control: Slots = field(default_factory=dict)
+    """The control of the update; empty if the strategy has none."""
+    planned: int = 0
+    """Steps that the training was to take; 0 in a loop of the user's own."""
 
 
 def train_locally(
     prepared: PreparedTask,
     job: TrainingJob,
-    module: nn.Module,
+    model: LocalModel,
     inputs: LocalInputs,
     after_batch: training.AfterBatch,
 ) -> LocalResult:
-    """Do *job* with *module*, which has the parameters of the job's model, in place.
+    """Do *job* with *model*, which has the parameters of the job's model and the device's own, in place.
+
+    With Ditto the personal model is trained too, after the update.
 
     Raises:
         TaskError: the training diverged, or the user's own loop failed.
     """
     spec = job.spec
     options = scheduled(spec.training, job.trained, job.rounds)
-    seed = training.derive_seed("train", spec.seed, job.round, job.partition)
+    model.changed()
     if prepared.train is not None:
-        steps, loss = prepared.train(module, job.partition, options, job.round, seed, after_batch)
-        return LocalResult(steps, loss, LocalEnd())
+        seed = training.derive_seed("train", spec.seed, job.round, job.partition)
+        steps, loss = prepared.train(model.module, job.partition, options, job.round, seed, after_batch)
+        return LocalResult(steps, loss, model.to_remember())
     part = inputs.part if inputs.part is not None else prepared.train_part(job.partition)
     objective = weighted(prepared.objective, part) if options.class_weights else prepared.objective
-    rule = local_rule(LocalStart(spec, module, part, objective, inputs.state, inputs.memory))
+    training_ = _Training(prepared, job, model, inputs, options, part, objective)
     try:
-        steps, loss = training.train(
-            module,
-            part,
-            objective,
-            options,
-            seed=seed,
-            after_batch=after_batch,
-            make_optimizer=prepared.optimizer(job) if prepared.optimizer else build_optimizer,
-            rule=rule,
-        )
+        if not isinstance(spec.strategy, DittoSpec):
+            return training_.update(after_batch)
+        first, second = _halves(after_batch)
+        common = model.copied()
+        result = training_.update(first)
+        updated = model.copied()
+        restore(model.module, common)
+        adapting = Adapting(prepared, model, job, objective, second, part)
+        personal = train_ditto(adapting, options, inputs.recall())
+        restore(model.module, updated)
     except training.DivergedError as error:
         raise TaskError(f"{task_name(spec.task)}: {error}") from error
-    if rule is None:
-        return LocalResult(steps, loss, LocalEnd())
-    end = rule.finish(steps, options.learning_rate)
-    return LocalResult(steps, end.loss if end.loss is not None else loss, end)
+    return replace(result, memory={**result.memory, **personal})
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training of an update, with p2pfl's own loop."""
+
+    prepared: PreparedTask
+    job: TrainingJob
+    model: LocalModel
+    inputs: LocalInputs
+    options: LocalTraining
+    part: Batches
+    objective: Objective
+
+    def update(self, after_batch: training.AfterBatch) -> LocalResult:
+        """Train the module.
+
+        Raises:
+            DivergedError: the loss became NaN or infinite.
+        """
+        job, inputs, options, model = self.job, self.inputs, self.options, self.model
+        spec, make = job.spec, self.prepared.optimizer
+        remembered = of_strategy(inputs.recall()) if memory_slots(spec.strategy) else {}
+        rule = local_rule(
+            LocalStart(
+                spec, model.module, self.part, self.objective, inputs.state, remembered, shared=model.shared
+            )
+        )
+        steps, loss = training.train(
+            model.module,
+            self.part,
+            self.objective,
+            options,
+            seed=training.derive_seed("train", spec.seed, job.round, job.partition),
+            after_batch=after_batch,
+            make_optimizer=make(job) if make else build_optimizer,
+            rule=rule,
+            is_over=inputs.is_over,
+        )
+        end = rule.finish(steps, options.learning_rate) if rule is not None else LocalEnd()
+        return LocalResult(
+            steps,
+            end.loss if end.loss is not None else loss,
+            memory={**end.memory, **model.to_remember()},
+            control=end.control,
+            planned=training.planned_steps(self.part.examples, options),
+        )
+
+
+def _halves(after_batch: training.AfterBatch) -> tuple[training.AfterBatch, training.AfterBatch]:
+    """Return what is called in place of *after_batch* after each batch of two equally long trainings."""
+    return lambda done, total: after_batch(done, 2 * total), lambda done, total: after_batch(
+        total + done, 2 * total
+    )
 
 
 def check_training(spec: RunSpec, prepared: PreparedTask) -> None:
     """Refuse a run of *spec* whose options its task cannot follow.
 
     Raises:
-        TaskError: it cannot: class weights without classes, or a strategy that changes a loop of the user's.
+        TaskError: it cannot: class weights without classes, options that exclude each other, or a strategy
+            that changes a loop of the user's.
     """
     if spec.training.class_weights:
         classification(prepared.objective)
+    if flaw := personal_flaw(spec):
+        raise TaskError(f"The options of the run exclude each other: {flaw}.")
     if prepared.train is not None and trains_differently(spec.strategy):
         raise TaskError(
             f"The strategy {strategy_name(spec.strategy)} changes local training, and the task file of "

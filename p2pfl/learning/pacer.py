@@ -32,10 +32,6 @@ class Pacer:
         self.deadline = 0.0
         """Seconds after which the training ends with the batch that it is in; 0: never."""
 
-    def halves(self) -> tuple[Callable[[int, int], None], Callable[[int, int], None]]:
-        """Return what is called in place of this after each batch of two equally long trainings."""
-        return lambda done, total: self(done, 2 * total), lambda done, total: self(total + done, 2 * total)
-
     def __call__(self, done: int, total: int) -> None:
         """Note that *done* of *total* batches are done."""
         if self._is_stopped():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from p2pfl.cards import PERSONAL, UNSHOWN_SUMS
 from p2pfl.learning import training
+from p2pfl.learning.batches import Batches
 from p2pfl.learning.exchange import restore
 from p2pfl.learning.local_files import DITTO_PREFIX
 from p2pfl.learning.local_model import LocalModel
@@ -37,6 +38,8 @@ class Adapting:
     job: TrainingJob
     objective: Objective
     after_batch: Callable[[int, int], None]
+    part: Batches | None = None
+    """Examples in place of those of the job's partition; None: its partition."""
 
     def train(self, options: LocalTraining, seed: int, rule: LocalRule | None = None) -> None:
         """Train the module as it is.
@@ -51,7 +54,7 @@ class Adapting:
             return
         training.train(
             self.model.module,
-            prepared.train_part(job.partition),
+            self.part if self.part is not None else prepared.train_part(job.partition),
             self.objective,
             options,
             seed=seed,
@@ -114,24 +117,23 @@ class DittoRule:
 
 
 def train_ditto(
-    adapting: Adapting, options: LocalTraining, remembered: Mapping[str, Tensor], load: Callable[[], None]
+    adapting: Adapting, options: LocalTraining, remembered: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Train the personal model of Ditto for one round; return it under the names of the device's memory.
 
-    *load* puts the common model that the round began with into the module. A device whose memory *remembered*
-    has no personal model begins with the common one.
+    The module has the common model that the round began with. A device whose memory *remembered* has no
+    personal model begins with the common one.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
     """
-    load()
     module, spec = adapting.model.module, adapting.job.spec
     assert isinstance(spec.strategy, DittoSpec)
     common = {one: one.detach().clone() for one in module.parameters() if one.requires_grad}
     restore(module, ditto_in(remembered))
     seed = training.derive_seed("ditto", spec.seed, adapting.job.round, adapting.job.partition)
     adapting.train(options, seed, DittoRule(common, spec.strategy.strength))
-    return {f"{DITTO_PREFIX}{name}": value for name, value in adapting.model.changing().items()}
+    return {f"{DITTO_PREFIX}{name}": value for name, value in adapting.model.copied().items()}
 
 
 def ditto_in(remembered: Mapping[str, Tensor]) -> dict[str, Tensor]:

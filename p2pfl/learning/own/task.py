@@ -104,10 +104,22 @@ class FileLocalTask:
                 made[name] = make_batches(self._code, dataset, mapping, device, workers, labels)
             return made[name]
 
+        def train_part(index: int) -> Batches:
+            return part(f"train {index}", divided(index).train, divided(index).targets)
+
         def test_part(index: int, parts: int) -> Batches:
             rows = range(index, _length(self._data.test), parts)
             test: Dataset[Any] = self._data.test if parts == 1 else Subset(self._data.test, list(rows))
             return part(f"test {index} of {parts}", test, None)
+
+        def own_test_part(index: int, parts: int, like: int) -> Batches:
+            held_out, own = test_part(index, parts), train_part(like).labels
+            if held_out.labels is None or own is None:
+                return held_out
+            rows = range(index, _length(self._data.test), parts)
+            chosen = [rows[place] for place in torch.isin(held_out.labels, own).nonzero().flatten().tolist()]
+            name = f"test {index} of {parts} like {like}"
+            return part(name, Subset(self._data.test, chosen), None) if chosen else held_out
 
         def train(
             module: nn.Module, index: int, options: LocalTraining, round_: int, seed: int, after: AfterBatch
@@ -120,9 +132,10 @@ class FileLocalTask:
         return PreparedTask(
             objective=objective,
             build=lambda: self._build(agreement),
-            train_part=lambda index: part(f"train {index}", divided(index).train, divided(index).targets),
+            train_part=train_part,
             test_part=test_part,
             part_card=lambda index: self._part_card(divided(index)),
+            own_test_part=own_test_part if task.partition else None,
             train=train if own.train is not None else None,
             evaluate=loops.evaluate if own.evaluate is not None else None,
             optimizer=loops.optimizer if own.optimizer is not None else None,

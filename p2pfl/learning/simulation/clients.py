@@ -11,23 +11,24 @@ from collections.abc import Mapping
 import msgspec
 import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from p2pfl.errors import TaskError
 from p2pfl.learning import training
-from p2pfl.learning.adapters import add_adapters
 from p2pfl.learning.batches import Batches
+from p2pfl.learning.local_evaluation import evaluate_locally, held_out
+from p2pfl.learning.local_model import LocalModel
 from p2pfl.learning.local_training import LocalInputs, train_locally
 from p2pfl.learning.simulation import attacks
-from p2pfl.learning.simulation.attack_specs import AttackSpec
+from p2pfl.learning.simulation.attack_specs import AttackSpec, Backdoor
 from p2pfl.learning.simulation.blobs import MemoryReader, MemoryWriter, digest_of, load_bytes, model_bytes
 from p2pfl.learning.simulation.federation import SimulatedFederation
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
-from p2pfl.learning.weights import not_finite, schema_of
+from p2pfl.learning.weights import not_finite
 from p2pfl.messages import Evaluation
 from p2pfl.schema import Schema, is_mark
 from p2pfl.spec import slot_schema
-from p2pfl.strategy_specs import memory_slots, state_slots
+from p2pfl.strategy_specs import state_slots
 from p2pfl.work import TrainingJob
 
 
@@ -42,7 +43,7 @@ class RoundStart(msgspec.Struct, frozen=True):
 
 
 class ClientJob(msgspec.Struct, frozen=True):
-    """The training of one client in a round."""
+    """The training of one client in a round, or its evaluation."""
 
     client: int
     attacks: bool = False
@@ -94,7 +95,7 @@ class ClientTrainer:
         self._federation = federation
         self._run = federation.run
         self._prepared = federation.prepared
-        self._module: nn.Module | None = None
+        self._model: LocalModel | None = None
         self._schema: Schema = ()
         self._start = RoundStart(0, b"")
         self._train_parts: dict[int, tuple[Batches, int]] = {}
@@ -107,8 +108,8 @@ class ClientTrainer:
         Raises:
             TaskError: the model cannot be built, or has a number that is not finite.
         """
-        self._module = None  # one that was trained has other parameters
-        module = self._built()
+        self._model = None  # one that was trained has other parameters
+        module = self._built().module
         if name := not_finite(module):
             raise TaskError(
                 f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
@@ -117,7 +118,7 @@ class ClientTrainer:
         return model_bytes(module, self._schema)
 
     def begin(self, start: RoundStart) -> None:
-        """Train from *start* from now on."""
+        """Train and judge from *start* from now on."""
         self._start = start
 
     def train(self, job: ClientJob) -> ClientResult:
@@ -126,20 +127,20 @@ class ClientTrainer:
         Raises:
             TaskError: the user's code is wrong.
         """
-        module = self._loaded(self._start.model)
+        model = self._loaded(self._start.model, job.memory)
+        module = model.module
         attack = self._run.attack if job.attacks else None
         prepared, spec = self._prepared, self._run.spec
         part, examples = self._part(job.client)
         if attack is not None and part is not None and attacks.poisons(attack):
             part = attacks.poisoned(part, attack, self._federation.agreement)
-        memory = load(job.memory) if job.memory and memory_slots(spec.strategy) else {}
-        inputs = LocalInputs(self._state, memory, part)
+        inputs = LocalInputs(self._state, lambda: _remembered(job.memory), part)
         training_job = TrainingJob(
             "", self._start.round, spec, self._federation.agreement, "", job.client,
             trained=self._start.round - 1, rounds=spec.rounds, members=self._run.clients,
         )  # fmt: skip
         try:
-            result = train_locally(prepared, training_job, module, inputs, _ignore)
+            result = train_locally(prepared, training_job, model, inputs, _ignore)
         except TaskError as error:
             if not isinstance(error.__cause__, training.DivergedError):
                 raise
@@ -149,9 +150,7 @@ class ClientTrainer:
         if name := not_finite(module):
             return ClientFailure(job.client, f"its update is not finite in {name!r}")
         blob = model_bytes(module, self._schema)
-        control = b""
-        if result.end.control:
-            control = self._control(result.end.control)
+        control = self._control(result.control) if result.control else b""
         return ClientUpdate(
             job.client,
             blob,
@@ -160,12 +159,12 @@ class ClientTrainer:
             steps=result.steps,
             loss=result.loss,
             control=control,
-            memory=_memory_bytes(result.end.memory),
+            memory=_memory_bytes(result.memory),
         )
 
     def evaluate(self, model: bytes, part: int, parts: int) -> PartEvaluation:
         """Evaluate *model* on part *part* of *parts* of the held-out examples."""
-        module = self._loaded(model)
+        module = self._loaded(model).module
         if self._prepared.evaluate is not None:
             return PartEvaluation(self._prepared.evaluate(module))
         if (part, parts) not in self._test_parts:
@@ -173,6 +172,22 @@ class ClientTrainer:
         batches = self._test_parts[part, parts]
         evaluation = training.evaluate(module, batches, self._prepared.objective)
         hits, tried = attacks.count_hits(module, batches, self._run.attack)
+        return PartEvaluation(evaluation, hits, tried)
+
+    def judge(self, job: ClientJob) -> PartEvaluation:
+        """Evaluate the model of the round with what the client of *job* has of its own, as a node does.
+
+        Raises:
+            TaskError: the user's code is wrong.
+        """
+        model = self._loaded(self._start.model, job.memory)
+        prepared, run = self._prepared, self._run
+        evaluation_job = self._federation.evaluation_of(job.client, self._start.round)
+        hits = tried = 0
+        if isinstance(run.attack, Backdoor) and prepared.evaluate is None:
+            hits, tried = attacks.count_hits(model.module, held_out(prepared, evaluation_job), run.attack)
+        part, _ = self._part(job.client)
+        evaluation = evaluate_locally(prepared, evaluation_job, model, lambda: _remembered(job.memory), part)
         return PartEvaluation(evaluation, hits, tried)
 
     def _part(self, client: int) -> tuple[Batches | None, int]:
@@ -184,7 +199,7 @@ class ClientTrainer:
             self._train_parts[client] = self._prepared.train_part(client), examples(client).examples
         return self._train_parts[client]
 
-    def _forge(self, module: nn.Module, attack: AttackSpec, client: int) -> None:
+    def _forge(self, module: torch.nn.Module, attack: AttackSpec, client: int) -> None:
         """Change the trained *module* into what the attacker sends."""
         seed = training.derive_seed("attack", self._run.spec.seed, self._start.round, client)
         before = MemoryReader(self._start.model, self._schema)
@@ -193,7 +208,7 @@ class ClientTrainer:
     def _state(self) -> Slots:
         slots = state_slots(self._run.spec.strategy)
         if not self._start.state:
-            module = self._built().state_dict()
+            module = self._built().module.state_dict()
             names = (one.name for one in self._schema if not is_mark(one))
             zeros = {name: torch.zeros_like(module[name], device="cpu") for name in names}
             return dict.fromkeys(slots, zeros)
@@ -206,21 +221,24 @@ class ClientTrainer:
         writer.finish(durable=False)
         return writer.blob
 
-    def _built(self) -> nn.Module:
-        if self._module is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self._run.spec.seed)
-                module = self._prepared.build()
-                if self._run.spec.lora is not None:
-                    module = add_adapters(module, self._run.spec.lora)
-            self._schema = schema_of(module)
-            self._module = module.to(self._federation.device)
-        return self._module
+    def _built(self) -> LocalModel:
+        if self._model is None:
+            model = self._federation.build_model()
+            self._schema = model.schema
+            model.module.to(self._federation.device)
+            self._model = model
+        return self._model
 
-    def _loaded(self, model: bytes) -> nn.Module:
-        module = self._built()
-        load_bytes(model, module, self._schema)
-        return module
+    def _loaded(self, shared: bytes, memory: bytes = b"") -> LocalModel:
+        """Return the model with the tensors of the file *shared*, and the personal ones of *memory*."""
+        model = self._built()
+        load_bytes(shared, model.module, self._schema)
+        model.restore_own(lambda: _remembered(memory))
+        return model
+
+
+def _remembered(memory: bytes) -> dict[str, Tensor]:
+    return load(memory) if memory else {}
 
 
 def _memory_bytes(memory: Mapping[str, Tensor]) -> bytes:

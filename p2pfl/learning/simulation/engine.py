@@ -30,6 +30,12 @@ class Engine(Protocol):
     def evaluate(self, model: bytes, parts: int, /) -> list[PartEvaluation]:
         """Evaluate *model* on all *parts* of the held-out examples; return the results in their order."""
 
+    def judge(self, start: RoundStart, jobs: Sequence[ClientJob], /) -> list[PartEvaluation]:
+        """Let the clients of *jobs* evaluate the model of *start*, each with its own personal tensors.
+
+        Return the results in the order of *jobs*.
+        """
+
     def close(self) -> None:
         """End what the engine has started."""
 

@@ -10,12 +10,14 @@ import msgspec
 import torch
 from torch import Tensor
 
-from p2pfl.agreement import merge_cards
+from p2pfl.agreement import agree
 from p2pfl.card_checks import card_flaw
 from p2pfl.cards import Agreement
 from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
+from p2pfl.learning.adapters import add_adapters
 from p2pfl.learning.batches import Batches, TensorBatches
+from p2pfl.learning.local_model import LocalModel
 from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
 from p2pfl.learning.local_training import check_training
 from p2pfl.learning.own.code import UserCode, checked_task
@@ -27,7 +29,8 @@ from p2pfl.learning.simulation.attacks import poisons
 from p2pfl.learning.simulation.simulated import SimulatedRun
 from p2pfl.learning.tables.task import TableLocalTask
 from p2pfl.learning.training import choose_device
-from p2pfl.spec import FileTask, is_divided, is_particular
+from p2pfl.spec import FileTask, evaluation_parts, is_divided, is_particular
+from p2pfl.work import EvaluationJob
 
 NAME = "simulation"
 """The name of the only device, in the agreement."""
@@ -45,6 +48,26 @@ class SimulatedFederation:
     test_examples: int
     """Number of held-out examples."""
 
+    def build_model(self) -> LocalModel:
+        """Return the initial model on the CPU, which the seed of the run determines.
+
+        Raises:
+            TaskError: the model cannot be built, or a pattern of names matches nothing.
+        """
+        spec = self.run.spec
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(spec.seed)
+            module = self.prepared.build()
+            if spec.lora is not None:
+                module = add_adapters(module, spec.lora)
+        return LocalModel(module, spec.personalisation.personal)
+
+    def evaluation_of(self, client: int, round_: int) -> EvaluationJob:
+        """Return the job of *client* to judge the model of *round_*, as a node's is."""
+        spec = self.run.spec
+        parts = evaluation_parts(spec.task, self.run.clients)
+        return EvaluationJob("", round_, spec, self.agreement, "", client % parts, parts, partition=client)
+
 
 def open_federation(run: SimulatedRun, task: Task | None = None) -> SimulatedFederation:
     """Read the data of *run* and divide them. *task* is an object in place of a file.
@@ -55,16 +78,17 @@ def open_federation(run: SimulatedRun, task: Task | None = None) -> SimulatedFed
     local = _open(run, task)
     if flaw := card_flaw(run.spec.task, local.card):
         raise TaskError(f"The data cannot be used: {flaw}.")
-    if is_particular(run.spec):
-        raise TaskError(
-            "A simulation trains one common model, and ditto a second one on each client: use nodes for it."
-        )
-    agreement, flaw = merge_cards(run.spec.task, {NAME: local.card})
+    agreement, flaw = agree(run.spec, {NAME: local.card})
     if agreement is None:
         raise TaskError(f"The data allow no run: {flaw}.")
     device = choose_device(run.device)
     prepared = local.prepare(run.spec, agreement, device)
     check_training(run.spec, prepared)
+    if is_particular(run.spec) and evaluation_parts(run.spec.task, run.clients) > local.test_examples:
+        raise UserError(
+            f"There are {local.test_examples} held-out examples, too few for {run.clients} clients that each "
+            "judge a model of their own; use fewer clients."
+        )
     if prepared.train is not None and run.attack is not None and poisons(run.attack):
         raise TaskError(
             f"The attack {run.attack.__struct_config__.tag!r} changes training data, and the task has "
@@ -102,11 +126,20 @@ def _divided(run: SimulatedRun, local: LocalTask, prepared: PreparedTask) -> Pre
         owners = local.owners(scheme.column)
     parts = partition.divide(classes, scheme, run.clients, run.spec.seed, owners)
     chosen = [_selected(whole, torch.tensor(part)) for part in parts]
+
+    def own_test_part(part: int, count: int, index: int) -> Batches:
+        held_out, own = prepared.test_part(part, count), chosen[index].labels
+        if held_out.labels is None or own is None:
+            return held_out
+        rows = torch.isin(held_out.labels, own).nonzero().flatten()
+        return _selected(held_out, rows) if len(rows) else held_out
+
     card = prepared.part_card(0)
     return replace(
         prepared,
         train_part=lambda index: chosen[index],
         part_card=lambda index: msgspec.structs.replace(card, examples=chosen[index].examples),
+        own_test_part=own_test_part,
     )
 
 

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 import torch
@@ -60,6 +60,19 @@ class TrainOne(msgspec.Struct, frozen=True, tag="train"):
     job: ClientJob
 
 
+class JudgeOne(msgspec.Struct, frozen=True, tag="judge"):
+    """Let one client evaluate the model of the last `Load`."""
+
+    job: ClientJob
+
+
+class ClientJudged(msgspec.Struct, frozen=True, tag="judged"):
+    """A `JudgeOne` is done."""
+
+    client: int
+    result: PartEvaluation
+
+
 class PartDone(msgspec.Struct, frozen=True, tag="part"):
     """An `EvaluatePart` is done."""
 
@@ -78,8 +91,8 @@ class CopyFailed(msgspec.Struct, frozen=True, tag="failed"):
 CAN_TRAIN = b"yes"
 """First message of a copy that can compute gradients."""
 
-Order = Load | TrainOne | EvaluatePart
-Reply = ClientUpdate | ClientFailure | PartDone | CopyFailed
+Order = Load | TrainOne | EvaluatePart | JudgeOne
+Reply = ClientUpdate | ClientFailure | PartDone | ClientJudged | CopyFailed
 
 _encode = msgspec.msgpack.Encoder().encode
 _order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
@@ -136,6 +149,19 @@ class LocalEngine:
             assert isinstance(reply, PartDone)
             found[reply.part] = reply.result
         return [found[part] for part in range(parts)]
+
+    def judge(self, start: RoundStart, jobs: Sequence[ClientJob], /) -> list[PartEvaluation]:
+        """Let the clients of *jobs* evaluate the model of *start*; return the results in their order."""
+        self._fork()
+        if self._workers == 1:
+            self._trainer.begin(start)
+            with isolated(), explained(self._code):
+                return [self._trainer.judge(job) for job in jobs]
+        found: dict[int, PartEvaluation] = {}
+        for reply in self._spread(start, [JudgeOne(job) for job in jobs]):
+            assert isinstance(reply, ClientJudged)
+            found[reply.client] = reply.result
+        return [found[job.client] for job in jobs]
 
     def close(self) -> None:
         """End the copies."""
@@ -279,12 +305,20 @@ def _has_autograd() -> bool:
     return True
 
 
-def _answer(order: TrainOne | EvaluatePart, trainer: ClientTrainer, model: bytes, code: str) -> Reply:
+def _answer(
+    order: TrainOne | EvaluatePart | JudgeOne, trainer: ClientTrainer, model: bytes, code: str
+) -> Reply:
     try:
         with explained(code):
-            if isinstance(order, TrainOne):
-                return trainer.train(order.job)
-            return PartDone(order.part, trainer.evaluate(model, order.part, order.parts))
+            match order:
+                case TrainOne():
+                    return trainer.train(order.job)
+                case JudgeOne():
+                    return ClientJudged(order.job.client, trainer.judge(order.job))
+                case EvaluatePart():
+                    return PartDone(order.part, trainer.evaluate(model, order.part, order.parts))
+                case _:
+                    assert_never(order)
     except P2pflError as error:
         return CopyFailed(str(error), isinstance(error, UserError))
     except Exception as error:  # noqa: BLE001  of the user's code or of torch: told in the main process

@@ -32,6 +32,7 @@ from p2pfl.learning.simulation.federation import SimulatedFederation
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun, check_least
 from p2pfl.messages import Ballot, add_evaluations
 from p2pfl.schema import Schema, parse_header
+from p2pfl.spec import is_particular
 from p2pfl.strategy_specs import OwnStrategySpec, least_updates, strategy_name
 from p2pfl.work import (
     AggregatedModel,
@@ -130,7 +131,7 @@ class Simulation:
             self._remember({client: memory for client, memory in memories.items() if memory})
         self._shelf.clear()
         is_evaluated = number % run.evaluate_every == 0 or number == run.spec.rounds
-        metrics = self._evaluate() if is_evaluated else {}
+        metrics = self._evaluate(number) if is_evaluated else {}
         is_best = self._is_best(metrics)
         return SimulatedRound(
             round=number,
@@ -227,8 +228,16 @@ class Simulation:
             case _:
                 assert_never(result)
 
-    def _evaluate(self) -> dict[str, float]:
-        """Return the metrics of the model on all held-out examples."""
+    def _evaluate(self, number: int) -> dict[str, float]:
+        """Return the metrics of the model of round *number* on all held-out examples.
+
+        Where clients have models of their own, all that do not attack judge theirs, also those that did not
+        train.
+        """
+        if is_particular(self.run.spec):
+            honest = [one for one in range(self.run.clients) if one not in self.run.attackers]
+            jobs = [self._job(client, is_attacker=False) for client in honest or range(self.run.clients)]
+            return _metrics_of(self._engine.judge(RoundStart(number, self.model), jobs))
         examples = self.federation.test_examples
         is_whole = self.federation.prepared.evaluate is not None
         parts = 1 if is_whole else min(MAX_PARTS, max(1, examples // PART_EXAMPLES))

@@ -65,6 +65,26 @@ def test_runs_without_attackers_are_run_once(tmp_path: Path) -> None:
     assert found.runs[-1].run.attack == GaussianNoise(0.5)
 
 
+def test_ditto_is_run_without_a_fine_tuning_of_its_own(tmp_path: Path) -> None:
+    found = plan(
+        tmp_path,
+        """
+        [grid]
+        strategy = ["fedavg", "ditto"]
+        personal = [[], ["out.*"]]
+        personalise = [0, 2]
+        """,
+    )
+    assert [one.label for one in found.runs] == [
+        "strategy=fedavg, personal=none, personalise=0",
+        "strategy=fedavg, personal=none, personalise=2",
+        "strategy=fedavg, personal=out.*, personalise=0",
+        "strategy=fedavg, personal=out.*, personalise=2",
+        "strategy=ditto, personal=none, personalise=0",
+        "strategy=ditto, personal=out.*, personalise=0",
+    ]
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     write_task(tmp_path, "def model(): ...\ndef data(): ...")
     [one] = plan(tmp_path, "[experiment]\ntask = 'mine.py'").runs

@@ -8,6 +8,7 @@ import pytest
 import p2pfl
 from p2pfl.experiment.options import NAMES, OptionError, make_run
 from p2pfl.learning.simulation.attack_specs import GaussianNoise
+from p2pfl.personal_specs import Personalisation
 from p2pfl.spec import BuiltinTask, FileTask, MetricTarget, TableTask
 from p2pfl.strategy_specs import FedAvgSpec, KrumSpec, MultiKrumSpec, OwnStrategySpec, TrimmedMeanSpec
 from tests.support.tables import write_table
@@ -37,6 +38,12 @@ def test_options_of_a_run_have_the_names_of_the_command_line() -> None:
     )
     assert run.spec.stopping.until == MetricTarget("accuracy", 0.9)
     assert run.partition == "shards:2"
+
+
+def test_what_stays_on_a_client_is_an_option_as_on_the_command_line() -> None:
+    chosen = make_run({"personal": ["head.*", "*bn*"], "personalise": 2}).spec.personalisation
+    assert chosen == Personalisation(("head.*", "*bn*"), 2)
+    assert make_run({"personal": "head.*, *bn*"}).spec.personalisation.personal == ("head.*", "*bn*")
 
 
 def test_a_fraction_is_a_number_of_clients() -> None:
@@ -114,6 +121,8 @@ def test_own_tasks_are_divided_too(tmp_path: Path) -> None:
         ({"partition": "natural:writer"}, "task", "examples of digits have no owners"),
         ({"batch_size": 0}, "batch_size", "batch_size is out of range"),
         ({"lr": -1}, "lr", "lr is out of range"),
+        ({"strategy": "ditto", "personalise": 1}, "personalise", "each adapt the model to a device"),
+        ({"personal": 3}, "personal", "personal is out of range"),
         ({"until": "soon"}, "until", "--until is 'soon'"),
         ({"model": "lenet"}, "task", "no model 'lenet'"),
         ({"task": "nothing"}, "task", "no task 'nothing'"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,3 +52,14 @@ def test_without_pandas_a_table_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UserError, match=r"pip install 'p2pfl-lan\[pandas\]'"):
         result.frame()
+
+
+@pytest.mark.parametrize(
+    "options", [{"personal": "out.*"}, {"lora": {"target": ["hidden1"], "rank": 2, "train": ["out.*"]}}]
+)
+def test_a_saved_model_has_also_what_is_not_exchanged(tmp_path: Path, options: dict[str, Any]) -> None:
+    result = p2pfl.simulate(**{**QUICK, **options})
+    result.save(tmp_path / "model.safetensors")
+    loaded = p2pfl.load(tmp_path / "model.safetensors").module.eval()
+    inputs = torch.rand(3, 1, 8, 8)
+    assert torch.allclose(loaded(inputs), result.model.module(inputs), atol=1e-6)

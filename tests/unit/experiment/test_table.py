@@ -59,3 +59,11 @@ def test_the_csv_of_the_rounds_has_a_line_for_each_round() -> None:
         "training_loss": "2.000000", "seconds": "0.500", "clients": "3", "attackers": "0", "left_out": "0",
         "digest": "d" * 64,
     }  # fmt: skip
+
+
+def test_adapted_models_have_a_column() -> None:
+    rows = group_rows([finished(0.5, metrics={"personal_accuracy": 0.75}, personalise="1"), finished(0.5, personalise="0")])
+    assert [row.personal for row in rows] == [(0.75,), ()]
+    assert "personal accuracy" in table_text(rows)
+    [first, second] = csv.DictReader(io.StringIO(table_csv(rows)))
+    assert (first["personal_mean"], second["personal_mean"]) == ("0.750000", "")

@@ -480,6 +480,16 @@ def test_data_that_all_devices_have_are_divided_among_them(folder: Path, has_loo
         one.train(agreement, model, part=3)
 
 
+def test_a_model_of_one_device_is_judged_on_the_classes_of_its_part(folder: Path) -> None:
+    source = (TEMPLATES / "classification.py").read_text(encoding="utf-8")
+    one = device(folder, source, partition="labels:4", partitions=3, personalise=1)
+    agreement, flaw = merge_cards(one.spec.task, {"ada": one.card})
+    assert agreement is not None, flaw
+    evaluation = one.evaluate(agreement, one.create(agreement), 0, 3)
+    assert evaluation.examples < 60 / 2
+    assert sum(count.examples > 0 for count in evaluation.classes) == 4
+
+
 def test_a_device_with_data_of_its_own_trains_on_all_of_them(folder: Path) -> None:
     one = Device(TEMPLATES / "classification.py", folder)
     assert (partitions_of(one.spec.task), evaluation_parts(one.spec.task, 3)) == (1, 1)

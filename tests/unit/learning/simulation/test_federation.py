@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import p2pfl
-from p2pfl.errors import TaskError
+from p2pfl.errors import TaskError, UserError
 from p2pfl.experiment.options import make_run
 from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.simulation.federation import SimulatedFederation, open_federation
@@ -99,6 +99,21 @@ def test_an_attack_on_data_needs_the_loop_of_p2pfl(tmp_path: Path) -> None:
         open_federation(quick_run(**options, attack="sign-flip", strategy="scaffold"))
 
 
-def test_models_of_single_devices_are_not_simulated() -> None:
-    with pytest.raises(TaskError, match="A simulation trains one common model, and ditto a second one"):
-        quick_federation(strategy="ditto")
+def test_clients_with_models_of_their_own_need_a_held_out_example_each() -> None:
+    with pytest.raises(UserError, match="There are 360 held-out examples, too few for 361 clients"):
+        quick_federation(strategy="ditto", clients=361)
+
+
+def test_a_client_of_a_table_judges_its_own_model_on_its_own_classes(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "people.csv", HEADER, PEOPLE)
+    federation = open_federation(table_run(table, partition="labels:1", clients=2, personal=["*.bias"]))
+    prepared = federation.prepared
+    assert prepared.own_test_part is not None
+    for client in range(2):
+        job = federation.evaluation_of(client, 1)
+        labels = prepared.own_test_part(job.part, job.parts, job.partition).labels
+        own = prepared.train_part(client).labels
+        assert labels is not None
+        assert own is not None
+        assert {*labels.tolist()} == {*own.tolist()}
+    assert prepared.test_part(0, 1).examples == 6

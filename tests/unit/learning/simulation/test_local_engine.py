@@ -42,6 +42,17 @@ def test_copies_make_the_same_updates_and_evaluations_as_this_process() -> None:
         assert updates(copies, range(2)) == updates(alone, range(2)), "also with fewer jobs than copies"
 
 
+@pytest.mark.parametrize("options", [{"personal": ["out.*"]}, {"personalise": 1}, {"strategy": "ditto"}])
+def test_copies_judge_models_of_clients_as_this_process_does(options: dict[str, object]) -> None:
+    with engine(workers=1, **options) as alone, engine(workers=3, **options) as copies:
+        start = RoundStart(1, alone.initial())
+        trained = updates(alone, range(3))
+        jobs = [ClientJob(client, memory=trained[client].memory) for client in range(3)] + [ClientJob(3)]
+        found = copies.judge(start, jobs)
+        assert found == alone.judge(start, jobs)
+        assert [one.evaluation.examples for one in found] == [90] * 4
+
+
 THREADED = """
 import threading
 import torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from p2pfl.learning.simulation.federation import SimulatedFederation, open_feder
 from p2pfl.learning.simulation.local_engine import LocalEngine
 from p2pfl.learning.simulation.rounds import Simulation, choose_clients
 from p2pfl.learning.simulation.simulated import SimulatedRound
-from p2pfl.spec import partitions_of
+from p2pfl.messages import add_evaluations
+from p2pfl.spec import adapts_to_devices, is_particular, partitions_of
 from p2pfl.strategy_specs import state_slots
-from p2pfl.work import AggregatedModel, AggregationJob, TrainingJob, WeightedUpdate
+from p2pfl.work import AggregatedModel, AggregationJob, EvaluationJob, TrainingJob, WeightedUpdate
 from tests.support.core import ballot
 from tests.support.simulated import quick_federation, quick_run, table_run
 from tests.support.tables import write_table
@@ -49,8 +50,18 @@ class Worker:
             (self.folder / "blobs" / new).rename(self.folder / "blobs" / digest)
         return digest
 
-    def rounds(self) -> Iterator[str]:
-        """Yield the digest of the model of each round."""
+    def evaluated(self, number: int, model: str, last: Mapping[int, str]) -> dict[str, float]:
+        """Return the metrics of the model of round *number* over all nodes, as their histories show them."""
+        evaluations = []
+        for node, memory in last.items():
+            job = EvaluationJob(
+                f"run of {node}", number, self.spec, self.federation.agreement, model, node, len(last), memory, node
+            )  # fmt: skip
+            evaluations.append(self.do(commands.RunEvaluation(4, job, str(self.folder / "blobs"))).result)
+        return add_evaluations(evaluations).metrics
+
+    def rounds(self) -> Iterator[tuple[str, dict[str, float]]]:
+        """Yield the digest of the model of each round, and its metrics where nodes have models of their own."""
         blobs, spec, agreement = self.folder / "blobs", self.spec, self.federation.agreement
         blobs.mkdir()
         created = self.do(commands.CreateJob(1, spec, agreement, str(blobs / "new")))
@@ -85,7 +96,7 @@ class Worker:
             assert isinstance(aggregated, AggregatedModel)
             model, state = self.named("new", aggregated.digest), self.named("state", aggregated.state)
             assert bool(state) == bool(state_slots(spec.strategy))
-            yield model
+            yield model, self.evaluated(number, model, last) if is_particular(spec) else {}
 
 
 @pytest.mark.parametrize(
@@ -110,8 +121,27 @@ def test_a_simulation_makes_the_bytes_of_the_workers_of_nodes(
         schedule="cosine",
     )
     rows = simulated(federation)
-    assert [row.digest for row in rows] == list(Worker(tmp_path, federation).rounds())
+    assert [row.digest for row in rows] == [digest for digest, _ in Worker(tmp_path, federation).rounds()]
     assert len({row.digest for row in rows}) == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"personal": "out.*"},
+        {"personalise": 1},
+        {"strategy": "ditto"},
+        {"strategy": "ditto", "personal": ["out.bias"]},
+        {"strategy": "scaffold", "personal": ["out.*"]},
+    ],
+    ids=lambda options: " ".join(map(str, options)),
+)
+def test_clients_with_models_of_their_own_are_as_nodes_are(tmp_path: Path, options: dict[str, Any]) -> None:
+    federation = quick_federation(clients=3, rounds=3, partition="labels:4", **options)
+    rows = simulated(federation)
+    expected = list(Worker(tmp_path, federation).rounds())
+    assert [(row.digest, row.metrics) for row in rows] == expected
+    assert ("personal_accuracy" in rows[0].metrics) == adapts_to_devices(federation.run.spec)
 
 
 def test_a_table_is_trained_by_its_clients(tmp_path: Path) -> None:
@@ -181,6 +211,7 @@ class Losing:
 
     def __init__(self, federation: SimulatedFederation, lost: Sequence[int]) -> None:
         self._engine, self._lost = LocalEngine(federation), lost
+        self.judges: list[int] = []
 
     def initial(self) -> bytes:
         return self._engine.initial()
@@ -192,6 +223,10 @@ class Losing:
     def evaluate(self, model: bytes, parts: int, /) -> Any:
         return self._engine.evaluate(model, parts)
 
+    def judge(self, start: RoundStart, jobs: Sequence[ClientJob], /) -> Any:
+        self.judges += [job.client for job in jobs]
+        return self._engine.judge(start, jobs)
+
     def close(self) -> None:
         self._engine.close()
 
@@ -200,6 +235,15 @@ def test_a_client_that_fails_is_left_out() -> None:
     federation = quick_federation(rounds=1)
     [row] = Simulation(federation, Losing(federation, [1])).rounds()
     assert (row.clients, row.left_out, row.note) == ((0, 2, 3), ((1, "lost"),), "")
+
+
+def test_all_clients_judge_their_own_models_but_those_that_attack() -> None:
+    attack: dict[str, Any] = {"attackers": [1], "attack": "backdoor"}
+    federation = quick_federation(rounds=1, sample=2, personal=["out.*"], **attack)
+    engine = Losing(federation, [])
+    [row] = Simulation(federation, engine).rounds()
+    assert (len(row.clients), engine.judges) == (2, [0, 2, 3])
+    assert 0 <= row.metrics["backdoor"] <= 1
 
 
 def test_without_enough_updates_the_model_stays() -> None:
