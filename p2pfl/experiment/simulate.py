@@ -66,7 +66,8 @@ def simulate(
         progress: whether a line shows how far the simulation is, by default on a terminal; or a function that
             is called with each round.
         **options: those of a run, with underscores: model, epochs, batch_size, lr, momentum and so on; also
-            data, data_root, download, classes, device, evaluate_every, choose_attackers.
+            data, data_root, download, classes, device, evaluate_every, choose_attackers, personal,
+            personalise.
 
     Raises:
         UserError: an option is unknown or out of its range; the message names it.

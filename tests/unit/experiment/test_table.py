@@ -62,7 +62,9 @@ def test_the_csv_of_the_rounds_has_a_line_for_each_round() -> None:
 
 
 def test_adapted_models_have_a_column() -> None:
-    rows = group_rows([finished(0.5, metrics={"personal_accuracy": 0.75}, personalise="1"), finished(0.5, personalise="0")])
+    rows = group_rows(
+        [finished(0.5, metrics={"personal_accuracy": 0.75}, personalise="1"), finished(0.5, personalise="0")]
+    )
     assert [row.personal for row in rows] == [(0.75,), ()]
     assert "personal accuracy" in table_text(rows)
     [first, second] = csv.DictReader(io.StringIO(table_csv(rows)))
