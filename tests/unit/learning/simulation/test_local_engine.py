@@ -42,6 +42,32 @@ def test_copies_make_the_same_updates_and_evaluations_as_this_process() -> None:
         assert updates(copies, range(2)) == updates(alone, range(2)), "also with fewer jobs than copies"
 
 
+LARGE = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+classes = ["left", "right"]
+
+def model():
+    return nn.Sequential(nn.Linear(2, 100_000), nn.Linear(100_000, 2))
+
+def data():
+    return TensorDataset(torch.randn(40, 2), torch.arange(40) % 2)
+"""
+
+
+def test_orders_and_replies_that_fill_the_pipes_do_not_block_each_other(tmp_path: Path) -> None:
+    opened = own(tmp_path, LARGE, workers=2)
+    try:
+        start = RoundStart(1, opened.initial())
+        jobs = [ClientJob(number % 4, memory=bytes(2_000_000)) for number in range(8)]
+        found = list(opened.train(start, jobs))
+    finally:
+        opened.close()
+    assert sorted(one.client for one in found) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
 THREADED = """
 import threading
 import torch
