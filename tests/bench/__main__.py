@@ -38,7 +38,7 @@ BENCHES = (
 )
 """In the order of execution: benches that are most sensitive to other load come first."""
 
-PEERS = ("flower", "flower_legacy", "p2pfl_pypi")
+PEERS = ("flower", "flower_legacy", "p2pfl_pypi", "clients")
 """Modules of `tests.bench.peers`."""
 
 LIMIT_SECONDS = 600.0

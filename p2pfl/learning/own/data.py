@@ -123,6 +123,7 @@ def divide_data(data: UserData, task: FileTask, seed: int) -> Callable[[int], Us
         TaskError: there is no such partition, or there are too few examples.
     """
     parts: list[list[int]] = []
+    made: dict[int, UserData] = {}
 
     def part(index: int) -> UserData:
         if not task.partition:
@@ -134,9 +135,11 @@ def divide_data(data: UserData, task: FileTask, seed: int) -> Callable[[int], Us
             parts.extend(partition.divide(labels, scheme, task.partitions, seed, owners))
         if not 0 <= index < len(parts):
             raise TaskError(f"There is no partition {index}: the run has {len(parts)}, numbered from 0.")
-        rows = parts[index]
-        targets = data.targets[torch.tensor(rows)] if data.targets is not None else None
-        return replace(data, train=Subset(data.train, rows), targets=targets)
+        if index not in made:
+            rows = parts[index]
+            targets = data.targets[torch.tensor(rows)] if data.targets is not None else None
+            made[index] = replace(data, train=Subset(data.train, rows), targets=targets)
+        return made[index]
 
     return part
 

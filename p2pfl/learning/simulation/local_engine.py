@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
@@ -39,6 +40,14 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+
+ORDERS_AHEAD = 2
+"""Orders that a copy has at once: the one that it works on, and the next."""
+
+AHEAD_BYTES = 4096
+"""Length of the largest order that is sent to a copy that works. A larger one, with what a client remembers,
+could fill the pipe while the copy waits for room for its reply: both would wait for ever."""
 
 
 class EvaluatePart(msgspec.Struct, frozen=True, tag="evaluate"):
@@ -172,28 +181,32 @@ class LocalEngine:
     def _spread(self, start: RoundStart, orders: Sequence[Order]) -> Iterator[Reply]:
         """Give each copy one order after another; yield the replies as they come.
 
+        A copy gets its next order while it works, if that is small: so it need not wait for this process.
+
         Raises:
             TaskError: the user's code is wrong.
             WorkerError: a copy failed or has ended.
         """
-        load, waiting = _encode(Load(start)), iter(orders)
+        load, waiting = _encode(Load(start)), deque(map(_encode, orders))
         busy: dict[Connection, _Copy] = {}
-        for copy in self._copies:
-            if (order := next(waiting, None)) is None:
-                break
+        for copy in self._copies[: len(waiting)]:
             copy.send(load)
-            copy.send(_encode(order))
+            copy.order(waiting.popleft())
             busy[copy.pipe] = copy
         while busy:
+            for copy in busy.values():
+                if copy.unanswered < ORDERS_AHEAD and waiting and len(waiting[0]) <= AHEAD_BYTES:
+                    copy.order(waiting.popleft())
             for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
-                copy = busy.pop(pipe)
+                copy = busy[pipe]
                 reply = copy.receive()
                 if isinstance(reply, CopyFailed):
                     raise (TaskError if reply.is_users else WorkerError)(reply.reason)
-                if (order := next(waiting, None)) is not None:
-                    copy.send(_encode(order))
-                    busy[pipe] = copy
+                if not copy.unanswered and waiting:
+                    copy.order(waiting.popleft())
+                if not copy.unanswered:
+                    del busy[pipe]
                 yield reply
 
     def _fork(self) -> None:
@@ -227,6 +240,17 @@ class _Copy:
     def __init__(self, process: ForkProcess, pipe: Connection) -> None:
         self._process = process
         self.pipe = pipe
+        self.unanswered = 0
+        """Number of orders whose reply has not come."""
+
+    def order(self, order: bytes) -> None:
+        """Send an encoded order that is answered.
+
+        Raises:
+            WorkerError: the copy has ended.
+        """
+        self.unanswered += 1
+        self.send(order)
 
     def send(self, order: bytes) -> None:
         """Send an encoded order.
@@ -256,6 +280,7 @@ class _Copy:
         Raises:
             WorkerError: the copy has ended.
         """
+        self.unanswered -= 1
         try:
             return _reply.decode(self.pipe.recv_bytes())
         except (EOFError, OSError) as error:

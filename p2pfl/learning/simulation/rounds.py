@@ -6,6 +6,7 @@ as that of real nodes whose record has the same manifest.
 
 from __future__ import annotations
 
+import heapq
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -272,8 +273,8 @@ def choose_clients(run: SimulatedRun, round_: int) -> list[int]:
     if not run.sample or run.sample >= run.clients:
         return list(range(run.clients))
     generator = random.Random(f"sample {run.spec.seed} {round_}")  # noqa: S311  no secret
-    order = sorted(range(run.clients), key=lambda _: generator.random())
-    return sorted(order[: run.sample])
+    places = [generator.random() for _ in range(run.clients)]
+    return sorted(heapq.nsmallest(run.sample, range(run.clients), key=places.__getitem__))
 
 
 def _mean_loss(updates: Sequence[WeightedUpdate]) -> float:

@@ -1,9 +1,9 @@
 """Make the virtual environments of the other programs: `python -m tests.bench.peers.prepare DIR`.
 
 Each program gets its own environment, with exactly the versions below and whatever dependencies they require.
-This takes about two minutes and 1.3 GB. No environment has torch: members use numpy arrays. The p2pfl on PyPI
-is licensed under the GPL; it is installed and run here as a program, and nothing of it becomes part of this
-project.
+This takes about five minutes and 5 GB. Only the simulations of many clients have torch; elsewhere members use
+numpy arrays. The p2pfl on PyPI is licensed under the GPL; it is installed and run here as a program, and
+nothing of it becomes part of this project.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "flower": ("flwr==1.42.0",),
+    "flower_simulation": ("flwr[simulation]==1.42.0", "torch==2.14.1"),
+    "pfl": ("pfl==0.6.0", "torch==2.14.1"),
     "p2pfl_pypi": ("p2pfl[dp]==0.4.4", "pyarrow==17.0.0", "huggingface_hub==0.25.2"),
 }
 """Packages by name of the environment.

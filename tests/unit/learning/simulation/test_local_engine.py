@@ -53,6 +53,32 @@ def test_copies_judge_models_of_clients_as_this_process_does(options: dict[str, 
         assert [one.evaluation.examples for one in found] == [90] * 4
 
 
+LARGE = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+classes = ["left", "right"]
+
+def model():
+    return nn.Sequential(nn.Linear(2, 100_000), nn.Linear(100_000, 2))
+
+def data():
+    return TensorDataset(torch.randn(40, 2), torch.arange(40) % 2)
+"""
+
+
+def test_orders_and_replies_that_fill_the_pipes_do_not_block_each_other(tmp_path: Path) -> None:
+    opened = own(tmp_path, LARGE, workers=2)
+    try:
+        start = RoundStart(1, opened.initial())
+        jobs = [ClientJob(number % 4, memory=bytes(2_000_000)) for number in range(8)]
+        found = list(opened.train(start, jobs))
+    finally:
+        opened.close()
+    assert sorted(one.client for one in found) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
 THREADED = """
 import threading
 import torch
