@@ -241,7 +241,8 @@ class ProcessorTimes:
 
     def at(self, moment: float) -> float:
         """Return the seconds that were used until *moment*, on the monotonic clock."""
-        return float(np.interp(moment, *zip(*self._looks, strict=True)))
+        moments, used = zip(*self._looks, strict=True)
+        return float(np.interp(moment, moments, used))
 
     def end(self) -> None:
         """Kill all processes that were seen."""

@@ -51,14 +51,12 @@ def table(finished: Iterable[FinishedRun]) -> str:
             best = rounds.get((partition, epochs, batch), (float("inf"), ""))
             rounds[partition, epochs, batch] = min(best, (statistics.fmean(reached), rate))
     partitions = sorted({key[0] for key in by_rate})
-    settings = sorted(
-        {key[1:3] for key in by_rate}, key=lambda one: (one != (1, WHOLE_BATCH), one[1], one[0])
-    )
+    kinds = sorted({key[1:3] for key in by_rate}, key=lambda one: (one != (1, WHOLE_BATCH), one[1], one[0]))
     lines = [
         "| | E | B | " + " | ".join(partitions) + " |",
         "| --- | --- | --- | " + " | ".join("---" for _ in partitions) + " |",
     ]
-    for epochs, batch in settings:
+    for epochs, batch in kinds:
         name = "FedSGD" if (epochs, batch) == (1, WHOLE_BATCH) else "FedAvg"
         cells = (_cell(rounds, one, epochs, batch) for one in partitions)
         shown = "inf" if batch == WHOLE_BATCH else str(batch)
