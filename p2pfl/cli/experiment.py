@@ -73,6 +73,14 @@ def run(
         int | None,
         typer.Option("--workers", metavar="N", min=1, help="Processes that train, in place of the file's."),
     ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="Train on this Ray cluster, in place of the file's engine; auto: the one that runs here.",
+        ),
+    ] = None,
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,18 +94,11 @@ def run(
     ] = False,
 ) -> None:
     """Run what is not finished of an experiment, then show and write its results."""
-    import msgspec
-
     from p2pfl.experiment.file import read_experiment
     from p2pfl.experiment.results import ResultFolder
 
-    plan = read_experiment(file)
-    if workers is not None:
-        runs = tuple(
-            msgspec.structs.replace(one, run=msgspec.structs.replace(one.run, workers=workers))
-            for one in plan.runs
-        )
-        plan = msgspec.structs.replace(plan, runs=runs)
+    given = {"workers": workers, "ray_address": ray_address, "engine": ray_address and "ray"}
+    plan = read_experiment(file, {name: value for name, value in given.items() if value})
     folder = ResultFolder(output if output is not None else file.with_name(f"{file.stem}-results"))
     raise typer.Exit(_run(plan, folder, track or [], is_table_only=table))
 

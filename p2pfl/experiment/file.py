@@ -60,8 +60,8 @@ class ExperimentPlan(msgspec.Struct, frozen=True):
     runs: tuple[PlannedRun, ...]
 
 
-def read_experiment(path: Path) -> ExperimentPlan:
-    """Read the experiment in the file *path*.
+def read_experiment(path: Path, replaced: Mapping[str, Any] | None = None) -> ExperimentPlan:
+    """Read the experiment in the file *path*; the options *replaced* are those of every run.
 
     Raises:
         UserError: it cannot be read, or an option in it is wrong; the message names file and key.
@@ -90,16 +90,18 @@ def read_experiment(path: Path) -> ExperimentPlan:
             f"{shown(path)}, [grid]: the lists have {count} combinations, and {MAX_RUNS} are possible; make "
             "them shorter."
         )
-    return ExperimentPlan(path, tuple(grid), tuple(_planned(path, base, grid)))
+    return ExperimentPlan(path, tuple(grid), tuple(_planned(path, base, grid, replaced or {})))
 
 
-def _planned(path: Path, base: Mapping[str, Any], grid: Mapping[str, list[Any]]) -> list[PlannedRun]:
+def _planned(
+    path: Path, base: Mapping[str, Any], grid: Mapping[str, list[Any]], replaced: Mapping[str, Any]
+) -> list[PlannedRun]:
     """Return a run for each combination; equal ones, such as those without attackers, once."""
     planned: dict[str, PlannedRun] = {}
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         try:
-            run = make_run(_options(path, {**base, **chosen}))
+            run = make_run(_options(path, {**base, **chosen, **replaced}))
         except OptionError as error:
             name = error.option.removesuffix("_args")
             section = "grid" if name in grid else "experiment"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,14 +42,14 @@ PLACES = ("data", "data_root", "download", "classes")
 
 OWN = (
     "clients", "sample", "fraction", "strategy", "strategy_args", "attackers", "attack", "attack_args",
-    "choose_attackers", "evaluate_every", "engine", "workers", "device",
+    "choose_attackers", "evaluate_every", "engine", "ray_address", "workers", "device",
 )  # fmt: skip
 """Options of simulations only."""
 
 NAMES = ("task", *dict.fromkeys((*OWN, *TRAINING, *PLACES)))
 """All options."""
 
-ENGINES = ("local",)
+ENGINES = ("local", "ray")
 """The engines; their code is in `p2pfl.learning.simulation.engine`."""
 
 DEFAULT_CLIENTS = 10
@@ -107,11 +108,7 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
     spec = msgspec.structs.replace(spec, strategy=strategy)
     if flaw := personal_flaw(spec):
         raise OptionError("personalise", f"The options of the run exclude each other: {flaw}.")
-    engine = given.get("engine", "local")
-    if engine not in ENGINES:
-        raise OptionError(
-            "engine", f"There is no engine {one_line(str(engine))!r}; the engines are {', '.join(ENGINES)}."
-        )
+    engine, ray_address = _engine(given)
     run = SimulatedRun(
         spec=spec,
         clients=clients,
@@ -122,6 +119,7 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
         attack=attack,
         evaluate_every=_whole(given, "evaluate_every", 1, least=1),
         engine=engine,
+        ray_address=ray_address,
         workers=_whole(given, "workers", 0, least=0),
         device=str(given.get("device", "auto")),
     )
@@ -257,6 +255,32 @@ def _attackers(given: Mapping[str, Any], clients: int) -> tuple[tuple[int, ...],
     with naming("attack"):
         attack = make_attack(str(name), _table(given, "attack_args"))
     return chosen, attack
+
+
+def _engine(given: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the engine, and the address of a Ray cluster."""
+    engine, address = given.get("engine", "local"), given.get("ray_address", "")
+    if engine not in ENGINES:
+        raise OptionError(
+            "engine", f"There is no engine {one_line(str(engine))!r}; the engines are {', '.join(ENGINES)}."
+        )
+    if not isinstance(address, str):
+        raise OptionError(
+            "ray_address",
+            f"ray_address is {one_line(repr(address))}, and a text is expected, such as '10.0.0.1:6379' or "
+            "'auto'.",
+        )
+    if address and engine != "ray":
+        raise OptionError(
+            "ray_address", f"ray_address is given, and the engine is {engine!r}; add engine='ray'."
+        )
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise OptionError(
+            "engine",
+            "The engine 'ray' needs the package ray, which is not installed here: pip install "
+            "'p2pfl-lan[ray]'.",
+        )
+    return engine, address
 
 
 def _first(given: Mapping[str, Any], number: int, clients: int) -> tuple[int, ...]:

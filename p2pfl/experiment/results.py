@@ -155,7 +155,7 @@ def digest_of_run(run: SimulatedRun) -> str:
         strategy="",
         own=Path(run.places.own.name) if run.places.own else None,
     )
-    plain = msgspec.structs.replace(run, engine="local", workers=0, places=places)
+    plain = msgspec.structs.replace(run, engine="local", ray_address="", workers=0, places=places)
     digest = blake3(plain.to_text().encode())
     for code in (run.places.code, run.places.strategy):
         file = full(Path(code.rpartition(":")[0] if ":" in code and not Path(code).is_file() else code))

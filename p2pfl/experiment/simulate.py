@@ -32,6 +32,7 @@ def simulate(
     attack: str | None = None,
     attack_args: Mapping[str, Any] | None = None,
     engine: str | None = None,
+    ray_address: str | None = None,
     workers: int | None = None,
     track: str | Sequence[str] = (),
     progress: bool | Callable[[SimulatedRound], object] | None = None,
@@ -60,7 +61,8 @@ def simulate(
         attackers: number of clients that attack, or their numbers from 0.
         attack: the name of their attack.
         attack_args: its options.
-        engine: what runs the clients; "local" is this machine.
+        engine: what runs the clients; "local" is this machine, "ray" is Ray.
+        ray_address: the address of a Ray cluster, or "auto"; if not given, Ray is started on this machine.
         workers: processes that train; one for each processor if not given.
         track: where each round is written too, as with `--track` of a node.
         progress: whether a line shows how far the simulation is, by default on a terminal; or a function that
@@ -76,7 +78,8 @@ def simulate(
     named = {
         "clients": clients, "rounds": rounds, "seed": seed, "partition": partition, "strategy": strategy,
         "strategy_args": strategy_args, "sample": sample, "fraction": fraction, "attackers": attackers,
-        "attack": attack, "attack_args": attack_args, "engine": engine, "workers": workers,
+        "attack": attack, "attack_args": attack_args, "engine": engine, "ray_address": ray_address,
+        "workers": workers,
     }  # fmt: skip
     own = task if isinstance(task, Task) else None
     run = make_run({**named, **options, "task": None if own is not None else task}, is_object=own is not None)

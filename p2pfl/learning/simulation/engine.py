@@ -46,7 +46,13 @@ def _local(federation: SimulatedFederation) -> Engine:
     return LocalEngine(federation)
 
 
-ENGINES: Mapping[str, Callable[[SimulatedFederation], Engine]] = {"local": _local}
+def _ray(federation: SimulatedFederation) -> Engine:
+    from p2pfl.learning.simulation.ray_engine import RayEngine
+
+    return RayEngine(federation)
+
+
+ENGINES: Mapping[str, Callable[[SimulatedFederation], Engine]] = {"local": _local, "ray": _ray}
 """The engines by the value of `engine`."""
 
 

@@ -47,6 +47,8 @@ class SimulatedFederation:
     device: torch.device
     test_examples: int
     """Number of held-out examples."""
+    task: Task | None = None
+    """The task if it is an object in place of a file."""
 
     def build_model(self) -> LocalModel:
         """Return the initial model on the CPU, which the seed of the run determines.
@@ -96,7 +98,7 @@ def open_federation(run: SimulatedRun, task: Task | None = None) -> SimulatedFed
         )
     if not is_divided(run.spec.task):
         prepared = _divided(run, local, prepared)
-    return SimulatedFederation(run, agreement, prepared, device, local.test_examples)
+    return SimulatedFederation(run, agreement, prepared, device, local.test_examples, task)
 
 
 def _open(run: SimulatedRun, task: Task | None) -> LocalTask:

@@ -15,15 +15,14 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
 
-from p2pfl.errors import P2pflError, TaskError, UserError, WorkerError
-from p2pfl.learning.own.code import explain
+from p2pfl.errors import WorkerError
 from p2pfl.learning.simulation.clients import (
     ClientFailure,
     ClientJob,
@@ -34,6 +33,22 @@ from p2pfl.learning.simulation.clients import (
     RoundStart,
 )
 from p2pfl.learning.simulation.federation import SimulatedFederation
+from p2pfl.learning.simulation.orders import (
+    ClientJudged,
+    EvaluatePart,
+    JudgeOne,
+    Order,
+    OrderFailed,
+    PartDone,
+    Reply,
+    TrainOne,
+    answer,
+    decode_reply,
+    encode,
+    explained,
+    isolated,
+    raised,
+)
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
@@ -50,62 +65,16 @@ AHEAD_BYTES = 4096
 could fill the pipe while the copy waits for room for its reply: both would wait for ever."""
 
 
-class EvaluatePart(msgspec.Struct, frozen=True, tag="evaluate"):
-    """Evaluate the model of the last `Load`."""
-
-    part: int
-    parts: int
-
-
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Use this model and state from now on; not answered."""
 
     start: RoundStart
 
 
-class TrainOne(msgspec.Struct, frozen=True, tag="train"):
-    """Train one client."""
-
-    job: ClientJob
-
-
-class JudgeOne(msgspec.Struct, frozen=True, tag="judge"):
-    """Let one client evaluate the model of the last `Load`."""
-
-    job: ClientJob
-
-
-class ClientJudged(msgspec.Struct, frozen=True, tag="judged"):
-    """A `JudgeOne` is done."""
-
-    client: int
-    result: PartEvaluation
-
-
-class PartDone(msgspec.Struct, frozen=True, tag="part"):
-    """An `EvaluatePart` is done."""
-
-    part: int
-    result: PartEvaluation
-
-
-class CopyFailed(msgspec.Struct, frozen=True, tag="failed"):
-    """A job failed."""
-
-    reason: str
-    is_users: bool
-    """Whether the user can change something about it."""
-
-
 CAN_TRAIN = b"yes"
 """First message of a copy that can compute gradients."""
 
-Order = Load | TrainOne | EvaluatePart | JudgeOne
-Reply = ClientUpdate | ClientFailure | PartDone | ClientJudged | CopyFailed
-
-_encode = msgspec.msgpack.Encoder().encode
-_order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
-_reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+_decode_order: msgspec.msgpack.Decoder[Load | Order] = msgspec.msgpack.Decoder(Load | Order)
 
 
 def default_workers(federation: SimulatedFederation) -> int:
@@ -187,7 +156,7 @@ class LocalEngine:
             TaskError: the user's code is wrong.
             WorkerError: a copy failed or has ended.
         """
-        load, waiting = _encode(Load(start)), deque(map(_encode, orders))
+        load, waiting = encode(Load(start)), deque(map(encode, orders))
         busy: dict[Connection, _Copy] = {}
         for copy in self._copies[: len(waiting)]:
             copy.send(load)
@@ -201,8 +170,8 @@ class LocalEngine:
                 assert isinstance(pipe, Connection)
                 copy = busy[pipe]
                 reply = copy.receive()
-                if isinstance(reply, CopyFailed):
-                    raise (TaskError if reply.is_users else WorkerError)(reply.reason)
+                if isinstance(reply, OrderFailed):
+                    raise raised(reply)
                 if not copy.unanswered and waiting:
                     copy.order(waiting.popleft())
                 if not copy.unanswered:
@@ -282,7 +251,7 @@ class _Copy:
         """
         self.unanswered -= 1
         try:
-            return _reply.decode(self.pipe.recv_bytes())
+            return decode_reply.decode(self.pipe.recv_bytes())
         except (EOFError, OSError) as error:
             raise self._ended() from error
 
@@ -313,12 +282,12 @@ def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer
     with suppress(EOFError, OSError):
         pipe.send_bytes(CAN_TRAIN if _has_autograd() else b"")
         while True:
-            order = _order.decode(pipe.recv_bytes())
+            order = _decode_order.decode(pipe.recv_bytes())
             if isinstance(order, Load):
                 model = order.start.model
                 trainer.begin(order.start)
                 continue
-            pipe.send_bytes(_encode(_answer(order, trainer, model, code)))
+            pipe.send_bytes(encode(answer(order, trainer, model, code)))
 
 
 def _has_autograd() -> bool:
@@ -328,54 +297,3 @@ def _has_autograd() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _answer(
-    order: TrainOne | EvaluatePart | JudgeOne, trainer: ClientTrainer, model: bytes, code: str
-) -> Reply:
-    try:
-        with explained(code):
-            match order:
-                case TrainOne():
-                    return trainer.train(order.job)
-                case JudgeOne():
-                    return ClientJudged(order.job.client, trainer.judge(order.job))
-                case EvaluatePart():
-                    return PartDone(order.part, trainer.evaluate(model, order.part, order.parts))
-                case _:
-                    assert_never(order)
-    except P2pflError as error:
-        return CopyFailed(str(error), isinstance(error, UserError))
-    except Exception as error:  # noqa: BLE001  of the user's code or of torch: told in the main process
-        return CopyFailed(f"A client failed with {type(error).__name__}: {error}", is_users=False)
-
-
-@contextmanager
-def isolated() -> Iterator[None]:
-    """Compute with one thread of torch, as every client does, so that the bytes are always the same.
-
-    The number of threads and the random numbers of the program are afterwards as before.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def explained(code: str) -> Iterator[None]:
-    """Explain errors that arise in the user's task *code*.
-
-    Raises:
-        TaskError: with the place in the user's code.
-    """
-    try:
-        yield
-    except Exception as error:
-        found = explain(error, code)
-        if found is None:
-            raise
-        raise found from error

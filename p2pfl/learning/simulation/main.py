@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from queue import SimpleQueue
 from typing import BinaryIO, NoReturn
 
@@ -21,11 +22,15 @@ from p2pfl.learning.simulation.simulated import SimulatedRun
 MAX_REASON = 2000
 """Maximum number of characters of a failure's reason."""
 
+END_SECONDS = 4.0
+"""Time to end Ray, less than `p2pfl.learning.simulation.process` waits."""
+
 
 def main() -> NoReturn:
     """Simulate the runs on standard input."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     source, sink = _take_pipes()
     runs: SimpleQueue[SimulatedRun] = SimpleQueue()
     threading.Thread(target=_read, args=(source, runs), name="reader", daemon=True).start()
@@ -75,6 +80,12 @@ def _read(source: BinaryIO, runs: SimpleQueue[SimulatedRun]) -> NoReturn:
     """Read runs until the other process closes the pipe; then end this one, also during a run."""
     for line in source:
         runs.put(SimulatedRun.from_text(line))
+    if "ray" in sys.modules and sys.platform != "win32":
+        # Some processes of Ray outlive a program that does not end them itself, in its main thread.
+        main_thread = threading.main_thread().ident
+        assert main_thread is not None
+        signal.pthread_kill(main_thread, signal.SIGTERM)
+        time.sleep(END_SECONDS)
     os._exit(0)
 
 

@@ -33,6 +33,8 @@ class SimulatedRun(msgspec.Struct, frozen=True):
     """The model of every so many rounds is evaluated, and the last one."""
     engine: str = "local"
     """What runs the clients (`p2pfl.learning.simulation.engine`)."""
+    ray_address: str = ""
+    """Where a Ray cluster is, for the engine "ray"; empty: Ray is started on this machine."""
     workers: int = 0
     """Processes that train; 0: one for each processor."""
     device: str = "auto"

@@ -115,6 +115,13 @@ def test_the_number_of_workers_changes_no_result(file: Path, fake: Fake) -> None
     assert len(fake.asked) == 4
 
 
+def test_the_address_of_a_cluster_chooses_ray_and_changes_no_result(file: Path, fake: Fake) -> None:
+    run(str(file), "--ray-address", "10.0.0.1:6379")
+    assert {(asked.engine, asked.ray_address) for asked in fake.asked} == {("ray", "10.0.0.1:6379")}
+    run(str(file))
+    assert len(fake.asked) == 4
+
+
 def test_the_table_alone_runs_nothing(file: Path, fake: Fake) -> None:
     assert "no run is finished yet" in run(str(file), "--table")
     run(str(file))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,26 @@ def test_own_tasks_are_divided_too(tmp_path: Path) -> None:
         ({"model": "lenet"}, "task", "no model 'lenet'"),
         ({"task": "nothing"}, "task", "no task 'nothing'"),
         ({"image_size": 3}, "image_size", "image_size is of no use for this task"),
-        ({"engine": "steam"}, "engine", "no engine 'steam'; the engines are local"),
+        ({"engine": "steam"}, "engine", "no engine 'steam'; the engines are local, ray"),
+        ({"ray_address": "auto"}, "ray_address", "the engine is 'local'; add engine='ray'"),
+        ({"engine": "ray", "ray_address": 6379}, "ray_address", "ray_address is 6379, and a text is expected"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(options: dict[str, Any], option: str, words: str) -> None:
     with pytest.raises(OptionError, match=words) as raised:
         make_run(options)
     assert raised.value.option == option
+
+
+def test_the_address_of_a_cluster_is_that_of_ray() -> None:
+    run = make_run({"engine": "ray", "ray_address": "10.0.0.1:6379"})
+    assert (run.engine, run.ray_address) == ("ray", "10.0.0.1:6379")
+
+
+def test_without_ray_its_engine_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match=r"not installed here: pip install 'p2pfl-lan\[ray\]'\.$"):
+        make_run({"engine": "ray"})
 
 
 def test_a_script_cannot_be_simulated(tmp_path: Path) -> None:

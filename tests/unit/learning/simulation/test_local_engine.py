@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 
 from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning.simulation.clients import ClientJob, ClientUpdate, RoundStart
 from p2pfl.learning.simulation.federation import open_federation
-from p2pfl.learning.simulation.local_engine import LocalEngine, default_workers, isolated
+from p2pfl.learning.simulation.local_engine import LocalEngine, default_workers
 from tests.support.simulated import quick_federation, quick_run
 from tests.support.user_tasks import write_task
 
@@ -116,15 +115,6 @@ def test_there_are_as_many_copies_as_can_be_busy() -> None:
     assert default_workers(quick_federation(workers=64, clients=4)) == (4 if sys.platform == "linux" else 1)
     assert default_workers(quick_federation(workers=64, clients=4, sample=2)) <= 2
     assert default_workers(quick_federation(workers=1)) == 1
-
-
-def test_threads_and_random_numbers_of_the_program_are_as_before() -> None:
-    before, state = torch.get_num_threads(), torch.random.get_rng_state()
-    with isolated():
-        assert torch.get_num_threads() == 1
-        torch.rand(3)
-    assert torch.get_num_threads() == before
-    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 KILLED = """

@@ -15,7 +15,7 @@ from tests.support.simulated import quick_run, row
 
 def test_a_run_is_the_same_after_its_way_through_text() -> None:
     places = DataPlaces(root=Path("/sets"), own=Path("/photos"), classes=("a", "b"))
-    run = SimulatedRun(make_spec(), 4, places, "iid", 2, (0, 3), SignFlip(2.0), 5, "local", 2, "cpu")
+    run = SimulatedRun(make_spec(), 4, places, "iid", 2, (0, 3), SignFlip(2.0), 5, "ray", "auto", 2, "cpu")
     assert SimulatedRun.from_text(run.to_text()) == run
     assert "\n" not in run.to_text()
 
