@@ -92,13 +92,17 @@ VALUES = st.floats(-1e30, 1e30) | st.floats(-3, 3)
     wrong=st.lists(st.lists(VALUES, min_size=4, max_size=4), min_size=2, max_size=2),
 )
 @settings(max_examples=40, deadline=None)
-def test_wrong_updates_do_not_move_an_element_out_of_the_range_of_the_others(
+def test_wrong_updates_do_not_move_an_element_far_from_the_range_of_the_others(
     spec: StrategySpec, seed: int, wrong: list[list[float]]
 ) -> None:
     right = _normal(seed, 9, 4)
     found = _result(spec, torch.cat([rows_of(*wrong), right]))
-    assert (found >= right.min(dim=0).values).all()
-    assert (found <= right.max(dim=0).values).all()
+    least, most = right.min(dim=0).values, right.max(dim=0).values
+    # Bulyan averages the values that are closest to a median, which is in the range. At least as many right
+    # values are within the width of the range from it, so a value that is averaged is too.
+    slack = most - least if isinstance(spec, BulyanSpec) else torch.zeros(4)
+    assert (found >= least - slack).all()
+    assert (found <= most + slack).all()
 
 
 def _attack(kind: str, right: Tensor, parent: Tensor) -> Tensor:
