@@ -63,7 +63,7 @@ class RunMemory:
             half.replace(target)
             for path in self._folder.glob("*-*"):
                 number, _, digest = path.name.partition("-")
-                if int(number) < round_ - 1 and digest != keep[:32]:
+                if number.isdecimal() and int(number) < round_ - 1 and digest != keep[:32]:
                     path.unlink()
         except OSError as error:
             raise WorkerError(

@@ -85,6 +85,14 @@ def test_files_of_older_rounds_are_deleted_but_the_one_that_counts_and_the_last_
     assert sorted(path.name[:3] for path in (tmp_path / RUN[:32]).iterdir()) == ["3-3", "9-9"]
 
 
+def test_a_file_of_another_name_in_the_folder_is_left_alone(tmp_path: Path) -> None:
+    memory = RunMemory(tmp_path, "run")
+    memory.remember(1, "first", {"a": torch.ones(1)}, keep="")
+    (tmp_path / "run" / "copy-of-it").touch()
+    memory.remember(5, "second", {"a": torch.zeros(1)}, keep="")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["5-second", "copy-of-it"]
+
+
 def test_a_memory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / RUN[:32]).write_text("no folder", encoding="utf-8")
     with pytest.raises(WorkerError, match=r"What this device remembers of the run cannot be written to"):
