@@ -71,6 +71,9 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     start: RoundStart
 
 
+FORK_SECONDS = 30.0
+"""Time in which a copy must say that it can train. A fork that holds a lock of another thread never does."""
+
 CAN_TRAIN = b"yes"
 """First message of a copy that can compute gradients."""
 
@@ -239,7 +242,7 @@ class _Copy:
             WorkerError: the copy has ended.
         """
         try:
-            return self.pipe.recv_bytes() == CAN_TRAIN
+            return self.pipe.poll(FORK_SECONDS) and self.pipe.recv_bytes() == CAN_TRAIN
         except (EOFError, OSError) as error:
             raise self._ended() from error
 
