@@ -1,7 +1,7 @@
 """The nodes of the federation that this device has met, and their addresses: a file in the device's folder.
 
-It only says where to dial. Whoever answers at an address must prove its identity with a certificate, so a wrong
-entry costs one dial.
+It only says where to dial. Whoever answers at an address must prove its identity with a certificate, so a
+wrong entry costs one dial.
 """
 
 from __future__ import annotations
