@@ -95,6 +95,8 @@ class Run:
         self.people = People(fleet.folder / "certs")
         self.mole = mole
         self._member = Member(mole.node_id, journal)
+        self._votes = votes
+        """Votes that the fourth member claims: more than the nodes may have seen before it was killed."""
         self.claim = sign_claim(signer_of(mole), self._member, 1000, NONCE, votes)
         """The claim of the fourth member about its journal."""
         with DataDirectory(fleet.folder / "ada").read_journal() as reader:
@@ -127,9 +129,9 @@ class Run:
 
     def said(self, who: Credentials, frame: Message) -> Message:
         """Return *frame* as sent by *who* for the open round."""
-        return signed_message(
-            who, frame, self.run, self.round + 1, self._member if who is self.mole else None
-        )
+        if who is not self.mole:
+            return signed_message(who, frame, self.run, self.round + 1)
+        return signed_message(who, frame, self.run, self.round + 1, self._member, self._votes)
 
     async def measure(self) -> float:
         """Return the seconds that a round takes now."""
@@ -169,7 +171,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 async def _running(fleet: Fleet) -> Run:
     *nodes, fourth = await fleet.start_all(*NAMES, options=OPTIONS, program=LIGHT)
-    await fourth.until(events.Committed)
+    await fourth.until(events.Committed, lambda event: event.round >= 6)
     fourth.end()
     mole = read_credentials(fleet.folder / "certs" / "mole")
     with DataDirectory(fleet.folder / "mole").read_journal() as reader:
@@ -243,6 +245,7 @@ async def test_unexpected_messages_harm_no_round(run: Run, is_member: bool) -> N
     await hang_up(run, offender, *frames)
     await run.goes_on()
     assert not any("pauses" in line for line in run.lines(offender))
+    assert not any("votes, and" in line for line in run.lines(offender))
 
 
 async def test_a_control_request_of_a_non_member_is_reported_once_and_ignored(
