@@ -82,11 +82,17 @@ class Glyphs(NamedTuple):
     aggregate: str
     link: str
     broken: str
+    packet: str
+    """A model that moves on a link."""
+    hollow: str
+    """A node that is not here."""
     late: str
     rise: str
     fall: str
     eighths: str
     """From an eighth of a cell to a whole one; a single character in ASCII."""
+    blocks: str
+    """Bars of eight heights, the lowest first."""
 
     def ascii_of(self, mark: str) -> str:
         """Return the ASCII variant of a mark of the log."""
@@ -111,10 +117,13 @@ _UNICODE = Glyphs(
     aggregate="░",
     link="━",
     broken="✗",
+    packet="◆",
+    hollow="○",
     late="◍",
     rise="▲",
     fall="▼",
     eighths="▏▎▍▌▋▊▉█",
+    blocks="▁▂▃▄▅▆▇█",
 )
 
 _ASCII = Glyphs(
@@ -135,10 +144,13 @@ _ASCII = Glyphs(
     aggregate="-",
     link="-",
     broken="x",
+    packet="O",
+    hollow="o",
     late="!",
     rise="+",
     fall="-",
     eighths="#",
+    blocks="_.-=+*#@",
 )
 
 

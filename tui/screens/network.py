@@ -1,44 +1,52 @@
-"""The network screen: round-trip times and traffic of the observed node's links."""
+"""The network screen: the federation as a picture, and the links of the observed node."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 
 from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen, Lines
 from tui.session import Session
+from tui.widgets.ring import draw_ring
 
 
 class NetworkScreen(BaseScreen):
-    """Links and transfers."""
+    """The federation, links and transfers."""
 
     NUMBER = "4"
     SECTIONS = ("traffic", "peers", "open", "run")
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
+        self.ring = Lines(id="ring", classes="panel")
         self.links = Lines(id="links")
         self._count = 0
         self.open_round = Lines(id="moving", classes="panel")
         self.links_panel = VerticalScroll(self.links, id="around", classes="panel")
 
     def body(self) -> Sequence[Widget]:
-        """Return the links above the open round."""
-        return (self.links_panel, self.open_round)
+        """Return the picture, and beside it (below it on a narrow screen) links and the open round."""
+        return (
+            Horizontal(self.ring, Vertical(self.links_panel, self.open_round, id="beside"), id="network"),
+        )
 
     def on_mount(self) -> None:
         """Set the titles of the panels."""
         super().on_mount()
-        self.links_panel.border_title, self.open_round.border_title = "Links of this node", "Round"
+        self.ring.border_title, self.open_round.border_title = "Federation", "Round"
+        self.links_panel.border_title = "Links of this node"
 
     def draw_body(self, changed: set[Section]) -> None:
-        """Draw both panels."""
-        session, now = self.session, self.session.now()
-        lines = views.network_lines(self.state, now, session.glyphs)
+        """Draw the panels."""
+        session, state, now = self.session, self.state, self.session.now()
+        picture = views.ring(state, now, session.glyphs)
+        self.ring.show(draw_ring(picture, *self.ring.content_size, session.glyphs))
+        lines = views.network_lines(state, now, session.glyphs, width=self.links_panel.content_size.width)
         self.links.show(lines, grows=len(lines) != self._count or len(changed) == len(self.SECTIONS))
         self._count = len(lines)
-        self.open_round.show(views.open_lines(self.state, now, session.glyphs, self.open_round.size.width))
+        if self.open_round.display:
+            self.open_round.show(views.open_lines(state, now, session.glyphs, self.open_round.size.width))

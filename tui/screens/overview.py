@@ -99,8 +99,8 @@ class OverviewScreen(BaseScreen):
             if changed & {"traffic", "peers"} or self.network.size != self._network_size:
                 self._network_size = self.network.size
                 room = max(1, self.network.size.height - 2)
-                lines = views.network_lines(state, now, session.glyphs, count=room, is_narrow=True)
-                self.network.show(lines)
+                width = self.network.content_size.width
+                self.network.show(views.network_lines(state, now, session.glyphs, width=width, count=room))
         if "log" in changed:
             room = max(1, self.log_lines.size.height)
             width = self.log_lines.size.width

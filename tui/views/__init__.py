@@ -15,6 +15,7 @@ from tui.views.peers import (
     peer_rounds,
     peer_rows,
 )
+from tui.views.ring import ring
 from tui.views.rounds import (
     ROUND_COLUMNS,
     open_line,
@@ -67,6 +68,7 @@ __all__ = [
     "primary_series",
     "reachable",
     "remaining_seconds",
+    "ring",
     "round_gantt",
     "round_lines",
     "round_rows",

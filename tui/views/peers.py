@@ -12,8 +12,8 @@ from p2pfl.observe.peers import Activity, Peer
 from p2pfl.observe.state import State
 from p2pfl.text import plural
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, fit, rate, samples, share, size
-from tui.views.summary import NONE, loss_of, primary_of
-from tui.widgets.bars import progress
+from tui.views.summary import MAX_UNREACHED, NONE, loss_of, primary_of
+from tui.widgets.bars import progress, sparkline
 from tui.widgets.table import Column, Row
 
 PEER_COLUMNS = (
@@ -34,6 +34,23 @@ PEER_COLUMNS = (
     Column("address", "ADDRESS", 22, 0),
 )
 """Columns of the table of peers; on a narrow screen those with the lowest priority are dropped first."""
+
+MAX_LINKS = 50
+"""Links in the list."""
+
+NARROW_NAME = 11
+LEAST_TOTALS = 60
+"""Width from which names have their full width."""
+
+LINK_CELLS = 27
+"""Cells of a link besides the name: mark, round-trip time and two rates."""
+
+TOTAL_CELLS = 33
+"""Cells of the bytes sent and received."""
+
+LEAST_SPARKS = 5
+MOST_SPARKS = 30
+"""Cells of the last round-trip times of a link."""
 
 
 def peer_rows(state: State, now: float, glyphs: Glyphs) -> list[Row]:
@@ -174,24 +191,34 @@ def _of(updates: Iterable[CountedUpdate], name: str) -> CountedUpdate | None:
 
 
 def network_lines(
-    state: State, now: float, glyphs: Glyphs, *, count: int = 50, is_narrow: bool = False
+    state: State, now: float, glyphs: Glyphs, *, width: int, count: int = MAX_LINKS
 ) -> list[Text]:
-    """Return the links of this node and their traffic."""
+    """Return the links of this node and their traffic, as much of it as *width* has room for."""
     others = sorted((p for p in state.peers.values() if not p.is_me), key=lambda p: (not p.linked, p.name))
+    name_width = NARROW_NAME if width < LEAST_TOTALS else 16
+    room = width - name_width - LINK_CELLS
+    has_totals = room >= TOTAL_CELLS + LEAST_SPARKS
+    sparks = min(MOST_SPARKS, room - (TOTAL_CELLS if has_totals else 0) - 1)
     lines = []
     for peer in others[:count]:
+        line = Text(f"{fit(peer.name, name_width)} ")
         if peer.linked:
-            mark, style = glyphs.link, "good"
-            rtt = duration(peer.rtt) if peer.rtt is not None else NONE
-            what = f"{rtt:>6} {glyphs.up}{rate(peer.up):>7} {glyphs.down}{rate(peer.down):>7}"
-            if not is_narrow:
-                what += f"   sent {size(peer.sent):>6}   received {size(peer.received):>6}"
+            line.append(glyphs.link, style="good")
+            line.append(f" {duration(peer.rtt) if peer.rtt is not None else NONE:>6}")
+            if sparks >= LEAST_SPARKS:
+                line.append(f" {sparkline(list(peer.rtts), sparks, glyphs)}", style="quiet")
+            line.append(f" {glyphs.up}{rate(peer.up):>7} {glyphs.down}{rate(peer.down):>7}")
+            if has_totals:
+                line.append(f"   sent {size(peer.sent):>6}   received {size(peer.received):>6}")
         else:
-            mark, style = glyphs.broken, "bad"
             since = f"gone for {ago(now - peer.since)}" if peer.since is not None else "never linked"
-            what = f"{since}: {clip(peer.lost_reason, 60)}" if peer.lost_reason else since
-        width = 11 if is_narrow else 16
-        lines.append(Text(f"{fit(peer.name, width)} ").append(mark, style=style).append(f" {what}"))
+            line.append(glyphs.broken, style="bad").append(f" {since}")
+            line.append(f": {clip(peer.lost_reason, 60)}" if peer.lost_reason else "")
+        lines.append(line)
+    lines += [
+        Text(f"{glyphs.broken} {clip(address, 40)}: {clip(reason, 100)}", style="warning")
+        for address, reason in list(state.unreached.items())[:MAX_UNREACHED]
+    ]
     sent, received = sum(p.sent for p in others), sum(p.received for p in others)
     lines += [
         Text(f"sent {size(sent)}   received {size(received)}"),

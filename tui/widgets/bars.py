@@ -1,4 +1,4 @@
-"""Bars: the progress of a task, and the distribution of data over labels."""
+"""Bars: the progress of a task, the distribution of data over labels, and the last values of a measure."""
 
 from __future__ import annotations
 
@@ -45,3 +45,11 @@ def _bar(part: float, width: int, glyphs: Glyphs) -> str:
     whole, rest = divmod(filled, steps)
     text = glyphs.eighths[-1] * whole + (glyphs.eighths[rest - 1] if rest else "")
     return text + " " * (width - len(text))
+
+
+def sparkline(values: Sequence[float], width: int, glyphs: Glyphs) -> str:
+    """Return the last *width* of *values* as bars between their least and largest; padded on the left."""
+    shown = [value for value in values[-width:] if math.isfinite(value)]
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    most = (len(glyphs.blocks) - 1) / (high - low) if high > low else 0.0
+    return "".join(glyphs.blocks[round((value - low) * most)] for value in shown).rjust(width)

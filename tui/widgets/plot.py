@@ -16,7 +16,7 @@ from tui.symbols import Glyphs, ago
 
 Marker = Literal["line", "dashed", "dotted"]
 
-_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of the braille patterns, by row and column of a cell."""
 
 _ASCII_MARKS = {"line": "*", "dashed": "o", "dotted": "."}
@@ -146,7 +146,7 @@ class _Canvas:
     def _set(self, dot_x: int, dot_y: int, style: str, letter: str) -> None:
         if 0 <= dot_x < 2 * self._columns and 0 <= dot_y < 4 * self._rows:
             row, column = dot_y // 4, dot_x // 2
-            self._bits[row][column] |= _DOTS[dot_y % 4][dot_x % 2]
+            self._bits[row][column] |= DOTS[dot_y % 4][dot_x % 2]
             self._styles[row][column] = style
             self._letters[row][column] = letter
 

@@ -1,0 +1,250 @@
+"""Draws nodes on a ring and the links between them as text, with braille dots or, in ASCII, with letters.
+
+Positions depend on the number of nodes and on the size only, so a node stays where it is while its state
+changes. Where there are many nodes or few columns, the ring becomes two columns of names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from tui.symbols import Glyphs, clip
+from tui.widgets.plot import DOTS
+
+LABEL = 16
+"""Cells for the name of a node, and for its note below it."""
+
+LEAST_WIDTH = 4 + 2 * LABEL
+LEAST_HEIGHT = 5
+
+LEAST_CENTRE = 12
+"""Cells between the names of the nodes that a text in the middle needs."""
+
+RING_WIDTH = 58
+"""Narrower pictures have two columns of names."""
+
+RING_NODES = 8
+"""With more nodes, names on a ring would touch each other."""
+
+RING_ROWS = 11
+"""Lower pictures have two columns of names."""
+
+DOTTED = 4
+"""Dots from one drawn dot of a dotted line to the next."""
+
+MARGIN = 4
+"""Dots between a node and the end of its lines."""
+
+
+class RingNode(NamedTuple):
+    """One node."""
+
+    name: str
+    mark: str
+    """One character."""
+    style: str
+    note: str
+    """Its state, in a few words."""
+    is_starred: bool
+
+
+class RingLink(NamedTuple):
+    """A link between two nodes."""
+
+    start: int
+    end: int
+    """Indexes of the nodes; what moves on the link moves from *start* to *end*."""
+    style: str
+    weight: int = 1
+    """Dots across: 1 to 3."""
+    is_dotted: bool = False
+    moved: float | None = None
+    """The share of the way, from 0 to 1, of a model on this link; None if there is none."""
+
+
+class Picture(NamedTuple):
+    """What a ring shows."""
+
+    nodes: tuple[RingNode, ...]
+    links: tuple[RingLink, ...]
+    centre: tuple[Text, ...]
+    """Lines in the middle."""
+
+
+class _Place(NamedTuple):
+    """The cell of a node's mark, and the side on which its name is."""
+
+    column: int
+    row: int
+    side: Literal["left", "right"]
+
+
+def draw_ring(picture: Picture, width: int, height: int, glyphs: Glyphs) -> list[Text]:
+    """Return *height* lines of *width* cells; none where the picture has no room.
+
+    The last nodes are left out if there are more than two for each line.
+    """
+    if width < LEAST_WIDTH or height < LEAST_HEIGHT:
+        return []
+    nodes = picture.nodes[: 2 * height]
+    is_ring = width >= RING_WIDTH and height >= RING_ROWS and len(nodes) <= RING_NODES
+    places = _on_ring(len(nodes), width, height) if is_ring else _in_columns(len(nodes), width, height)
+    canvas = _Canvas(width, height, glyphs)
+    for link in picture.links:
+        if link.start < len(nodes) and link.end < len(nodes):
+            canvas.link(places[link.start], places[link.end], link)
+    for place, node in zip(places, nodes, strict=True):
+        canvas.node(place, node, has_two_lines=is_ring)
+    top = (height - len(picture.centre)) // 2
+    for row, text in enumerate(picture.centre[:height], max(0, top)):
+        canvas.centre(row, text)
+    return canvas.texts()
+
+
+def _on_ring(count: int, width: int, height: int) -> list[_Place]:
+    """Return places on an ellipse, clockwise from the left."""
+    middle_x, middle_y = (width - 1) / 2, (height - 2) / 2
+    radius_x, radius_y = middle_x - LABEL - 2, middle_y - 0.5
+    places = []
+    for number in range(count):
+        angle = math.pi * (1 + 2 * number / count)
+        x, y = middle_x + radius_x * math.cos(angle), middle_y + radius_y * math.sin(angle)
+        places.append(_Place(round(x), round(y), "left" if x < middle_x - 1 else "right"))
+    return places
+
+
+def _in_columns(count: int, width: int, height: int) -> list[_Place]:
+    """Return places in two columns, down the right one and up the left one, like a ring."""
+    left = (count + 1) // 2
+    right = count - left
+    return [
+        *(_Place(LABEL + 1, _spread(left - 1 - row, left, height), "left") for row in range(left)),
+        *(_Place(width - LABEL - 2, _spread(row, right, height), "right") for row in range(right)),
+    ]
+
+
+def _spread(number: int, count: int, height: int) -> int:
+    """Return the row of one of *count* lines that are spread over *height* rows."""
+    return min(height - 1, int((number + 0.5) * height / count))
+
+
+class _Canvas:
+    """Cells that hold dots or a character."""
+
+    def __init__(self, width: int, height: int, glyphs: Glyphs) -> None:
+        self._width, self._height, self._glyphs = width, height, glyphs
+        self._bits = [[0] * width for _ in range(height)]
+        self._signs: list[list[str]] = [[""] * width for _ in range(height)]
+        self._styles: list[list[str]] = [[""] * width for _ in range(height)]
+
+    def link(self, start: _Place, end: _Place, link: RingLink) -> None:
+        """Draw a link as a line of dots, and what moves on it as a full cell."""
+        path = list(_path(start, end))[MARGIN:-MARGIN]
+        if not path:
+            return
+        is_flat = abs(2 * (end.column - start.column)) >= abs(4 * (end.row - start.row))
+        for number, (x, y) in enumerate(path):
+            if link.is_dotted and number % DOTTED:
+                continue
+            for beside in range(link.weight):
+                at = (beside + 1) // 2 * (-1 if beside % 2 else 1)
+                self._dot(x if is_flat else x + at, y + at if is_flat else y, link.style)
+        if link.moved is not None:
+            x, y = path[round(min(1.0, max(0.0, link.moved)) * (len(path) - 1))]
+            self._put(x // 2, y // 4, self._glyphs.packet, "move")
+
+    def node(self, place: _Place, node: RingNode, *, has_two_lines: bool) -> None:
+        """Draw the mark of a node, and its name and note beside it."""
+        star = self._glyphs.star if node.is_starred else ""
+        name = clip(node.name, LABEL - (2 if star else 0))
+        self._put(place.column, place.row, node.mark, node.style)
+        label = Text(f"{star} {name}" if star and place.side == "right" else f"{name} {star}".rstrip())
+        label.stylize("bold")
+        if star:
+            at = 0 if place.side == "right" else len(label) - 1
+            label.stylize("lead", at, at + 1)
+        if has_two_lines:
+            self._beside(place, label)
+            self._beside(place._replace(row=place.row + 1), Text(clip(node.note, LABEL), style=node.style))
+        else:
+            room = LABEL - label.cell_len - 1
+            note = next((text for text in (node.note, node.note.split(" ")[0]) if cell_len(text) <= room), "")
+            if note:
+                short = Text(note, style=node.style)
+                parts = (label, short) if place.side == "right" else (short, label)
+                label = Text(" ").join(parts)
+            self._beside(place, label)
+
+    def _beside(self, place: _Place, text: Text) -> None:
+        length = text.cell_len
+        first = place.column + 2 if place.side == "right" else place.column - 1 - length
+        self._text(first, place.row, text)
+
+    def centre(self, row: int, text: Text) -> None:
+        """Write *text* in the middle of a row, with a blank cell on both sides."""
+        line = text.copy()
+        line.truncate(self._width - 2 * LABEL - 6, overflow="ellipsis")
+        if self._width >= LEAST_WIDTH + LEAST_CENTRE:
+            self._text((self._width - line.cell_len) // 2 - 1, row, Text(" ") + line + Text(" "))
+
+    def _text(self, column: int, row: int, text: Text) -> None:
+        """Write *text*; a character of two cells leaves the second one empty."""
+        for offset, character in enumerate(text.plain):
+            style = next(
+                (str(span.style) for span in reversed(text.spans) if span.start <= offset < span.end), ""
+            )
+            self._put(column, row, character, style or str(text.style))
+            column += 1
+            for _ in range(cell_len(character) - 1):
+                self._put(column, row, "\0", "")
+                column += 1
+
+    def _put(self, column: int, row: int, sign: str, style: str) -> None:
+        if 0 <= column < self._width and 0 <= row < self._height:
+            self._signs[row][column], self._styles[row][column] = sign, style
+
+    def _dot(self, x: int, y: int, style: str) -> None:
+        row, column = y // 4, x // 2
+        if 0 <= column < self._width and 0 <= row < self._height:
+            self._bits[row][column] |= DOTS[y % 4][x % 2]
+            self._styles[row][column] = style
+
+    def texts(self) -> list[Text]:
+        """Return the rows; neighbouring cells of one style are one piece."""
+        return [self._row(row) for row in range(self._height)]
+
+    def _row(self, row: int) -> Text:
+        line = Text()
+        piece, style = "", ""
+        for column in range(self._width):
+            sign = self._signs[row][column] or self._dots(row, column)
+            if sign == "\0":
+                continue
+            mine = self._styles[row][column] if sign != " " else style
+            if mine != style and piece:
+                line.append(piece, style=style or None)
+                piece = ""
+            style = mine
+            piece += sign
+        line.append(piece, style=style or None)
+        return line
+
+    def _dots(self, row: int, column: int) -> str:
+        bits = self._bits[row][column]
+        if not bits:
+            return " "
+        return self._glyphs.dot if self._glyphs.is_ascii else chr(0x2800 + bits)
+
+
+def _path(start: _Place, end: _Place) -> Iterator[tuple[int, int]]:
+    """Yield the dots of the line between the middles of two cells."""
+    x, y = 2 * start.column, 4 * start.row + 2
+    to_x, to_y = 2 * end.column, 4 * end.row + 2
+    steps = max(abs(to_x - x), abs(to_y - y), 1)
+    for step in range(steps + 1):
+        yield round(x + (to_x - x) * step / steps), round(y + (to_y - y) * step / steps)
