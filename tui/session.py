@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from p2pfl.demo.control import LocalOnlyModel
 from p2pfl.events import Published, RoundRow
-from p2pfl.observe.connection import Connected, Connection, Retrying
+from p2pfl.observe.connection import Connected, Connection, NodeEnded, Retrying
 from p2pfl.observe.state import FINISHED_PHASES, State
 from p2pfl.paths import quoted
 from p2pfl.wire.observing import CommandName, ObserverWelcome
@@ -99,6 +99,8 @@ class Session:
     @property
     def is_stale(self) -> bool:
         """Whether the state may be out of date, since there is no connection."""
+        if isinstance(self.connection, NodeEnded) and self.state.phase in FINISHED_PHASES:
+            return False
         return not isinstance(self.connection, Connected)
 
     @property
@@ -108,7 +110,7 @@ class Session:
 
     def may(self, *commands: CommandName) -> bool:
         """Return whether the node takes one of *commands* from this user."""
-        if self._greeting is None or self.is_stale:
+        if self._greeting is None or not isinstance(self.connection, Connected):
             return False
         return any(what in self._greeting.may for what in commands)
 

@@ -113,9 +113,11 @@ class State(EventFold):
             transfer = next((one for one in self.transfers.values() if one.what == "push"), None)
         else:
             transfer = self.transfers.get(("pull", peer.name))
-        return activity_of(
+        activity = activity_of(
             peer, self.open, is_paused=self.phase == "paused", now=self._time, transfer=transfer
         )
+        is_over = self.phase in FINISHED_PHASES and activity.kind not in ("learner", "leaving")
+        return Activity("done") if is_over and peer.is_connected and peer.is_member else activity
 
     @property
     def reachable(self) -> int:
@@ -208,8 +210,9 @@ class State(EventFold):
                 self._changed("run")
             case events.Ended():
                 self.ended = event
-                self.phase = "ended"
-                self._changed("run")
+                if self.phase not in FINISHED_PHASES:
+                    self.phase = "ended"
+                self._changed("run", "peers")
             case events.WorkerFailed() | events.DataShown():
                 pass
             case _:

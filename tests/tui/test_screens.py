@@ -88,10 +88,22 @@ async def test_with_ascii_symbols_nothing_else_is_shown() -> None:
 
 
 async def test_a_node_that_ended_is_said_to_have_ended() -> None:
-    async with shown(recordings.finished()) as (app, pilot, _):
+    async with shown(recordings.running()) as (app, pilot, _):
+        app.set_connection(NodeEnded("the disk is full"))
+        await settle(app, pilot)
+        assert text_of(app).splitlines()[0].strip() == "◍ ENDED · the disk is full"
+        assert app.screen.has_class("-stale")
+
+
+async def test_a_completed_run_is_no_failure_when_its_node_has_ended() -> None:
+    async with shown(recordings.ended()) as (app, pilot, _):
         app.set_connection(NodeEnded("the run is complete everywhere"))
         await settle(app, pilot)
-        assert text_of(app).splitlines()[0].strip() == "◍ ENDED · the run is complete everywhere"
+        text = text_of(app)
+        assert "✓ COMPLETE" in text.splitlines()[0]
+        assert "✓ trained together: accuracy .9291" in text
+        assert not app.screen.has_class("-stale")
+        assert not app.session.may("save"), "there is nobody to save it"
 
 
 async def test_a_name_with_markup_and_control_characters_harms_nothing() -> None:

@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from p2pfl.observe.connection import NodeEnded, Retrying
-from p2pfl.observe.state import Section, State
+from p2pfl.observe.state import FINISHED_PHASES, Section, State
 from tui import views
 from tui.session import Session
 from tui.source import Replay
@@ -195,7 +195,7 @@ class BaseScreen(Screen[None]):
                 f"retry {connection.number} in {left:.0f}s{data} · {connection.reason}",
                 style="bad",
             )
-        elif isinstance(connection, NodeEnded):
+        elif isinstance(connection, NodeEnded) and self.state.phase not in FINISHED_PHASES:
             line = Text(f" {self.session.glyphs.late} ENDED · {connection.reason}", style="bad")
         else:
             badge = self.session.problems - self.session.seen_problems

@@ -9,13 +9,14 @@ from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
 from textual.widget import Widget
 
-from p2pfl.observe.state import Section
+from p2pfl.observe.state import FINISHED_PHASES, Section
 from tui import views
 from tui.screens.base import BaseScreen, Lines, ShowPeer, ShowRound
 from tui.session import Session
 from tui.widgets.chart import Chart
 from tui.widgets.paint import set_title
 from tui.widgets.plot import Band, Series
+from tui.widgets.ring import draw_ring
 from tui.widgets.table import LiveTable
 
 FRAME_ROWS = 3
@@ -91,21 +92,40 @@ class OverviewScreen(BaseScreen):
             self.peers.glyphs = self.metric.glyphs = self.loss.glyphs = session.glyphs
             if not self._draw_rounds(changed):
                 self._draw_peers(now)
-            aggregator = state.open.aggregator if state.open is not None else ""
-            who = f" · {session.glyphs.star} {views.display_name(aggregator)}" if aggregator else ""
-            set_title(self.round, f"{views.open_name(state)}{who}")
-            self.round.show(views.open_lines(state, now, session.glyphs, self.round.size.width))
-            self.round_line.show([views.open_line(state, now, session.glyphs)])
-            if changed & {"traffic", "peers"} or self.network.size != self._network_size:
+            self._draw_round(now)
+            if changed & {"traffic", "peers", "open"} or self.network.size != self._network_size:
                 self._network_size = self.network.size
-                room = max(1, self.network.size.height - 2)
-                width = self.network.content_size.width
-                self.network.show(views.network_lines(state, now, session.glyphs, width=width, count=room))
+                self._draw_network(now)
         if "log" in changed:
             room = max(1, self.log_lines.size.height)
             width = self.log_lines.size.width
             rows = list(state.log)[-room:]
             self.log_lines.show([views.log_line(row, width, session.glyphs) for row in reversed(rows)])
+
+    def _draw_round(self, now: float) -> None:
+        """Draw the open round; after the last one, the result of the run."""
+        state, glyphs = self.state, self.session.glyphs
+        if state.phase in FINISHED_PHASES:
+            set_title(self.round, "Result")
+            keys = [("w", "save the model")] if self.session.allows("save") else []
+            keys += [("e", "export the rounds"), ("q", "detach")]
+            self.round.show(views.finale_lines(state, glyphs, keys))
+            self.round_line.show([views.finale_line(state, glyphs)])
+            return
+        aggregator = state.open.aggregator if state.open is not None else ""
+        who = f" · {glyphs.star} {views.display_name(aggregator)}" if aggregator else ""
+        set_title(self.round, f"{views.open_name(state)}{who}")
+        self.round.show(views.open_lines(state, now, glyphs, self.round.size.width))
+        self.round_line.show([views.open_line(state, now, glyphs)])
+
+    def _draw_network(self, now: float) -> None:
+        """Draw the federation as a picture where there is room for it, else as lines."""
+        state, glyphs = self.state, self.session.glyphs
+        width, height = self.network.content_size
+        if self.has_class("-huge"):
+            self.network.show(draw_ring(views.ring(state, now, glyphs), width, height, glyphs))
+        else:
+            self.network.show(views.network_lines(state, now, glyphs, width=width, count=max(1, height)))
 
     def _draw_peers(self, now: float) -> None:
         state = self.state

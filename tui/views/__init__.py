@@ -6,6 +6,7 @@ These are pure functions of the state and the time.
 from __future__ import annotations
 
 from tui.views.charts import chart_title, loss_series, peer_series, primary_series
+from tui.views.finale import finale_line, finale_lines
 from tui.views.peers import (
     PEER_COLUMNS,
     activity_text,
@@ -51,6 +52,8 @@ __all__ = [
     "columns",
     "data_lines",
     "display_name",
+    "finale_line",
+    "finale_lines",
     "finished_text",
     "has_loss",
     "header",

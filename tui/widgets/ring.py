@@ -34,6 +34,9 @@ RING_NODES = 8
 RING_ROWS = 11
 """Lower pictures have two columns of names."""
 
+CELL_SHAPE = 0.6
+"""Width of a cell over its height, about: a ring with more room than a circle needs stays a circle."""
+
 DOTTED = 4
 """Dots from one drawn dot of a dotted line to the next."""
 
@@ -109,7 +112,8 @@ def draw_ring(picture: Picture, width: int, height: int, glyphs: Glyphs) -> list
 def _on_ring(count: int, width: int, height: int) -> list[_Place]:
     """Return places on an ellipse, clockwise from the left."""
     middle_x, middle_y = (width - 1) / 2, (height - 2) / 2
-    radius_x, radius_y = middle_x - LABEL - 2, middle_y - 0.5
+    radius_x = middle_x - LABEL - 2
+    radius_y = min(middle_y - 0.5, radius_x * CELL_SHAPE)
     places = []
     for number in range(count):
         angle = math.pi * (1 + 2 * number / count)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.drawn import plain
 from tui.symbols import glyphs
-from tui.widgets.bars import label_bars, progress
+from tui.widgets.bars import label_bars, progress, sparkline
 
 UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
 COUNTS = [450, 400, 50, 25, 350, 300, 10, 0]
@@ -70,3 +70,21 @@ def test_they_fit_any_size(counts: list[int]) -> None:
             drawn = label_bars(counts, width, height, UNICODE)
             assert len(drawn) <= height
             assert all(line.cell_len <= width for line in drawn)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], "    "),
+        ([5.0], "   ▁"),
+        ([1.0, 1.0], "  ▁▁"),
+        ([9.0, 0.0, 1.0, 2.0, 3.5], "▁▃▅█"),
+        ([0.0, math.nan, math.inf, 7.0], "  ▁█"),
+    ],
+)
+def test_a_sparkline_spans_its_own_range(values: list[float], expected: str) -> None:
+    assert sparkline(values, 4, UNICODE) == expected
+
+
+def test_a_sparkline_in_ascii() -> None:
+    assert sparkline([0.0, 7.0], 2, ASCII) == "_@"
