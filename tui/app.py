@@ -54,8 +54,8 @@ SCREENS: dict[str, Callable[[Session], Screen[None]]] = {
 }
 """The five screens, by mode."""
 
-_Command = tuple[str, str, Callable[[], object]]
-"""An entry of the command palette: title, help, and what it calls."""
+_Command = tuple[str, Callable[[], object]]
+"""An entry of the command palette: its line, and what it calls."""
 
 LAST_ROUNDS = 20
 """Rounds that the command palette lists."""
@@ -163,9 +163,11 @@ class Tui(App[str]):
             return
         self.session.update()
         self._announce()
-        screen = self.screen
-        if isinstance(screen, BaseScreen):
-            screen.draw()
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, BaseScreen):
+                screen.draw()
+                break
+            screen.refresh()  # a dialog, which shows the screen below it
 
     def _announce(self) -> None:
         """Set the window's title, and ring the bell once when the run is over."""
@@ -186,47 +188,43 @@ class Tui(App[str]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Return the entries of the command palette."""
         del screen
-        for title, help_text, call in (
-            *self._node_commands(),
-            *self._screen_commands(),
-            *self._demo_commands(),
-        ):
-            yield SystemCommand(title, help_text, call)
+        for title, call in (*self._node_commands(), *self._screen_commands(), *self._demo_commands()):
+            yield SystemCommand(title, "", call)
 
     def _node_commands(self) -> Iterable[_Command]:
         may = self.session.may
         if may("start"):
-            yield "Start the run", "End this node's --wait", partial(self.order, "start")
+            yield "Start the run", partial(self.order, "start")
         if may("pause"):
-            yield "Pause the run", "With the next commit, everywhere", partial(self.order, "pause")
-            yield "Resume the run", "Go on after a pause", partial(self.order, "resume")
+            yield "Pause the run", partial(self.order, "pause")
+            yield "Resume the run", partial(self.order, "resume")
         if may("stop"):
-            yield "Stop after this round", "The next commit ends the run", partial(self.ask, "stop")
-            yield "Stop now", "End the run with the updates there are", partial(self.ask, "stop-now")
+            yield "Stop after this round", partial(self.ask, "stop")
+            yield "Stop now", partial(self.ask, "stop-now")
         if may("save"):
-            yield "Save the model", "Into the node's data directory", self.action_save
+            yield "Save the model", self.action_save
         if may("leave"):
-            yield "Let this node leave", "The others go on", partial(self.ask, "leave")
+            yield "Let this node leave", partial(self.ask, "leave")
 
     def _screen_commands(self) -> Iterable[_Command]:
-        yield "Export rounds", "As CSV, JSON lines or an SVG plot", self.action_export
-        yield "Switch theme", "Dark or light", self.action_switch_theme
-        yield "ASCII symbols", "Or the others", self.action_switch_symbols
-        yield "Copy the attach command", self.session.attach_command, self.action_copy_attach
-        yield "Check the network", "What p2pfl doctor says", self.action_doctor
-        yield "Help", "All keys", self.action_help
-        yield "Detach", "The node goes on", self.action_detach
+        yield "Export rounds", self.action_export
+        yield "Switch theme", self.action_switch_theme
+        yield "ASCII symbols", self.action_switch_symbols
+        yield "Copy the attach command", self.action_copy_attach
+        yield "Check the network", self.action_doctor
+        yield "Help", self.action_help
+        yield "Detach", self.action_detach
         state = self.session.state
         for name in sorted(state.peers):
-            yield f"Go to peer {views.display_name(name)}", "Its details", partial(self.open_peer, name)
+            yield f"Go to peer {views.display_name(name)}", partial(self.open_peer, name)
         for number in state.rounds.numbers()[-LAST_ROUNDS:]:
-            yield f"Go to round {number}", "Its details", partial(self.open_round, number)
+            yield f"Go to round {number}", partial(self.open_round, number)
 
     def _demo_commands(self) -> Iterable[_Command]:
         demo = self.session.demo
         for name in demo.names if demo is not None else ():
-            yield f"Kill node {name}", "As if its plug were pulled", partial(self.ask_kill, name)
-            yield f"Start node {name}", "Again, after a kill", partial(self.demo_do, "start", name)
+            yield f"Kill node {name}", partial(self.ask_kill, name)
+            yield f"Start node {name}", partial(self.demo_do, "start", name)
 
     # --- actions ----------------------------------------------------------------------
 

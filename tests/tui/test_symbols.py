@@ -52,10 +52,12 @@ def test_signs_take_one_cell_everywhere(symbol: Symbol) -> None:
 
 
 def test_both_sets_of_glyphs_are_of_single_cells_and_one_is_ascii() -> None:
-    for name in set(UNICODE._fields) - {"is_ascii", "eighths"}:
+    for name in set(UNICODE._fields) - {"is_ascii", "eighths", "blocks"}:
         assert cell_len(getattr(UNICODE, name)) == len(getattr(ASCII, name)) == 1, name
         assert getattr(ASCII, name).isascii(), name
     assert [cell_len(sign) for sign in UNICODE.eighths] == [1] * 8
+    assert [cell_len(sign) for sign in UNICODE.blocks] == [1] * len(ASCII.blocks) == [1] * 8
+    assert ASCII.blocks.isascii()
 
 
 def test_marks_of_the_log_have_an_ascii_twin() -> None:

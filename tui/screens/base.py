@@ -22,7 +22,7 @@ from tui.session import Session
 from tui.source import Replay
 from tui.symbols import ago, fit
 from tui.widgets.header import draw_header, draw_keys
-from tui.widgets.paint import painted
+from tui.widgets.paint import fit_lines, painted
 
 LIST_SIZE = (60, 15)
 """Below this size a screen is one column of lines."""
@@ -68,8 +68,13 @@ class Lines(Static):
     _shown: Text | None = None
 
     def show(self, lines: Sequence[Text], *, grows: bool = False) -> None:
-        """Show *lines* as far as they fit; with *grows* the panel grows. Unchanged lines cost nothing."""
-        joined = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+        """Show *lines* as far as they fit; with *grows* the panel grows. Unchanged lines cost nothing.
+
+        A long line is continued on the next one where there is room below, and else shortened by words.
+        """
+        width, height = self.content_size
+        fitted = lines if grows else fit_lines(lines, width, height)
+        joined = Text("\n", no_wrap=True, overflow="ellipsis").join(fitted)
         text = painted(joined, is_dark=self.app.current_theme.dark)
         if text != self._shown:
             self._shown = text
@@ -84,7 +89,7 @@ class BaseScreen(Screen[None]):
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Its own keys, for the line of keys."""
     NUMBER = ""
-    """The key of the screen, if it is one of the five."""
+    """The key of the screen, or of the one that it shows details of."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -187,7 +192,11 @@ class BaseScreen(Screen[None]):
     def _top(self, now: float, width: int) -> Text:
         """Return the header: the run, or the problem with the connection."""
         connection = self.session.connection
-        if isinstance(connection, Retrying):
+        if isinstance(connection, Retrying) and not connection.number:
+            line = Text(
+                f" {self.session.glyphs.empty} connecting to {self.session.source.text}", style="quiet"
+            )
+        elif isinstance(connection, Retrying):
             left = max(0.0, connection.at - now)
             data = f" · data of {ago(now - self.state.time)} ago" if self.state.time else ""
             line = Text(

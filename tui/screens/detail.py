@@ -23,6 +23,7 @@ from tui.widgets.paint import set_title
 class PeerScreen(BaseScreen):
     """The details of one peer."""
 
+    NUMBER = "2"
     KEYS = (("←→", "peer"), ("l", "its log"), ("y", "copy id"), ("esc", "back"))
     BINDINGS: ClassVar = [
         ("escape", "app.pop_screen", "Back"),
@@ -101,6 +102,7 @@ class PeerScreen(BaseScreen):
 class RoundScreen(BaseScreen):
     """The result of one round, and the time each member took."""
 
+    NUMBER = "3"
     SECTIONS = ("rounds", "peers", "run")
     KEYS = (("←→", "round"), ("e", "export"), ("esc", "back"))
     BINDINGS: ClassVar = [

@@ -11,7 +11,9 @@ from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen, Lines
 from tui.session import Session
+from tui.widgets.paint import fit_lines
 from tui.widgets.ring import draw_ring
+from tui.widgets.table import FAR
 
 
 class NetworkScreen(BaseScreen):
@@ -45,7 +47,8 @@ class NetworkScreen(BaseScreen):
         session, state, now = self.session, self.state, self.session.now()
         picture = views.ring(state, now, session.glyphs)
         self.ring.show(draw_ring(picture, *self.ring.content_size, session.glyphs))
-        lines = views.network_lines(state, now, session.glyphs, width=self.links_panel.content_size.width)
+        width = self.links_panel.scrollable_content_region.width
+        lines = fit_lines(views.network_lines(state, now, session.glyphs, width=width), width, FAR)
         self.links.show(lines, grows=len(lines) != self._count or len(changed) == len(self.SECTIONS))
         self._count = len(lines)
         if self.open_round.display:

@@ -41,8 +41,6 @@ class OverviewScreen(BaseScreen):
         self._over_time = False
         self._shows_loss = False
         self._network_size = Size(0, 0)
-        self._due: dict[str, Callable[[], None]] = {}
-        """Panels to draw with the next ticks, one each."""
         self.peers = LiveTable(views.PEER_COLUMNS, id="peers", classes="panel")
         self.metric = Chart(id="metric", classes="panel")
         self.loss = Chart(id="loss", classes="panel")
@@ -90,8 +88,11 @@ class OverviewScreen(BaseScreen):
             self.waiting.show(views.waiting_lines(state, session.glyphs))
         else:
             self.peers.glyphs = self.metric.glyphs = self.loss.glyphs = session.glyphs
-            if not self._draw_rounds(changed):
-                self._draw_peers(now)
+            self._draw_peers(now)
+            if changed & {"rounds", "run", "open"}:
+                self._draw_table()
+            if changed & {"rounds", "run"}:
+                self._draw_charts()
             self._draw_round(now)
             if changed & {"traffic", "peers", "open"} or self.network.size != self._network_size:
                 self._network_size = self.network.size
@@ -147,26 +148,6 @@ class OverviewScreen(BaseScreen):
         height = self.peers.styles.height
         if room and (height is None or height.cells != rows):
             self.peers.styles.height = rows
-
-    def _draw_rounds(self, changed: set[Section]) -> bool:
-        """Draw the table of rounds and the charts after a change, one of them with each tick.
-
-        Returns whether one was drawn: the peers are drawn with the next tick then.
-        """
-        if len(changed) == len(self.SECTIONS):  # everything, as after a resize
-            self._due.clear()
-            self._draw_table()
-            self._draw_charts()
-            return False
-        due = self._due.pop(next(iter(self._due))) if self._due else None
-        if changed & {"rounds", "run", "open"}:
-            self._due["table"] = self._draw_table
-        if changed & {"rounds", "run"}:
-            self._due["metric"], self._due["loss"] = self._draw_metric, self._draw_loss
-        if due is None:
-            return False
-        due()
-        return True
 
     def _draw_table(self) -> None:
         self.rounds.set_columns(views.columns(self.state, views.ROUND_COLUMNS))

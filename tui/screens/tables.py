@@ -27,11 +27,13 @@ class _TableScreen(BaseScreen):
         ("S", "sort(-1)", "Sort by the column before"),
     ]
     COLUMNS: ClassVar[tuple[Column, ...]] = views.PEER_COLUMNS
+    SEARCHED: ClassVar[tuple[str, ...]] = ("name",)
+    """Columns that the filter looks into."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.table = LiveTable(self.COLUMNS, id="table", classes="panel")
-        self.filter = Input(id="filter", placeholder="text to look for; ! in front leaves it out")
+        self.table = LiveTable(self.COLUMNS, searched=self.SEARCHED, id="table", classes="panel")
+        self.filter = Input(id="filter", placeholder="name to look for; ! in front leaves it out")
         self._sorted_by = -1
 
     def body(self) -> Sequence[Widget]:
@@ -105,6 +107,7 @@ class RoundsScreen(_TableScreen):
     NUMBER = "3"
     SECTIONS = ("rounds", "open", "run")
     COLUMNS = views.ROUND_COLUMNS
+    SEARCHED = ("round", "aggregator", "note")
 
     def draw_body(self, changed: set[Section]) -> None:
         """Draw the table if it changed."""

@@ -6,8 +6,10 @@ replaced by colours here, when a text is drawn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
@@ -19,6 +21,12 @@ from textual.widget import Widget
 from tui.theme import STYLES, colour
 
 _NONE = Style.null()
+
+INDENT = "  "
+"""Before the continuation of a long line."""
+
+LEAST_WRAPPED = 8
+"""In narrower places nothing is continued."""
 
 
 def painted(text: Text, *, is_dark: bool) -> Text:
@@ -38,6 +46,46 @@ def rich_style(style: str | Style, *, is_dark: bool) -> Style:
 
 def _style(style: str | Style, *, is_dark: bool) -> str | Style:
     return colour(style, is_dark=is_dark) if isinstance(style, str) and style in STYLES else style
+
+
+def fit_lines(lines: Sequence[Text], width: int, height: int) -> list[Text]:
+    """Return *lines* with none wider than *width*, at most *height* of them.
+
+    A longer line is continued on the next ones as long as there is room below all, and else cut between two
+    words. Without a size (before the first layout) the lines stay as they are.
+    """
+    if width < LEAST_WRAPPED or height <= 0:
+        return list(lines)
+    spare = max(0, height - len(lines))
+    fitted: list[Text] = []
+    for line in lines:
+        rest = line
+        while rest.cell_len > width and spare:
+            end = _last_break(rest, width)
+            fitted.append(rest[:end])
+            rest = Text(INDENT).append_text(_without_lead(rest[end:]))
+            spare -= 1
+        if rest.cell_len > width:
+            rest = rest[: _last_break(rest, width - 1)].append("…")
+        fitted.append(rest)
+    return fitted
+
+
+def _last_break(line: Text, width: int) -> int:
+    """Return where to cut *line*: before the last blank within *width* cells, else at its last character."""
+    end = cells = 0
+    for character in line.plain:
+        cells += cell_len(character)
+        if cells > width:
+            break
+        end += 1
+    blank = line.plain.rfind(" ", len(INDENT), end + 1)
+    return blank if blank > end // 2 else max(1, end)
+
+
+def _without_lead(line: Text) -> Text:
+    blanks = len(line.plain) - len(line.plain.lstrip(" "))
+    return line[blanks:]
 
 
 def set_title(widget: Widget, title: str) -> None:

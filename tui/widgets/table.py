@@ -29,6 +29,9 @@ GAP = " "
 
 _BOLD, _DIM, _REVERSED = Style(bold=True), Style(dim=True), Style(reverse=True)
 
+_SELECTED = {True: Style(bgcolor="#2a3845", bold=True), False: Style(bgcolor="#dbe4ec", bold=True)}
+"""The row with the cursor, on dark and on light: the colours of its states stay."""
+
 FAR = 1_000_000
 """More rows than any table has."""
 
@@ -84,8 +87,17 @@ class LiveTable(ScrollView, can_focus=True):
             """The table."""
             return self.table
 
-    def __init__(self, columns: Sequence[Column], *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        *,
+        searched: Sequence[str] = (),
+        id: str | None = None,  # noqa: A002 - Textual's name
+        classes: str = "",
+    ) -> None:
+        """Show no rows yet; a filter looks into the columns *searched*, which need not be visible."""
         super().__init__(id=id, classes=classes)
+        self._searched = tuple(searched)
         self._columns = tuple(columns)
         self._given: list[Row] = []
         self._rows: list[Row] = []
@@ -117,7 +129,7 @@ class LiveTable(ScrollView, can_focus=True):
         self._reveal()
 
     def filter(self, text: str) -> None:
-        """Show only rows that contain *text*; with "!" in front, those that do not."""
+        """Show only rows with *text* in a searched column; with "!" in front, those without it."""
         self._filter = text
         self._arrange()
         self._reveal()
@@ -158,7 +170,7 @@ class LiveTable(ScrollView, can_focus=True):
         text = self._filter.removeprefix("!").lower()
         if not text:
             return True
-        found = any(text in _plain(cell).lower() for cell in row.cells.values())
+        found = any(text in _plain(row.cells.get(key, "")).lower() for key in self._searched)
         return found != self._filter.startswith("!")
 
     # --- drawing --------------------------------------------------------------------------------------------
@@ -195,7 +207,8 @@ class LiveTable(ScrollView, can_focus=True):
         if known is not None and known[0] == signature:
             return known[1]
         style = base + _DIM if row.dim else base
-        style = style + _REVERSED if chosen and self.has_focus else style
+        if chosen and self.has_focus:
+            style += _REVERSED if self.app.no_color else _SELECTED[self.app.current_theme.dark]
         strip = Strip(self._segments(row, chosen, style)).adjust_cell_length(width, style)
         self._strips[row.key] = (signature, strip)
         return strip

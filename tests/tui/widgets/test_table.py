@@ -39,7 +39,7 @@ def many(count: int) -> list[Row]:
 
 
 def table() -> LiveTable:
-    return LiveTable(COLUMNS)
+    return LiveTable(COLUMNS, searched=("name",))
 
 
 async def test_columns_of_fixed_width_below_their_titles() -> None:
@@ -158,14 +158,14 @@ async def test_a_filter_shows_what_has_the_text_and_inverted_what_has_not() -> N
     async with alone(widget, (60, 6)) as (_, _, _):
         widget.set_rows(rows())
         shown = {}
-        for text in ("ROOF", "lost", "!lost", "!", "", "nothing has this"):
+        for text in ("ROOF", "lost", "!lab", "!", "", "nothing has this"):
             widget.filter(text)
             shown[text] = widget.keys
         everyone = ["macbook-1", "lab", "roof"]
         assert shown == {
             "ROOF": ["roof"],
-            "lost": ["lab"],
-            "!lost": ["macbook-1", "roof"],
+            "lost": [],
+            "!lab": ["macbook-1", "roof"],
             "!": everyone,
             "": everyone,
             "nothing has this": [],
@@ -248,10 +248,20 @@ async def test_a_row_that_is_gone_is_dim_and_the_cursor_stands_out() -> None:
         widget.set_rows(rows())
         await lines_of(app, pilot)
         _, chosen, gone, other = app.screen._compositor.render_strips()[:4]
-        assert {segment.style.reverse for segment in chosen if segment.text.strip()} == {True}
-        assert {segment.style.reverse for segment in gone + other} <= {None, False}
+        (ground,) = {segment.style.bgcolor for segment in chosen if segment.text.strip()}
+        assert ground not in {segment.style.bgcolor for segment in gone + other}
         colours = [next(s.style.color for s in line if s.text.strip()) for line in (gone, other)]
         assert colours[0] != colours[1]
+
+
+async def test_a_selected_row_keeps_the_colours_of_its_state() -> None:
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        widget.set_rows([Row(key, {"name": key, "doing": Text("✗ lost", style="bad")}) for key in ("a", "b")])
+        await lines_of(app, pilot)
+        chosen, other = app.screen._compositor.render_strips()[1:3]
+        colours = [{s.style.color for s in line if "lost" in s.text} for line in (chosen, other)]
+        assert colours[0] == colours[1]
 
 
 async def test_colours_are_those_of_the_theme() -> None:
