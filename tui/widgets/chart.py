@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from tui.symbols import Glyphs, ago, glyphs
 from tui.widgets.paint import set_title, strip_of
-from tui.widgets.plot import Band, Series, draw_chart, is_drawn, number
+from tui.widgets.plot import ASCII_SHADE, Band, Series, draw_chart, is_drawn, number
 
 MOST_ZOOM = 64.0
 
@@ -104,23 +104,34 @@ class Chart(Widget, can_focus=True):
         return [self._legend(), *plot]
 
     def _legend(self) -> Text:
-        """Return the names of the series with their last values, or with those at the cursor."""
+        """Return the names of the series with their last values, or with those at the cursor.
+
+        In a narrow place there are fewer words, and the last names are left out.
+        """
+        width = max(1, self.size.width)
+        for has_values, has_band in ((True, True), (True, False), (False, False)):
+            line = self._named(has_values=has_values, has_band=has_band)
+            if line.cell_len <= width:
+                return line
+        line.truncate(width, overflow="ellipsis")
+        return line
+
+    def _named(self, *, has_values: bool, has_band: bool) -> Text:
         line = Text(" ")
         if self._cursor is not None:
             place = f"{self._cursor:.0f}" if self._x_kind == "round" else ago(self._cursor)
             line.append(f"at {place}  ", style="bold")
-        for one in self._series:
+        for index, one in enumerate(self._series):
             if one.name in self._hidden:
                 line.append(f"({one.name})  ", style="quiet")
                 continue
             values = [y for x, y in one.points if y is not None and is_drawn(y) and self._cursor in (None, x)]
-            value = f" {number(values[-1])}" if values else ""
+            value = f" {number(values[-1])}" if values and (has_values or not index) else ""
             line.append(f"{self._symbol(one.marker)} {one.name}{value}", style=one.style).append("  ")
-        if self._band is not None:
-            name = f"({BAND})" if BAND in self._hidden else f"{self._symbol('dotted')} {BAND} min-max"
-            line.append(name, style="quiet")
+        if self._band is not None and has_band:
+            shade = ASCII_SHADE if self.glyphs.is_ascii else self.glyphs.aggregate
+            line.append(f"({BAND})" if BAND in self._hidden else f"{shade} {BAND}", style="quiet")
         line.rstrip()
-        line.truncate(max(1, self.size.width), overflow="ellipsis")
         return line
 
     def _symbol(self, marker: Literal["line", "dashed", "dotted"]) -> str:

@@ -21,11 +21,22 @@ DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 _ASCII_MARKS = {"line": "*", "dashed": "o", "dotted": "."}
 
+ASCII_SHADE = ":"
+
 _EVERY = {"line": (1, 1), "dashed": (6, 3), "dotted": (4, 1)}
 """Period of each line style in dots, and how many of them are drawn."""
 
 LABEL_WIDTH = 6
 """Cells left of the axis."""
+
+EARLY = 0.2
+"""Share of a long curve at its begin that does not widen the axis: people compare what comes later."""
+
+LONG = 12
+"""Points from which a curve is long."""
+
+MOST_INTERVALS = 4
+"""Intervals of an axis between its round values."""
 
 MOST = 1e12
 """Larger values are gaps: a diverged training on another device must not scale the axis."""
@@ -66,13 +77,33 @@ def bounds(series: Sequence[Series], band: Band | None, zoom: float = 1.0) -> Vi
         return None
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
     x_low = x_high - (x_high - x_low) / max(1.0, zoom)
-    shown = [y for x, y in points if x >= x_low]
+    is_long = len({x for x, _ in points if x >= x_low}) >= LONG
+    settled = x_low + EARLY * (x_high - x_low) if is_long else x_low
+    shown = [y for x, y in points if x >= settled]
     if band is not None:
-        shown += [y for x, y in (*band.low, *band.high) if x >= x_low and is_drawn(y)]
+        shown += [y for x, y in (*band.low, *band.high) if x >= settled and is_drawn(y)]
     y_low, y_high = min(shown), max(shown)
     room = (y_high - y_low) * 0.05 or max(abs(y_high) * 0.05, 0.01)
     top = min(1.0, y_high + room) if y_high <= 1.0 else y_high + room
     return View(x_low, x_high if x_high > x_low else x_low + 1.0, max(0.0, y_low - room), top)
+
+
+def with_round_values(view: View, rows: int) -> tuple[View, list[float]]:
+    """Return *view* from one round value to another, and the round values, at most one in two *rows*."""
+    intervals = max(1, min(MOST_INTERVALS, (rows - 1) // 2))
+    step = _round_step((view.y_high - view.y_low) / intervals)
+    first, last = math.floor(view.y_low / step + 1e-9), math.ceil(view.y_high / step - 1e-9)
+    while last - first > intervals:
+        step = _round_step(step * 1.01)
+        first, last = math.floor(view.y_low / step + 1e-9), math.ceil(view.y_high / step - 1e-9)
+    values = [round(place * step, 12) for place in range(first, last + 1)]
+    return view._replace(y_low=values[0], y_high=values[-1]), values
+
+
+def _round_step(least: float) -> float:
+    """Return the smallest of 1, 2, 2.5 and 5 times a power of ten that is not below *least*."""
+    power = 10.0 ** math.floor(math.log10(max(least, 1e-9)))
+    return next(step for factor in (1, 2, 2.5, 5, 10) if (step := factor * power) >= least * (1 - 1e-9))
 
 
 def is_drawn(value: float) -> bool:
@@ -102,6 +133,8 @@ def draw_chart(
     if view is None:
         nothing = Text(f"{'':{LABEL_WIDTH}} nothing is evaluated yet"[:width], style="quiet")
         return [Text("")] * (rows // 2) + [nothing]
+    view, values = with_round_values(view, rows)
+    labels = _axis_labels(view, values, rows)
     canvas = _Canvas(columns, rows, view, is_ascii=glyphs.is_ascii)
     if band is not None:
         canvas.fill(band)
@@ -110,7 +143,7 @@ def draw_chart(
     corner, dash, tick, wall = ("+", "-", "+", "|") if glyphs.is_ascii else ("└", "─", "┤", "│")
     lines = []
     for row, text in enumerate(canvas.texts()):
-        label = _axis_label(view, row, rows)
+        label = labels.get(row, "")
         left = Text(f"{label:>{LABEL_WIDTH}}{tick if label else wall}", style="quiet")
         lines.append(Text("").append_text(left).append_text(text))
     axis = Text(" " * LABEL_WIDTH + corner, style="quiet").append(dash * columns, style="quiet")
@@ -139,8 +172,9 @@ class _Canvas:
         return round((x - view.x_low) / (view.x_high - view.x_low) * (2 * self._columns - 1))
 
     def _dot_y(self, y: float) -> int:
+        """Return the dot row of *y*; of a value far outside, a row outside that is not as far."""
         view = self._view
-        share = (y - view.y_low) / (view.y_high - view.y_low)
+        share = min(3.0, max(-2.0, (y - view.y_low) / (view.y_high - view.y_low)))
         return round((1 - share) * (4 * self._rows - 1))
 
     def _set(self, dot_x: int, dot_y: int, style: str, letter: str) -> None:
@@ -151,9 +185,22 @@ class _Canvas:
             self._letters[row][column] = letter
 
     def fill(self, band: Band) -> None:
-        """Draw the two edges of *band* as dotted lines."""
-        for edge in (band.low, band.high):
-            self.line(Series("", edge, "band", "dotted"))
+        """Draw *band* as a shade: every fourth dot between its edges."""
+        edges = [
+            (self._dot_x(x), self._dot_y(high), self._dot_y(low))
+            for (x, low), (_, high) in zip(band.low, band.high, strict=False)
+            if is_drawn(low) and is_drawn(high)
+        ]
+        for (start, top, bottom), (end, next_top, next_bottom) in zip(
+            edges, edges[1:] or edges, strict=False
+        ):
+            for x in range(max(0, start), min(2 * self._columns - 1, end) + 1):
+                part = (x - start) / (end - start) if end > start else 0.0
+                upper = round(top + part * (next_top - top))
+                lower = round(bottom + part * (next_bottom - bottom))
+                for y in range(max(0, upper), min(4 * self._rows - 1, lower) + 1):
+                    if not y % 2 and not (x + y // 2) % 2:
+                        self._set(x, y, "band", ASCII_SHADE)
 
     def line(self, one: Series) -> None:
         """Draw a line from value to value, with a gap at a missing value."""
@@ -192,13 +239,16 @@ class _Canvas:
         return lines
 
 
-def _axis_label(view: View, row: int, rows: int) -> str:
-    """Return the label left of a row: values at the top, in the middle and at the bottom."""
-    places = {0: view.y_high, rows - 1: view.y_low}
-    if rows >= 5:
-        places[(rows - 1) // 2] = view.y_high - (view.y_high - view.y_low) * ((rows - 1) // 2) / (rows - 1)
-    value = places.get(row)
-    return "" if value is None else number(value)
+def _axis_labels(view: View, values: Sequence[float], rows: int) -> dict[int, str]:
+    """Return the labels left of the rows, by row: those of the round *values*."""
+    height = view.y_high - view.y_low
+    return {round((view.y_high - value) / height * (rows - 1)): round_number(value) for value in values}
+
+
+def round_number(value: float) -> str:
+    """Return a round value of an axis without needless digits, in at most six characters: 0.25, 1, 40."""
+    text = f"{value:.4g}"
+    return text if len(text) <= LABEL_WIDTH else f"{value:.0e}"
 
 
 def number(value: float) -> str:

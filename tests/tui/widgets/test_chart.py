@@ -28,8 +28,8 @@ async def test_a_legend_with_the_last_values_above_the_plot() -> None:
         chart.show("Accuracy", SERIES, BAND)
         lines = await lines_of(app, pilot)
         assert chart.border_title == "Accuracy"
-        assert lines[0] == " ━ global 0.999  ╌ me 0.899  ┈ members min-max"
-        assert lines[1].startswith(" 1.000┤")
+        assert lines[0] == " ━ global 0.999  ╌ me 0.899  ░ members"
+        assert lines[1].startswith("     1┤")
         assert lines[-1].split() == ["1", "11", "22", "32", "42"]
 
 
@@ -89,9 +89,9 @@ async def test_series_are_hidden_one_by_one_and_then_all_shown() -> None:
             await pilot.press("h")
             legends.append((await legend(app, pilot)).strip())
         assert legends == [
-            "(global)  ╌ me 0.899  ┈ members min-max",
-            "(global)  (me)  ┈ members min-max",
-            "━ global 0.999  ╌ me 0.899  ┈ members min-max",
+            "(global)  ╌ me 0.899  ░ members",
+            "(global)  (me)  ░ members",
+            "━ global 0.999  ╌ me 0.899  ░ members",
         ]
 
 
@@ -123,7 +123,7 @@ async def test_other_signs_are_drawn_when_they_are_asked_for() -> None:
         await lines_of(app, pilot)
         chart.glyphs = glyphs(ascii_only=True)
         lines = await lines_of(app, pilot)
-        assert lines[0] == " * global 0.999  o me 0.899  . members min-max"
+        assert lines[0] == " * global 0.999  o me 0.899  : members"
         assert all(line.isascii() for line in lines)
 
 

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 
 from tests.support.drawn import plain
 from tui.symbols import Glyphs, glyphs
-from tui.widgets.plot import Band, Series, bounds, draw_chart, number
+from tui.widgets.plot import Band, Series, View, bounds, draw_chart, number, with_round_values
 
 UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
 CURVE = tuple((float(r), 1 - 0.9 * math.exp(-r / 6)) for r in range(1, 43))
@@ -24,13 +24,13 @@ def test_lines_a_band_a_gap_and_axes() -> None:
     assert (
         plain(draw_chart(SERIES, BAND, 50, 9, UNICODE))
         == """
- 1.000┤          ⡀⢀⣄⠤⠦⠤⠕⠒⠓⠒⠓⣒⡓⠊⣉⡉⠉⣉⡉⠉⣉⡉⠉⣉⡉⠉⣉⡉⠉⣉⡉⠉⣉
-      │      ⢄⡠⠕⠒⠉⠁  ⠐⠉⡁ ⠍⠁⠄ ⠄ ⠄ ⠄ ⠄ ⠄ ⠄ ⠂ ⠂ ⠂ ⠂ ⠂
-      │    ⡢⠊⠥⠂  ⠄ ⠁ ⠁
- 0.500┤  ⡲⡩⠂ ⠂ ⠁
-      │⣀⠎  ⠁
-      │⡳⠁⠁
- 0.000┤⠄
+     1┤              ⠠⠠⠡⢡⣡⠥⠥⠥⠥⠳⠳⠳⠳⠳⠫⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩
+      │          ⠠⠠⢡⠥⠵⠩⠩⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⣡⡡⠡⣡⡡⠡⣡⡡⠡⣡⡡⠡⣡⡡⠡⣡
+      │        ⠠⢠⠥⠫⠡⠡⠡⢡⠥⠡⠵⠣⠡⠫⠡⠡⠩⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡
+   0.8┤       ⠠⡡⠣⠡⠡⠡⠡⠩⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡
+      │     ⠠⡡⠫⠡⠡⠡⠡⠡⠡⠡⠡⠁⠁⠁⠁⠁
+      │    ⠠⡽⠡⠡⠡⠡⠡⠡⠁⠁
+   0.6┤   ⠠⡯⠡⠵⠡⠡⠁⠁
       └───────────────────────────────────────────
        1         11          22        32       42"""
     )
@@ -40,13 +40,13 @@ def test_in_ascii_series_differ_by_their_letters() -> None:
     assert (
         plain(draw_chart(SERIES, BAND, 50, 9, ASCII))
         == """
- 1.000+          .********************************
-      |      ******  ooo oo. . . . . . . . . . . .
-      |    ***o  . . .
- 0.500+  **o . .
-      |**  .
-      |*o.
- 0.000+.
+     1+              :::**************************
+      |          ::******:::::::::oo:oo:oo:oo:oo:o
+      |        :****::oo:oo:oo:oo:::::::::::::::::
+   0.8+       :**::::oo:::::::::::::::::::::::::::
+      |     :**:::::::::::::
+      |    :*::::::::
+   0.6+   :*:oo:::
       +-------------------------------------------
        1         11          22        32       42"""
     )
@@ -57,9 +57,9 @@ def test_zoom_shows_the_last_part_and_a_time_axis_tells_ages() -> None:
     assert (
         plain(drawn)
         == """
- 0.999┤         ⢀⣀⠤⠤⠒⠒⠒⠉
-      │   ⢀⡠⠤⠔⠒⠉⠁
- 0.995┤⢀⠤⠊⠁
+     1┤           ⣀⣀⣀⡠⠤⠤
+      │   ⣀⡠⠤⠔⠒⠉⠉⠉
+ 0.995┤⠤⠒⠉
       └─────────────────
        32s           42s"""
     )
@@ -79,9 +79,9 @@ def test_the_first_series_is_on_top_where_two_cross() -> None:
 
 def test_a_single_value_is_seen_whatever_the_kind_of_line() -> None:
     for marker in ("line", "dashed", "dotted"):
-        for place in range(12):
-            points = tuple((float(x), 0.5 if x == place else None) for x in range(12))
-            rest = Series("all", tuple((float(x), 0.9) for x in range(12)), "global")
+        for place in range(11):
+            points = tuple((float(x), 0.5 if x == place else None) for x in range(11))
+            rest = Series("all", tuple((float(x), 0.9) for x in range(11)), "global")
             drawn = draw_chart([rest, Series("one", points, "me", marker)], None, 31, 8, UNICODE)
             assert "me" in {span.style for line in drawn for span in line.spans}, (marker, place)
 
@@ -105,6 +105,37 @@ def test_an_axis_of_accuracies_ends_at_one_and_one_of_losses_does_not() -> None:
     assert accuracies.y_high == 1.0
     assert losses.y_high > 2.4
     assert min(accuracies.y_low, losses.y_low) >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "rows", "expected"),
+    [
+        (0.55, 1.0, 11, [0.4, 0.6, 0.8, 1.0]),
+        (0.12, 0.98, 7, [0.0, 0.5, 1.0]),
+        (0.95, 0.99, 12, [0.95, 0.96, 0.97, 0.98, 0.99]),
+        (0.0, 2.4, 9, [0.0, 1.0, 2.0, 3.0]),
+        (3.0, 3.0001, 3, [3.0, 3.0001]),
+    ],
+)
+def test_an_axis_has_round_values(low: float, high: float, rows: int, expected: list[float]) -> None:
+    view, values = with_round_values(View(0.0, 1.0, low, high), rows)
+    assert values == pytest.approx(expected)
+    assert view.y_low <= low + 1e-12
+    assert view.y_high >= high - 1e-12
+
+
+def test_the_begin_of_a_long_curve_does_not_widen_the_axis() -> None:
+    whole = bounds(one(*((float(x), 0.1 if x < 3 else 0.9 + x / 1000) for x in range(40))), None)
+    short = bounds(one(*((float(x), 0.1 if x < 3 else 0.9 + x / 1000) for x in range(10))), None)
+    assert whole is not None
+    assert short is not None
+    assert whole.y_low > 0.85
+    assert short.y_low < 0.1
+
+
+def test_a_leap_far_outside_the_axis_costs_nothing() -> None:
+    curve = [(float(x), 1e11 if x == 1 else 0.5) for x in range(40)]
+    assert len(draw_chart(one(*curve), None, 60, 12, UNICODE)) == 12
 
 
 def test_rounds_are_never_labelled_twice() -> None:
