@@ -47,6 +47,11 @@ SUBCOMMANDS = {
         "demo",
         "Run a federation on this machine and compare its model with models trained alone.",
     ),
+    "config": Subcommand(
+        "p2pfl.cli.config",
+        "app",
+        "Write, show or check the options of a node in p2pfl.toml and the environment.",
+    ),
     "task": Subcommand(
         "p2pfl.cli.task",
         "app",
@@ -131,11 +136,12 @@ SUBCOMMANDS = {
 def load(name: str) -> Any:
     """Import the subcommand *name* and return its command."""
     subcommand = SUBCOMMANDS[name]
-    target = getattr(import_module(subcommand.module), subcommand.attribute)
+    module = import_module(subcommand.module)
+    target = getattr(module, subcommand.attribute)
     if isinstance(target, typer.Typer):
         return get_command(target)
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name, cls=GroupedCommand)(target)
+    single.command(name, cls=getattr(module, "COMMAND_CLASS", GroupedCommand))(target)
     return get_command(single)
 
 
@@ -219,7 +225,10 @@ def main() -> None:
 
 def _explain(text: str) -> None:
     """Write *text* to standard error, after everything on standard output."""
-    sys.stderr.write(f"p2pfl: {text}\n")
+    from p2pfl.line_style import LineStyle, Severity
+
+    style = LineStyle(sys.stderr)
+    sys.stderr.write(f"{style.line(f'p2pfl: {text}', Severity.ERROR)}\n")
 
 
 def _refusal(error: OSError) -> str:
