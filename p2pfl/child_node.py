@@ -177,9 +177,9 @@ def node(*, options: Sequence[str] = (), **given: Unpack[NodeOptions]) -> ChildN
         options: further words for `p2pfl node`, for the few options that are for a terminal, such as
             "--events=events.jsonl".
         given: the options of `p2pfl node`, with underscores, such as certs="certs", rounds=20 and threads=1;
-            `p2pfl node --help` explains each. None are taken from `p2pfl.toml` or the environment. `task` is a name for what is trained, which all devices need to
-            give alike (default: "script"). The task of a device with `p2pfl node --script train.py` is
-            "train".
+            `p2pfl node --help` explains each. None comes from `p2pfl.toml` or the environment. `task` is a
+            name for what is trained, which all devices need to give alike (default: "script"). The task of a
+            device with `p2pfl node --script train.py` is "train".
 
     Raises:
         UserError: the node cannot be started as wanted; the message says why.

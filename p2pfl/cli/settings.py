@@ -59,7 +59,7 @@ class ConfiguredCommand(GroupedCommand):
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser, with a `--no-FLAG` for each flag, for a flag that is set elsewhere."""
-        parser = super().make_parser(ctx)
+        parser: Any = super().make_parser(ctx)
         taken = {flag for one in self.params for flag in (*one.opts, *one.secondary_opts)}
         for parameter in self.params:
             if not getattr(parameter, "is_flag", False) or getattr(parameter, "count", False):
@@ -162,6 +162,20 @@ def read_file(command: Any, path: Path) -> dict[str, Setting]:
     return settings
 
 
+def data_dir_here() -> Path | None:
+    """Return the data directory that file and environment set for a node here; None if they set none.
+
+    Commands to a running node use it, so that they are about the node that is started in the same folder.
+
+    Raises:
+        UserError: a value, a key or the file cannot be used.
+    """
+    from p2pfl.cli import load
+
+    setting = read_settings(load("node")).get("data_dir")
+    return Path(setting.value) if setting is not None else None
+
+
 def misspelt_variables(command: Any, environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables that look like misspelt ones of *command*, with the right ones."""
     from difflib import get_close_matches
@@ -169,7 +183,7 @@ def misspelt_variables(command: Any, environment: Mapping[str, str] | None = Non
     from p2pfl.cli.option_values import PREFIX, options_of
 
     variables = [option.variable for option in options_of(command)]
-    found = {}
+    found: dict[str, str] = {}
     for name in sorted(os.environ if environment is None else environment):
         if name.startswith(PREFIX) and name not in variables:
             bare = [variable.removeprefix(PREFIX) for variable in variables]
