@@ -52,6 +52,11 @@ SUBCOMMANDS = {
         "app",
         "Write, show or check the options of a node in p2pfl.toml and the environment.",
     ),
+    "service": Subcommand(
+        "p2pfl.cli.service",
+        "app",
+        "Run the node of this device as a service of systemd.",
+    ),
     "task": Subcommand(
         "p2pfl.cli.task",
         "app",

@@ -12,10 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from p2pfl.cli.options import GroupedCommand
-from p2pfl.cli.settings import FILE, ISOLATED, ONCE
-
-PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
-"""Of commands that take the options of `p2pfl node`."""
+from p2pfl.cli.settings import FILE, ISOLATED, ONCE, PASSED_ON, node_context
 
 HELP = "Write, show or check the options of a node in p2pfl.toml and the environment."
 
@@ -47,7 +44,7 @@ def init(
     from p2pfl.errors import UserError
     from p2pfl.paths import quoted
 
-    given = _node_context([*context.args, "--isolated"])
+    given = node_context([*context.args, "--isolated"])
     is_here = to.parent.absolute() == Path.cwd()
     text = "\n".join(_lines(given, is_here=is_here)) + "\n"
     try:
@@ -76,7 +73,7 @@ def show(
     from p2pfl.cli.option_values import options_of
     from p2pfl.cli.settings import source_of
 
-    node = _node_context(context.args)
+    node = node_context(context.args)
     rows = []
     for option in options_of(node.command):
         source = source_of(node, option.name)
@@ -110,25 +107,13 @@ def check(
     from p2pfl.cli.settings import read_file, sources_in_errors
     from p2pfl.runtime.configure import NodeOptions, configure
 
-    command = _node_command()
-    settings = read_file(command, file)
-    node = _node_context([f"--config={file}"])
+    node = node_context([f"--config={file}"])
+    settings = read_file(node.command, file)
     names = settings.keys() & NodeOptions.__annotations__.keys()
     with sources_in_errors(node):
         configure(cast("NodeOptions", {name: node.params[name] for name in names}))
-    keys = [option.key for option in options_of(command) if option.name in settings]
+    keys = [option.key for option in options_of(node.command) if option.name in settings]
     typer.echo(f"{file} sets {len(keys)} options, and nothing is wrong: {', '.join(keys) or 'none'}")
-
-
-def _node_command() -> Any:
-    from p2pfl.cli import load
-
-    return load("node")
-
-
-def _node_context(words: list[str]) -> Any:
-    """Return the context of `p2pfl node` with the arguments *words*; nothing is started."""
-    return _node_command().make_context("p2pfl node", list(words))
 
 
 def _lines(node: Any, *, is_here: bool) -> Iterator[str]:

@@ -31,6 +31,9 @@ ISOLATED = "isolated"
 ONCE = ("new_run", "new_journal")
 """Flags that act at one start. In a file they would begin a new run, or a new member, at every restart."""
 
+PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""Context settings of commands that take the options of `p2pfl node` besides their own."""
+
 LIKENESS = 0.8
 """How similar, from 0 to 1, an environment variable must be to one of an option to count as misspelt: the
 environment has variables of other programs too."""
@@ -98,6 +101,17 @@ class ConfiguredCommand(GroupedCommand):
         return read_settings(self, given.get("config"))
 
 
+def node_context(words: Sequence[str]) -> Any:
+    """Return the context of `p2pfl node` with the arguments *words*; nothing is started.
+
+    Raises:
+        UserError: a value, a key or the file cannot be used.
+    """
+    from p2pfl.cli import load
+
+    return load("node").make_context("p2pfl node", list(words))
+
+
 def read_settings(command: Any, config: str | None = None) -> dict[str, Setting]:
     """Return what is set for *command* by the file *config* (None: the usual one) and the environment.
 
@@ -106,13 +120,19 @@ def read_settings(command: Any, config: str | None = None) -> dict[str, Setting]
     """
     from p2pfl.cli.option_values import options_of
 
-    of_environment = _from_environment(options_of(command))
-    named = of_environment.pop("config", None)
-    path = Path(config or (named.value if named is not None else FILE))
-    is_wanted = config is not None or named is not None
-    if not is_wanted and not os.path.lexists(path):
-        return of_environment
-    return read_file(command, path) | of_environment
+    path = settings_file(config)
+    of_file = read_file(command, path) if path is not None else {}
+    return of_file | _from_environment(options_of(command))
+
+
+def settings_file(config: str | Path | None = None) -> Path | None:
+    """Return the file that holds options, given the value *config* of `--config`; None if there is none."""
+    from p2pfl.cli.option_values import PREFIX
+
+    named = config or os.environ.get(f"{PREFIX}CONFIG")
+    if named:
+        return Path(named)
+    return Path(FILE) if os.path.lexists(FILE) else None
 
 
 def read_file(command: Any, path: Path) -> dict[str, Setting]:
@@ -232,7 +252,7 @@ def _from_environment(options: Sequence[Any]) -> dict[str, Setting]:
     settings = {}
     for option in options:
         text = os.environ.get(option.variable, "")
-        if not text or option.name == ISOLATED:
+        if not text or option.name in ("config", ISOLATED):
             continue
         if option.name in ONCE:
             raise UserError(f"the environment variable {option.variable} {_ONCE_ADVICE.format(option.key)}")
