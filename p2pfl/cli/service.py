@@ -26,12 +26,15 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 STATE = "/var/lib"
 """Where systemd makes the folders of `StateDirectory`."""
 
+TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - they are refused
+"""Folders of which a service has its own, empty ones (`PrivateTmp`)."""
+
 LINGER = Path("/var/lib/systemd/linger")
 """Has a file for each user whose services run also while the user is not logged in."""
 
 NOT_LINUX = (
-    "services are made for systemd, which this system does not have: on macOS write a launchd agent that runs "
-    "`p2pfl node` (Program arguments and KeepAlive), elsewhere use your own service manager"
+    "services are made for systemd, which this system does not have: launchd of macOS is not supported, so write "
+    "an agent that runs `p2pfl node` (ProgramArguments, KeepAlive), or keep it running with nohup"
 )
 
 FORBIDS_NAMESPACES = {
@@ -57,9 +60,7 @@ def install(
     system: SystemOption = False,
     user: Annotated[
         str | None,
-        typer.Option(
-            "--as", metavar="USER", help="Who runs it, with --system (default: who called sudo)."
-        ),
+        typer.Option("--as", metavar="USER", help="Who runs it, with --system (default: who called sudo)."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit, and change nothing.")] = False,
     no_start: Annotated[bool, typer.Option("--no-start", help="Start it at the next boot only.")] = False,
@@ -81,6 +82,7 @@ def install(
         typer.echo(text, nl=False)
         return
     _check_systemd()
+    _check_places(service)
     path = _units(system=system) / unit_name(service.name)
     for folder in service.writable:
         _make_writable(folder, service.user)
@@ -180,8 +182,8 @@ def _checked_context(words: Sequence[str]) -> Any:
     for name in (*ONCE, "tui"):
         if node.params[name]:
             raise UserError(
-                f"a service takes no --{name.replace('_', '-')}, which would act at each of its starts: give it "
-                "to `p2pfl node` once, and then install the service"
+                f"a service takes no --{name.replace('_', '-')}, which would act at each of its starts: give "
+                "it to `p2pfl node` once, and then install the service"
             )
     return node
 
@@ -244,6 +246,22 @@ def _make_writable(folder: Path, user: str | None) -> None:
         make_folder(folder)
         if user is not None:
             shutil.chown(folder, user)
+
+
+def _check_places(service: Service) -> None:
+    """Refuse places that are empty for a service, or at the next boot.
+
+    Raises:
+        UserError: there is one.
+    """
+    from p2pfl.errors import UserError
+
+    for place in (Path(service.words[0]), service.folder, *service.writable):
+        if any(place.is_relative_to(folder) for folder in TEMPORARY):
+            raise UserError(
+                f"{place} is a temporary place, which the system empties and a service does not see: move it, "
+                "and install the service from there"
+            )
 
 
 def _check_readable(config: NodeConfig, user: str) -> None:
@@ -358,13 +376,12 @@ def _systemctl(words: Sequence[str], *, system: bool) -> None:
     from p2pfl.text import one_line
 
     scope = [] if system else ["--user"]
-    done = subprocess.run(  # noqa: S603 - no shell
-        ["systemctl", *scope, *words], check=False, capture_output=True, text=True
-    )
+    command = ["systemctl", *scope, *words]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - no shell
     if done.returncode != 0:
         advice = "use sudo" if system else "log in as this user (not by su), or use --system"
         raise UserError(
-            f"`{' '.join(['systemctl', *scope, *words])}` failed: {one_line(done.stderr.strip(), 300)} "
+            f"`{' '.join(command)}` failed: {one_line(done.stderr.strip(), 300)} "
             f"({advice}, or see `p2pfl service status`)"
         )
 

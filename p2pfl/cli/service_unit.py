@@ -108,7 +108,7 @@ def unit_text(service: Service) -> str:
 
 
 def _lines(service: Service) -> Iterator[str]:
-    yield "# Written by `p2pfl service install`, which replaces it. Put changes into a drop-in: systemctl edit."
+    yield "# Written by `p2pfl service install`, which replaces it; changes go into a drop-in: systemctl edit."
     yield "[Unit]"
     yield f"Description=p2pfl node {_plain(service.name)} of federation {_plain(service.federation)}"
     if service.is_of_system:
