@@ -33,8 +33,8 @@ LINGER = Path("/var/lib/systemd/linger")
 """Has a file for each user whose services run also while the user is not logged in."""
 
 NOT_LINUX = (
-    "services are made for systemd, which this system does not have: launchd of macOS is not supported, so write "
-    "an agent that runs `p2pfl node` (ProgramArguments, KeepAlive), or keep it running with nohup"
+    "services are made for systemd, which this system does not have: launchd of macOS is not supported, so "
+    "write an agent that runs `p2pfl node` (ProgramArguments, KeepAlive), or keep it running with nohup"
 )
 
 FORBIDS_NAMESPACES = {
@@ -259,8 +259,8 @@ def _check_places(service: Service) -> None:
     for place in (Path(service.words[0]), service.folder, *service.writable):
         if any(place.is_relative_to(folder) for folder in TEMPORARY):
             raise UserError(
-                f"{place} is a temporary place, which the system empties and a service does not see: move it, "
-                "and install the service from there"
+                f"{place} is a temporary place, which the system empties and a service does not see: move "
+                "it, and install the service from there"
             )
 
 

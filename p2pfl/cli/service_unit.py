@@ -2,7 +2,8 @@
 
 What is left out on purpose, because a node needs it:
 
-- `MemoryDenyWriteExecute`: torch compiles its kernels into memory that is written and then executed.
+- `MemoryDenyWriteExecute`: torch compiles its kernels into memory that is written and then executed. A
+  convolution fails with it ("could not create a primitive").
 - `PrivateDevices`, `DevicePolicy` and `ProtectClock`, which closes devices too: they hide GPUs.
 - `PrivateNetwork` and limits of addresses: peers may be anywhere.
 
@@ -108,7 +109,7 @@ def unit_text(service: Service) -> str:
 
 
 def _lines(service: Service) -> Iterator[str]:
-    yield "# Written by `p2pfl service install`, which replaces it; changes go into a drop-in: systemctl edit."
+    yield "# Written by `p2pfl service install`, which replaces it; your changes go into a drop-in."
     yield "[Unit]"
     yield f"Description=p2pfl node {_plain(service.name)} of federation {_plain(service.federation)}"
     if service.is_of_system:
