@@ -94,6 +94,11 @@ SUBCOMMANDS = {
         "app",
         "Create and show the certificates of a federation's devices.",
     ),
+    "completion": Subcommand(
+        "p2pfl.cli.completion",
+        "completion",
+        "Print what makes a shell complete commands, options and their values; or install it.",
+    ),
     "doctor": Subcommand(
         "p2pfl.cli.doctor",
         "doctor",
@@ -181,13 +186,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback()
 def p2pfl(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+        bool,
+        typer.Option("--version", "-V", is_eager=True, callback=_print_version, help="Print the version."),
     ] = False,
 ) -> None:
     """Federated learning with no server: devices train one model together and never share data."""
@@ -201,6 +208,11 @@ def main() -> None:
     the reader of standard output goes away (`| head`), the command ends silently, like after SIGPIPE.
     """
     streams.install_outlets()
+    if os.environ.get("_P2PFL_COMPLETE"):
+        from p2pfl.cli.completing import answer
+
+        answer(sys.argv[1:])
+        return
     try:
         try:
             _check_encoding(sys.argv[1:])
