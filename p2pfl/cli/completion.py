@@ -65,7 +65,7 @@ FISH = """\
 # Completion of p2pfl for fish, made by `p2pfl completion fish`.
 function __p2pfl_complete
     set -l token (commandline -ct)
-    set -l lead (string match -r -- '^--[^=]*=' $token)
+    set -l lead (string match -r -- '^--[^=]*=' $token; or echo '')
     set -l words (commandline -opc) "$token"
     for line in (env VARIABLE=fish $words[1] $words[2..-1] 2>/dev/null)
         switch $line
