@@ -38,6 +38,9 @@ LIKENESS = 0.8
 """How similar, from 0 to 1, an environment variable must be to one of an option to count as misspelt: the
 environment has variables of other programs too."""
 
+_WRONG: Mapping[str, Any] = {}
+"""In place of the options of a command line that is wrong."""
+
 _ONCE_ADVICE = (
     "would act at every start; give --{} on the command line, for the one start that it is meant for"
 )
@@ -79,26 +82,27 @@ class ConfiguredCommand(GroupedCommand):
         Raises:
             UserError: a value, a key or the file cannot be used.
         """
-        settings = {} if ctx.resilient_parsing else self._settings(ctx, args)
+        given = self._given(ctx, args)
+        is_read = not (ctx.resilient_parsing or given.get("help") or given.get(ISOLATED))
+        settings = read_settings(self, given.get("config")) if given is not _WRONG and is_read else {}
         ctx.meta[SETTINGS] = settings
         ctx.default_map = {name: setting.value for name, setting in settings.items()}
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            setting = settings.get(getattr(getattr(error, "param", None), "name", None) or "")
-            if setting is None or _is_given_in(self.make_parser(ctx), args, error.param.name):  # type: ignore[attr-defined]
+            name = getattr(getattr(error, "param", None), "name", None) or ""
+            setting = settings.get(name)
+            if setting is None or given.get(name) is not None:
                 raise
             raise UserError(f"{setting.source}: {setting.shown}, which cannot be used: {error}") from error
 
-    def _settings(self, ctx: Any, args: Sequence[str]) -> dict[str, Setting]:
-        """Return what the file and the environment set, for this command line."""
+    def _given(self, ctx: Any, args: Sequence[str]) -> Mapping[str, Any]:
+        """Return what this command line gives, `_WRONG` if it cannot be read: `parse_args` reports that."""
         try:
-            given, _, _ = self.make_parser(ctx).parse_args(list(args))
-        except Exception:  # noqa: BLE001 - `parse_args` meets the same error, and reports it
-            return {}
-        if given.get("help") or given.get(ISOLATED):
-            return {}
-        return read_settings(self, given.get("config"))
+            given: Mapping[str, Any] = self.make_parser(ctx).parse_args(list(args))[0]
+        except Exception:  # noqa: BLE001 - the errors of the parser have no class of their own in all versions
+            return _WRONG
+        return given
 
 
 def node_context(words: Sequence[str]) -> Any:
@@ -291,8 +295,3 @@ def _line_of(text: str, key: str) -> int:
     begin = rf"\s*(\[\s*)?(\"{quoted}\"|'{quoted}'|{quoted})\s*[\]=.]"
     lines = text.splitlines()
     return next((number for number, line in enumerate(lines, 1) if re.match(begin, line)), 1)
-
-
-def _is_given_in(parser: Any, args: Sequence[str], name: str) -> bool:
-    """Return whether the command line *args* itself has the option *name*."""
-    return parser.parse_args(list(args))[0].get(name) is not None
