@@ -48,10 +48,10 @@ class Leaving:
 
     def terminate(self) -> None:
         """Handle SIGTERM: leave politely within the time limit, or stop at once if already leaving."""
-        if not self._is_asked:
-            end_process_within(self._within + CLOSE_WITHIN)
-        if not self.ask_within("SIGTERM"):
+        is_first = self.ask_within("SIGTERM")
+        if not is_first:
             self._driver.end(ExitCode.INTERRUPTED, "stopped at once")
+        end_process_within(CLOSE_WITHIN + (self._within if is_first else 0.0))
 
     def hang_up(self) -> None:
         """Handle SIGHUP: leave politely within the time limit. A closed terminal sends several."""

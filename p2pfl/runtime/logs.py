@@ -49,12 +49,12 @@ class OutputFormatter(logging.Formatter):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(OUTPUT_FORMAT)
-        self._style = LineStyle(stream)
+        self._lines = LineStyle(stream)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or the lines with a traceback, of *record*."""
         severity = next((one for level, one in _SEVERITIES if record.levelno >= level), Severity.DEBUG)
-        return self._style.line(super().format(record), severity, record.created)
+        return self._lines.line(super().format(record), severity, record.created)
 
 
 class LogFile(RotatingFileHandler):

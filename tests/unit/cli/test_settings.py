@@ -165,9 +165,9 @@ def test_a_value_out_of_range_is_told_with_its_place_and_a_flag_as_ever(
     write("workers = -1\n")
     with pytest.raises(UserError, match=r"p2pfl.toml:1: workers = -1, which cannot be used: .*0"):
         node_context([])
-    with pytest.raises(Exception, match="--workers") as caught:
+    with pytest.raises(Exception, match="greater than or equal to 0") as caught:
         node_context(["--workers=-2"])
-    assert not isinstance(caught.value, UserError)
+    assert not isinstance(caught.value, UserError), "Typer tells it with the name of the flag"
 
 
 def test_a_flag_that_a_file_sets_is_unset_with_no() -> None:
@@ -199,12 +199,11 @@ def test_an_unknown_flag_is_told_as_without_a_file() -> None:
 def test_an_error_about_an_option_says_where_the_option_is_set() -> None:
     write("min-nodes = 999\nseed = 1\n")
     node = node_context(["--seed=2"])
-    with pytest.raises(TaskError, match=r"^--min-nodes is 999. \(--min-nodes comes from p2pfl.toml:1.\)$"):
-        with sources_in_errors(node):
-            raise TaskError("--min-nodes is 999.")
-    with pytest.raises(UserError, match="^--seed is 2.$"):
-        with sources_in_errors(node):
-            raise UserError("--seed is 2.")
+    where = r"^--min-nodes is 999. \(--min-nodes comes from p2pfl.toml:1.\)$"
+    with pytest.raises(TaskError, match=where), sources_in_errors(node):
+        raise TaskError("--min-nodes is 999.")
+    with pytest.raises(UserError, match=r"^--seed is 2.$"), sources_in_errors(node):
+        raise UserError("--seed is 2.")
 
 
 def test_misspelt_variables_are_found_and_those_of_others_left_alone() -> None:
