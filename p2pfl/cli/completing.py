@@ -133,12 +133,12 @@ def _is_flag(parameter: Any) -> bool:
 
 def _values(command: Any, parameter: Any, last: str) -> list[Candidate]:
     """Return the candidates for a value of *parameter* that begins with *last*."""
-    if (names := NAMES.get(parameter.name)) is not None:
+    hint = _hint(command, parameter)
+    if hint is not Path and (names := NAMES.get(parameter.name)) is not None:
         found = _starting([Candidate(name) for name in names()], last)
         may_be_file = parameter.name in ("task", "strategy")
         return [*found, Candidate(FILES)] if may_be_file and not found else found
     metavar = parameter.metavar or ""
-    hint = _hint(command, parameter)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _starting([Candidate(str(one.value)) for one in hint], last)
     if "|" in metavar:

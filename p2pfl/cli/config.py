@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from p2pfl.cli.options import GroupedCommand
-from p2pfl.cli.settings import FILE, ISOLATED, ONCE, PASSED_ON, node_context
+from p2pfl.cli.settings import FILE, ISOLATED, ONCE, PASSED_ON, node_context, passed_on
 
 HELP = "Write, show or check the options of a node in p2pfl.toml and the environment."
 
@@ -44,7 +44,7 @@ def init(
     from p2pfl.errors import UserError
     from p2pfl.paths import quoted
 
-    given = node_context([*context.args, "--isolated"])
+    given = node_context(["--isolated", *passed_on(context)])
     is_here = to.parent.absolute() == Path.cwd()
     text = "\n".join(_lines(given, is_here=is_here)) + "\n"
     try:
@@ -73,7 +73,7 @@ def show(
     from p2pfl.cli.option_values import options_of
     from p2pfl.cli.settings import source_of
 
-    node = node_context(context.args)
+    node = node_context(passed_on(context))
     rows = []
     for option in options_of(node.command):
         source = source_of(node, option.name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2pfl.cli.options import GroupedCommand
-from p2pfl.cli.settings import PASSED_ON
+from p2pfl.cli.settings import PASSED_ON, passed_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,9 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 
 STATE = "/var/lib"
 """Where systemd makes the folders of `StateDirectory`."""
+
+MANAGED = Path("/run/systemd/system")
+"""Exists where systemd manages the system, see sd_booted(3)."""
 
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - they are refused
 """Folders of which a service has its own, empty ones (`PrivateTmp`)."""
@@ -76,7 +79,7 @@ def install(
 
     if user is not None and not system:
         raise UserError("--as goes with --system: a service of this user runs as this user")
-    service = _service(context.args, _system_user(user) if system else None)
+    service = _service(passed_on(context), _system_user(user) if system else None)
     text = unit_text(service)
     if dry_run:
         typer.echo(text, nl=False)
@@ -359,7 +362,7 @@ def _check_systemd() -> None:
 
     if sys.platform != "linux" or shutil.which("systemctl") is None:
         raise UserError(NOT_LINUX)
-    if not Path("/run/systemd/system").is_dir():
+    if not MANAGED.is_dir():
         raise UserError(
             "systemd does not manage this system, as in a container: run `p2pfl node` there itself; "
             "`p2pfl service install --dry-run` prints the unit for another one"

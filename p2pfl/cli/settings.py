@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pfl.cli.options import GroupedCommand
+from p2pfl.cli.options import WORDS, GroupedCommand
 from p2pfl.errors import UserError
 
 FILE = "p2pfl.toml"
@@ -103,6 +103,13 @@ class ConfiguredCommand(GroupedCommand):
         except Exception:  # noqa: BLE001 - the errors of the parser have no class of their own in all versions
             return _WRONG
         return given
+
+
+def passed_on(context: Any) -> list[str]:
+    """Return the words of a command line that are for `p2pfl node`; Click has removed a "--" from them."""
+    given = context.meta[WORDS]
+    tail = list(given[given.index("--") + 1 :]) if "--" in given else []
+    return [*context.args[: len(context.args) - len(tail)], "--", *tail] if tail else list(context.args)
 
 
 def node_context(words: Sequence[str]) -> Any:
