@@ -470,23 +470,23 @@ def _run_on_console(
 
 def _notes(context: typer.Context) -> list[str]:
     """Return what a user should know of options that were not given on the command line."""
-    notes = []
-    by_place: dict[str, list[str]] = {}
+    file: dict[str, list[str]] = {}
+    variables = []
     for name, setting in context.meta[SETTINGS].items():
-        if source_of(context, name) == setting.source:
-            place = (
-                "the environment"
-                if setting.source.startswith("environment")
-                else setting.source.rpartition(":")[0]
-            )
-            by_place.setdefault(place, []).append(name.replace("_", "-"))
-    notes += [f"options from {place}: {', '.join(names)}" for place, names in by_place.items()]
-    if not context.params["isolated"]:
-        notes += [
-            f"! the variable {wrong} is no option and is ignored: did you mean {right}?"
-            for wrong, right in misspelt_variables(context.command).items()
-        ]
-    return notes
+        if source_of(context, name) != setting.source:
+            continue
+        if setting.source.startswith("environment"):
+            variables.append(name.replace("_", "-"))
+        else:
+            file.setdefault(setting.source.rpartition(":")[0], []).append(name.replace("_", "-"))
+    notes = [f"options from {path}: {', '.join(names)}" for path, names in file.items()]
+    if variables:
+        notes.append(f"options from the environment: {', '.join(variables)}")
+    misspelt = {} if context.params["isolated"] else misspelt_variables(context.command)
+    return notes + [
+        f"! the variable {wrong} is no option and is ignored: did you mean {right}?"
+        for wrong, right in misspelt.items()
+    ]
 
 
 class _ScriptOutput(logging.Handler):
