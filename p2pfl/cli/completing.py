@@ -20,7 +20,7 @@ FILES, FOLDERS = "<files>", "<folders>"
 """In place of candidates: the shell itself completes paths better."""
 
 
-class Candidate(NamedTuple):
+class Completion(NamedTuple):
     """One way to complete the last word."""
 
     value: str
@@ -37,7 +37,7 @@ def answer(words: Sequence[str]) -> None:
         sys.stdout.write(f"{candidate.value}\t{' '.join(candidate.help.split())}\n")
 
 
-def candidates(words: Sequence[str]) -> list[Candidate]:
+def candidates(words: Sequence[str]) -> list[Completion]:
     """Return the candidates for the last of *words*, which follow the name of the program."""
     *before, last = _joined(words) or [""]
     command, rest = _command_of(before)
@@ -45,7 +45,7 @@ def candidates(words: Sequence[str]) -> list[Candidate]:
     if last.startswith("-") and equals and (parameter := _option(command, prefix)) is not None:
         # bash has cut the word at "=", so it takes the value alone.
         lead = "" if "=" in words else f"{prefix}="
-        return [Candidate(_led(lead, one.value), one.help) for one in _values(command, parameter, value)]
+        return [Completion(_led(lead, one.value), one.help) for one in _values(command, parameter, value)]
     if rest and (parameter := _option(command, rest[-1])) is not None and not _is_flag(parameter):
         return _values(command, parameter, last)
     if last.startswith("-"):
@@ -84,17 +84,17 @@ def _command_of(words: Sequence[str]) -> tuple[Any, list[str]]:
     return command, rest
 
 
-def _commands(command: Any) -> list[Candidate] | None:
+def _commands(command: Any) -> list[Completion] | None:
     """Return the commands below *command*; None if it has none of its own."""
     from p2pfl.cli import SUBCOMMANDS
 
     if command is None:
-        return [Candidate(name, one.help) for name, one in SUBCOMMANDS.items()]
+        return [Completion(name, one.help) for name, one in SUBCOMMANDS.items()]
     inner = getattr(command, "commands", None)
     if inner is None:
         return None
     return [
-        Candidate(name, (one.help or "").split("\n\n")[0]) for name, one in inner.items() if not one.hidden
+        Completion(name, (one.help or "").split("\n\n")[0]) for name, one in inner.items() if not one.hidden
     ]
 
 
@@ -112,14 +112,14 @@ def _parameters(command: Any) -> list[Any]:
     return [one for one in found if one.param_type_name == "option" and not getattr(one, "hidden", False)]
 
 
-def _options(command: Any) -> list[Candidate]:
+def _options(command: Any) -> list[Completion]:
     found = [
-        Candidate(flag, one.help or "")
+        Completion(flag, one.help or "")
         for one in _parameters(command)
         for flag in one.opts
         if flag.startswith("--")
     ]
-    return list(dict.fromkeys([*found, Candidate("--help", "Show this message and exit.")]))
+    return list(dict.fromkeys([*found, Completion("--help", "Show this message and exit.")]))
 
 
 def _option(command: Any, flag: str) -> Any:
@@ -131,21 +131,21 @@ def _is_flag(parameter: Any) -> bool:
     return bool(getattr(parameter, "is_flag", False) or getattr(parameter, "count", False))
 
 
-def _values(command: Any, parameter: Any, last: str) -> list[Candidate]:
+def _values(command: Any, parameter: Any, last: str) -> list[Completion]:
     """Return the candidates for a value of *parameter* that begins with *last*."""
     hint = _hint(command, parameter)
     if hint is not Path and (names := NAMES.get(parameter.name)) is not None:
-        found = _starting([Candidate(name) for name in names()], last)
+        found = _starting([Completion(name) for name in names()], last)
         may_be_file = parameter.name in ("task", "strategy")
-        return [*found, Candidate(FILES)] if may_be_file and not found else found
+        return [*found, Completion(FILES)] if may_be_file and not found else found
     metavar = parameter.metavar or ""
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return _starting([Candidate(str(one.value)) for one in hint], last)
+        return _starting([Completion(str(one.value)) for one in hint], last)
     if "|" in metavar:
-        return _starting([Candidate(name) for name in metavar.strip("[]").split("|")], last)
+        return _starting([Completion(name) for name in metavar.strip("[]").split("|")], last)
     if metavar == "DIR":
-        return [Candidate(FOLDERS)]
-    return [Candidate(FILES)] if hint is Path or metavar == "FILE" else []
+        return [Completion(FOLDERS)]
+    return [Completion(FILES)] if hint is Path or metavar == "FILE" else []
 
 
 def _hint(command: Any, parameter: Any) -> Any:
@@ -156,7 +156,7 @@ def _hint(command: Any, parameter: Any) -> Any:
     return get_args(hint)[0] if get_args(hint) else hint
 
 
-def _starting(found: Sequence[Candidate], last: str) -> list[Candidate]:
+def _starting(found: Sequence[Completion], last: str) -> list[Completion]:
     return [one for one in found if one.value.startswith(last)]
 
 
