@@ -78,7 +78,12 @@ def test_what_was_set_elsewhere_is_said_and_a_misspelt_variable_too(
     monkeypatch.setenv("P2PFL_EPOCHS", "3")
     monkeypatch.setenv("P2PFL_EPOCH", "3")
     told: list[Sequence[str]] = []
-    monkeypatch.setattr(node_module, "_run_on_console", lambda *rest, **more: told.append(rest[3]) or 0)
+
+    def run(_config: object, _events: object, _verbose: int, notes: Sequence[str], **_more: object) -> int:
+        told.append(notes)
+        return 0
+
+    monkeypatch.setattr(node_module, "_run_on_console", run)
     invoke("--rounds=9")
     assert told == [
         [

@@ -200,7 +200,7 @@ def test_without_systemd_it_is_said_what_to_do(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(module, "MANAGED", folder / "none")
     with pytest.raises(UserError, match="systemd does not manage this system, as in a container"):
         service("install", CERTS)
-    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(UserError, match="launchd of macOS is not supported"):
         service("install", CERTS)
 

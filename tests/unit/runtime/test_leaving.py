@@ -69,7 +69,7 @@ async def test_sigterm_leaves_politely_and_ends_within_its_limit() -> None:
 
 async def test_sigterm_ends_the_process_also_if_closing_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(module.os, "_exit", ended.append)
+    monkeypatch.setattr("os._exit", ended.append)
     monkeypatch.setattr(module, "CLOSE_WITHIN", 0.01)
     _, leave = leaving(within=0.0)
     leave.terminate()
