@@ -36,7 +36,7 @@ def notify(*states: str) -> None:
         return
     address = f"\0{place[1:]}" if place.startswith("@") else place
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             sender.sendto("\n".join(states).encode(errors="replace"), address)
     except OSError:
