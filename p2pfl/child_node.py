@@ -177,9 +177,9 @@ def node(*, options: Sequence[str] = (), **given: Unpack[NodeOptions]) -> ChildN
         options: further words for `p2pfl node`, for the few options that are for a terminal, such as
             "--events=events.jsonl".
         given: the options of `p2pfl node`, with underscores, such as certs="certs", rounds=20 and threads=1;
-            `p2pfl node --help` explains each. `task` is a name for what is trained, which all devices need to
-            give alike (default: "script"). The task of a device with `p2pfl node --script train.py` is
-            "train".
+            `p2pfl node --help` explains each. None comes from `p2pfl.toml` or the environment. `task` is a
+            name for what is trained, which all devices need to give alike (default: "script"). The task of a
+            device with `p2pfl node --script train.py` is "train".
 
     Raises:
         UserError: the node cannot be started as wanted; the message says why.
@@ -194,7 +194,7 @@ def node(*, options: Sequence[str] = (), **given: Unpack[NodeOptions]) -> ChildN
     directory = DataDirectory(checked.pop("data_dir", None) or default_data_dir(certificate.name))
     directory.check()
     fixed = {"task": "script", "peers": (), **checked, "certs": certs, "data_dir": directory.path}
-    words = ["--script=-", *_words(fixed), "--until-eof", "--quiet", *options]
+    words = ["--isolated", "--script=-", *_words(fixed), "--until-eof", "--quiet", *options]
     earlier = _running.get(directory.path)
     if earlier is not None and earlier.is_running:
         if earlier.words != tuple(words):

@@ -68,3 +68,17 @@ class ExitCode(IntEnum):
         "stopped at once by a second Ctrl-C or SIGTERM; `demo`, `experiment` and `simulate` by the first one",
     )
     READER_GONE = 141, "other commands only: the reader of the output has gone (`| head`), nothing is printed"
+
+
+NEEDS_A_PERSON = (
+    ExitCode.UNFIT,
+    ExitCode.CONFLICT,
+    ExitCode.LOST_MODEL,
+    ExitCode.CLONED,
+    ExitCode.LEFT_BEHIND,
+    ExitCode.UNTRAINED,
+)
+"""Codes after which the same command ends in the same way: a service manager must not start it again."""
+
+ENDED_ON_REQUEST = (ExitCode.LEFT, ExitCode.INTERRUPTED)
+"""Codes of a node that somebody has asked to end, which is no failure."""

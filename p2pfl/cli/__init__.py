@@ -47,6 +47,16 @@ SUBCOMMANDS = {
         "demo",
         "Run a federation on this machine and compare its model with models trained alone.",
     ),
+    "config": Subcommand(
+        "p2pfl.cli.config",
+        "app",
+        "Write, show or check the options of a node in p2pfl.toml and the environment.",
+    ),
+    "service": Subcommand(
+        "p2pfl.cli.service",
+        "app",
+        "Run the node of this device as a service of systemd.",
+    ),
     "task": Subcommand(
         "p2pfl.cli.task",
         "app",
@@ -83,6 +93,11 @@ SUBCOMMANDS = {
         "p2pfl.cli.certs",
         "app",
         "Create and show the certificates of a federation's devices.",
+    ),
+    "completion": Subcommand(
+        "p2pfl.cli.completion",
+        "completion",
+        "Print what makes a shell complete commands, options and their values; or install it.",
     ),
     "doctor": Subcommand(
         "p2pfl.cli.doctor",
@@ -131,11 +146,12 @@ SUBCOMMANDS = {
 def load(name: str) -> Any:
     """Import the subcommand *name* and return its command."""
     subcommand = SUBCOMMANDS[name]
-    target = getattr(import_module(subcommand.module), subcommand.attribute)
+    module = import_module(subcommand.module)
+    target = getattr(module, subcommand.attribute)
     if isinstance(target, typer.Typer):
         return get_command(target)
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name, cls=GroupedCommand)(target)
+    single.command(name, cls=getattr(module, "COMMAND_CLASS", GroupedCommand))(target)
     return get_command(single)
 
 
@@ -170,13 +186,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback()
 def p2pfl(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+        bool,
+        typer.Option("--version", "-V", is_eager=True, callback=_print_version, help="Print the version."),
     ] = False,
 ) -> None:
     """Federated learning with no server: devices train one model together and never share data."""
@@ -190,6 +208,11 @@ def main() -> None:
     the reader of standard output goes away (`| head`), the command ends silently, like after SIGPIPE.
     """
     streams.install_outlets()
+    if os.environ.get("_P2PFL_COMPLETE"):
+        from p2pfl.cli.completing import answer
+
+        answer(sys.argv[1:])
+        return
     try:
         try:
             _check_encoding(sys.argv[1:])
@@ -219,7 +242,10 @@ def main() -> None:
 
 def _explain(text: str) -> None:
     """Write *text* to standard error, after everything on standard output."""
-    sys.stderr.write(f"p2pfl: {text}\n")
+    from p2pfl.line_style import LineStyle, Severity
+
+    style = LineStyle(sys.stderr)
+    sys.stderr.write(f"{style.line(f'p2pfl: {text}', Severity.ERROR)}\n")
 
 
 def _refusal(error: OSError) -> str:

@@ -8,10 +8,14 @@ from typing import TextIO
 
 from p2pfl import events
 from p2pfl.events import Published
+from p2pfl.line_style import LineStyle, Severity
 from p2pfl.observe.render import line_of
 
 BAR_CELLS = 20
 """Width of a progress bar."""
+
+SEVERITIES = {"✗": Severity.ERROR, "!": Severity.WARNING, "✓": Severity.GOOD}
+"""By the mark of a line; the others are for information."""
 
 REDRAW_SECONDS = 0.1
 """Minimum interval between two updates of the live line: a transfer reports every chunk."""
@@ -23,6 +27,7 @@ class Console:
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
         self._stream = stream
         self._quiet = quiet
+        self._style = LineStyle(stream)
         self._is_live = stream.isatty() and not quiet
         self._shown = False
         self._drawn = 0.0
@@ -37,21 +42,22 @@ class Console:
         if rendered is None or (self._quiet and rendered[0] not in "✗!"):
             return
         mark, line = rendered
-        clock = time.strftime("%H:%M:%S", time.localtime(published.time))
-        self._erase()
-        self._stream.write(f"{clock} {mark} {line}\n")
-        self._stream.flush()
+        severity = SEVERITIES.get(mark, Severity.INFO)
+        self._print(self._style.line(f"{mark} {line}", severity, published.time))
 
     def show(self, text: str) -> None:
         """Print a line that is no event, such as one of the user's script, unless this is quiet."""
         if not self._quiet:
-            self._erase()
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
+            self._print(self._style.line(text))
 
     def close(self) -> None:
         """Remove the live line."""
         self._erase()
+
+    def _print(self, line: str) -> None:
+        self._erase()
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
 
     def _draw(self, progress: events.ProgressMade, number: int) -> None:
         if not self._is_live:

@@ -88,6 +88,7 @@ def history(
     ] = False,
 ) -> None:
     """Show the committed training rounds of a run, or verify the data directories."""
+    from p2pfl.cli.settings import data_dir_here
     from p2pfl.errors import UserError
     from p2pfl.observe.target import find_data_dir
 
@@ -102,7 +103,7 @@ def history(
         raise UserError(
             "--json prints the rounds and --csv, --jsonl, --svg and --png write them to files: give either"
         )
-    data_dirs = data_dirs or [find_data_dir()]
+    data_dirs = data_dirs or [data_dir_here() or find_data_dir()]
     if verify:
         _verify(data_dirs)
         return
@@ -220,6 +221,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Copy a committed model from a data directory to a safetensors file."""
+    from p2pfl.cli.settings import data_dir_here
     from p2pfl.errors import UserError
     from p2pfl.learning.exports.judging import Converted, ConvertModel, ask, code_of, path_of
     from p2pfl.learning.exports.model_info import describe_model
@@ -229,7 +231,7 @@ def export(
 
     if file is None and onnx is None and torchscript is None:
         raise UserError("where to? Name a file, for example `p2pfl export model.safetensors`")
-    data_dir = data_dir if data_dir is not None else find_data_dir()
+    data_dir = data_dir or data_dir_here() or find_data_dir()
     if best and round_ is not None:
         raise UserError("--best and --round each name a model; give one of them")
     with _journal(data_dir) as journal:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -14,11 +14,21 @@ import typer
 
 from p2pfl import streams
 from p2pfl.cli.options import WORDS, is_given
+from p2pfl.cli.settings import (
+    SETTINGS,
+    ConfiguredCommand,
+    misspelt_variables,
+    source_of,
+    sources_in_errors,
+)
 from p2pfl.cli.tui import has_screen
 
 if TYPE_CHECKING:
     from p2pfl.exit_codes import ExitCode
     from p2pfl.runtime.node import NodeConfig
+    from p2pfl.runtime.observing.publish import Sink
+
+COMMAND_CLASS = ConfiguredCommand
 
 DEVICE = "This device"
 RUN = "The run (all members use the founder's values)"
@@ -37,6 +47,18 @@ def node(  # the command line is the list of its options
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[-- ARGS]", help="Arguments of the script of --script.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        _device(
+            "--config",
+            metavar="FILE",
+            help="Take options from FILE (default: p2pfl.toml in this folder, if there is one).",
+        ),
+    ] = None,
+    isolated: Annotated[
+        bool,
+        _device("--isolated", help="Take no options from p2pfl.toml and from variables P2PFL_*."),
+    ] = False,
     peers: Annotated[
         str,
         _device(
@@ -387,22 +409,34 @@ def node(  # the command line is the list of its options
 
     options = {name: values[name] for name in NodeOptions.__annotations__ if is_given(context, name)}
     token = os.environ.pop(TOKEN_VARIABLE, "") if script == LISTENING else ""
-    config = configure(cast("NodeOptions", options), token=token)
+    with sources_in_errors(context):
+        settled = configure(cast("NodeOptions", options), token=token)
     if tui and has_screen():
         from p2pfl.cli.background import run_in_background
 
-        raise typer.Exit(run_in_background(context.meta[WORDS], config.data_dir))
-    config = msgspec.structs.replace(
-        config, owns_process=True, until_eof=until_eof, recorded=events is not None
+        raise typer.Exit(run_in_background(context.meta[WORDS], settled.data_dir))
+    settled = msgspec.structs.replace(
+        settled, owns_process=True, until_eof=until_eof, recorded=events is not None
     )
-    raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=process_start()))
+    notes = _notes(context)
+    raise typer.Exit(_run_on_console(settled, events, verbose, notes, quiet=quiet, started=process_start()))
 
 
 def _run_on_console(
-    config: NodeConfig, events: Path | None, verbose: int, *, quiet: bool, started: float
+    config: NodeConfig,
+    events: Path | None,
+    verbose: int,
+    notes: Sequence[str],
+    *,
+    quiet: bool,
+    started: float,
 ) -> ExitCode:
-    """Run the node, its events on the terminal and in *events*; print the table of rounds at the end."""
+    """Run the node, its events on the terminal and in *events*; print the table of rounds at the end.
+
+    *notes* are printed before.
+    """
     from p2pfl.cli.console import Console
+    from p2pfl.cli.service_notices import tell_service_manager
     from p2pfl.learning.scripts.child import script_logger
     from p2pfl.net.transport import tasks
     from p2pfl.runtime.logs import set_up_logging
@@ -415,11 +449,14 @@ def _run_on_console(
     set_up_logging(-1 if quiet else verbose, directory.logs_path)
     streams.go_on()
     console = Console(sys.stdout, quiet=quiet)
+    for note in notes:
+        console.show(note)
     script_output = _ScriptOutput(console.show)
     script_logger.addHandler(script_output)
     file = EventFile(str(events)) if events is not None else None
     try:
-        sinks = (console.write,) if file is None else (console.write, file.write)
+        sinks: tuple[Sink, ...] = (console.write, tell_service_manager)
+        sinks += () if file is None else (file.write,)
         code = tasks.run(run_node(config, sinks, started))
     finally:
         script_logger.removeHandler(script_output)
@@ -429,6 +466,27 @@ def _run_on_console(
     if not quiet:
         _print_rounds(config.data_dir)
     return code
+
+
+def _notes(context: typer.Context) -> list[str]:
+    """Return what a user should know of options that were not given on the command line."""
+    file: dict[str, list[str]] = {}
+    variables = []
+    for name, setting in context.meta[SETTINGS].items():
+        if source_of(context, name) != setting.source:
+            continue
+        if setting.source.startswith("environment"):
+            variables.append(name.replace("_", "-"))
+        else:
+            file.setdefault(setting.source.rpartition(":")[0], []).append(name.replace("_", "-"))
+    notes = [f"options from {path}: {', '.join(names)}" for path, names in file.items()]
+    if variables:
+        notes.append(f"options from the environment: {', '.join(variables)}")
+    misspelt = {} if context.params["isolated"] else misspelt_variables(context.command)
+    return notes + [
+        f"! the variable {wrong} is no option and is ignored: did you mean {right}?"
+        for wrong, right in misspelt.items()
+    ]
 
 
 class _ScriptOutput(logging.Handler):

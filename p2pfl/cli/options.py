@@ -99,11 +99,14 @@ def is_given(context: typer.Context, name: str) -> bool:
 def find_node(
     address: str | None, data_dir: Path | None, node: str | None, certs: Path | None, name: str | None
 ) -> Target:
-    """Return the node that these options name.
+    """Return the node that these options name; without any, the one that is configured here.
 
     Raises:
         UserError: there is no such node, or it cannot be reached; the message says what to give.
     """
+    from p2pfl.cli.settings import data_dir_here
     from p2pfl.observe.target import find_target
 
+    if all(one is None for one in (address, data_dir, node, certs, name)):
+        data_dir = data_dir_here()
     return find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)

@@ -63,7 +63,7 @@ class NodeProcess(ChildProcess):
 
     def start(self, options: Sequence[str]) -> None:
         """Start the node with *options*; those for its files are added."""
-        places = ("--certs", str(self.certs), "--data-dir", str(self.data_dir))
+        places = ("--isolated", "--certs", str(self.certs), "--data-dir", str(self.data_dir))
         self.release()
         # A node ends with the pipe that only this process holds, so no node outlives the demo.
         # Ctrl-C in the terminal reaches the demo only, which then ends its nodes.

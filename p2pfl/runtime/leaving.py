@@ -27,6 +27,11 @@ LEAVE_WITHIN = 5.0
 Closing links and worker takes a tenth of a second more, at most 8 s if the worker hangs."""
 
 
+CLOSE_WITHIN = 10.0
+"""Time limit of closing everything after a polite leave that SIGTERM began. A disk or a library that never
+answers must not hold the process until the service manager kills it. Closing takes at most 8 s otherwise."""
+
+
 class Leaving:
     """Leaves politely at the first request, and stops at once at the second."""
 
@@ -43,8 +48,10 @@ class Leaving:
 
     def terminate(self) -> None:
         """Handle SIGTERM: leave politely within the time limit, or stop at once if already leaving."""
-        if not self.ask_within("SIGTERM"):
+        is_first = self.ask_within("SIGTERM")
+        if not is_first:
             self._driver.end(ExitCode.INTERRUPTED, "stopped at once")
+        end_process_within(CLOSE_WITHIN + (self._within if is_first else 0.0))
 
     def hang_up(self) -> None:
         """Handle SIGHUP: leave politely within the time limit. A closed terminal sends several."""
@@ -97,6 +104,21 @@ def signals(leave: Leaving) -> Iterator[None]:
     finally:
         for number in installed:
             loop.remove_signal_handler(number)
+
+
+def end_process_within(seconds: float) -> None:
+    """End this process after *seconds* if it has not ended by then, whatever it waits for.
+
+    What the node has promised is on disk, so nothing is lost that a kill would not lose too.
+    """
+
+    def end() -> None:
+        logger.critical("closing took longer than %g s; the process ends without it", seconds)
+        os._exit(ExitCode.LEFT)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def end_with_input(driver: Driver) -> None:

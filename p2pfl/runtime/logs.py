@@ -14,7 +14,9 @@ import time
 import traceback
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import TextIO
 
+from p2pfl.line_style import LineStyle, Severity
 from p2pfl.store.durable import disk_errors, make_folder
 
 LOG_FILE = "node.log"
@@ -27,11 +29,32 @@ MAX_OLD_LOGS = 4
 """Number of older files: 10 MB in all, little enough for a Raspberry Pi's card."""
 
 FILE_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
-TERMINAL_FORMAT = "%(levelname)s %(name)s: %(message)s"
+OUTPUT_FORMAT = "%(levelname)s %(name)s: %(message)s"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+_SEVERITIES = (
+    (logging.CRITICAL, Severity.CRITICAL),
+    (logging.ERROR, Severity.ERROR),
+    (logging.WARNING, Severity.WARNING),
+    (logging.INFO, Severity.INFO),
+)
+"""The severity of each level and of the levels above it."""
 
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 """The terminal's log level for each verbosity; DEBUG for all higher ones."""
+
+
+class OutputFormatter(logging.Formatter):
+    """Formats lines for standard error, by what it is connected to; the journal and files get dates."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(OUTPUT_FORMAT)
+        self._lines = LineStyle(stream)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or the lines with a traceback, of *record*."""
+        severity = next((one for level, one in _SEVERITIES if record.levelno >= level), Severity.DEBUG)
+        return self._lines.line(super().format(record), severity, record.created)
 
 
 class LogFile(RotatingFileHandler):
@@ -73,7 +96,7 @@ def set_up_logging(verbosity: int, log_dir: Path | None) -> None:
     close_logging()
     terminal = logging.StreamHandler()
     terminal.setLevel(_LEVELS.get(verbosity, logging.DEBUG))
-    terminal.setFormatter(_formatter(TERMINAL_FORMAT))
+    terminal.setFormatter(OutputFormatter(terminal.stream))
     logger.addHandler(terminal)
     level = terminal.level
     if log_dir is not None:
@@ -140,12 +163,7 @@ def _open_file(log_dir: Path, level: int) -> logging.Handler:
             errors="backslashreplace",
         )
     handler.setLevel(level)
-    handler.setFormatter(_formatter(FILE_FORMAT))
+    formatter = logging.Formatter(FILE_FORMAT, TIME_FORMAT)
+    formatter.converter = time.gmtime  # so that logs from several time zones can be compared
+    handler.setFormatter(formatter)
     return handler
-
-
-def _formatter(layout: str) -> logging.Formatter:
-    """Return a formatter with times in UTC, so that logs from several time zones can be compared."""
-    formatter = logging.Formatter(layout, TIME_FORMAT)
-    formatter.converter = time.gmtime
-    return formatter

@@ -17,7 +17,7 @@ from tests.support.source import ROOT
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 COMMAND = re.compile(r"p2pfl ([a-z]+)\b(?: ([a-z]+)\b)?")
 
-NOT_OURS = {"--show-toplevel"}
+NOT_OURS = {"--show-toplevel", "--user"}
 """Options of other programs that messages name."""
 
 

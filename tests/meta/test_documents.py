@@ -36,18 +36,22 @@ SOURCE = re.compile(r"(?:[a-z_]+/)+[a-z_]+\.py")
 
 def options(command: Any) -> set[str]:
     """Return every option of *command*."""
-    return {"--help"} | {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    return {"-h", "--help"} | {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
 
 
 def commands() -> dict[str, set[str]]:
     """Return the options of every command there is, by its words after `p2pfl`."""
-    found = {"": {"--version", "--help"}}
+    found = {"": {"-V", "--version", "-h", "--help"}}
+    passing = ["continue"]
     for name in SUBCOMMANDS:
         command = load(name)
         found[name] = options(command)
         for inner, subcommand in getattr(command, "commands", {}).items():
             found[f"{name} {inner}"] = options(subcommand)
-    found["continue"] |= found["node"]  # it starts a node, and hands on every option it does not know
+            if subcommand.context_settings.get("ignore_unknown_options"):
+                passing.append(f"{name} {inner}")
+    for name in passing:  # they hand on every option that they do not know to a node
+        found[name] |= found["node"]
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 
 import pytest
@@ -38,7 +39,28 @@ def shown(stream: io.StringIO, *what: events.AnyEvent, quiet: bool = False) -> s
 
 
 def test_an_event_is_a_line_with_its_time_and_mark() -> None:
-    assert shown(io.StringIO(), LINE)[8:] == " · waiting: 1 of 3 nodes are here\n"
+    assert shown(Terminal(), LINE)[8:] == " · waiting: 1 of 3 nodes are here\n"
+
+
+def test_elsewhere_than_on_a_terminal_the_line_has_a_date() -> None:
+    text = shown(io.StringIO(), LINE)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d · waiting: 1 of 3 nodes are here\n", text)
+
+
+@pytest.mark.parametrize(
+    ("event", "colour"),
+    [
+        (events.Notice("error", "x"), "31"),
+        (events.Notice("warning", "x"), "33"),
+        (events.RunEnded("id", 1, "d" * 64, {}), "32"),
+    ],
+)
+def test_what_matters_has_a_colour_on_a_terminal(
+    event: events.AnyEvent, colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    assert f"\x1b[{colour}m" in shown(Terminal(), event)
+    assert "\x1b" not in shown(io.StringIO(), event)
 
 
 def test_progress_is_drawn_on_a_terminal_and_erased_before_the_next_line() -> None:
@@ -65,8 +87,8 @@ def test_progress_is_throttled_but_its_last_report_is_always_drawn(clock: list[f
 
 def test_quiet_tells_problems_only() -> None:
     problem = events.Notice("error", "it broke")
-    text = shown(Terminal(), LINE, HALF, problem, quiet=True)
-    assert text[8:] == " ✗ it broke\n"
+    text = shown(io.StringIO(), LINE, HALF, problem, quiet=True)
+    assert text[19:] == " ✗ it broke\n"
 
 
 def test_lines_and_the_live_line_name_the_training_round() -> None:

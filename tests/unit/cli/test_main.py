@@ -65,8 +65,28 @@ def test_help_of_the_node_imports_nothing_heavy(heavy: str) -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_the_version_is_the_package_s() -> None:
-    assert run("--version") == (0, f"p2pfl {p2pfl.__version__}\n", "")
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_the_package_s(flag: str) -> None:
+    assert run(flag) == (0, f"p2pfl {p2pfl.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("node",), ("certs",), ("certs", "init"), ("config", "show"), ("continue",)]
+)
+def test_h_is_short_for_help_everywhere(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli.app, [*words, "-h"])
+    assert result.exit_code == 0
+    assert f"{' '.join(['', *words])} [OPTIONS]" in result.output
+    assert "-h, --help" in result.output
+
+
+def test_an_error_has_a_colour_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    _, _, errors = run("certs", "show", "--certs", "none")
+    assert errors.startswith("\x1b[31mp2pfl: There are no certificates")
+    monkeypatch.delenv("FORCE_COLOR")
+    assert "\x1b" not in run("certs", "show", "--certs", "none")[2]
 
 
 def test_an_error_of_ours_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
@@ -80,6 +100,7 @@ def test_a_misspelled_subcommand_is_guessed() -> None:
     code, _, errors = run("histroy")
     assert code == 2
     assert "'history'" in errors
+    assert "'node'" in run("nod")[2]
 
 
 def test_no_subcommand_shows_the_help() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,49 @@ def invoke(*words: str) -> int:
     code = load("node").main(list(words), standalone_mode=False)
     assert isinstance(code, int)
     return code
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that sets no option."""
+    for name in [name for name in os.environ if name.startswith("P2PFL_")]:
+        monkeypatch.delenv(name)
+
+
+def test_options_of_a_file_and_of_the_environment_are_as_good_as_given(
+    certs: Path, started: list[NodeConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p2pfl.toml").write_text(f'certs = "{certs}"\nrounds = 7\nseed = 1\n')
+    monkeypatch.setenv("P2PFL_EPOCHS", "3")
+    monkeypatch.setenv("P2PFL_ROUNDS", "8")
+    assert invoke("--rounds=9") == 5
+    assert started[0].given == {"rounds", "epochs", "seed"}
+    assert (started[0].spec.rounds, started[0].spec.training.epochs) == (9, 3)
+
+
+def test_what_was_set_elsewhere_is_said_and_a_misspelt_variable_too(
+    certs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p2pfl.toml").write_text(f'certs = "{certs}"\nmin-nodes = 3\nrounds = 7\n')
+    monkeypatch.setenv("P2PFL_EPOCHS", "3")
+    monkeypatch.setenv("P2PFL_EPOCH", "3")
+    told: list[Sequence[str]] = []
+
+    def run(_config: object, _events: object, _verbose: int, notes: Sequence[str], **_more: object) -> int:
+        told.append(notes)
+        return 0
+
+    monkeypatch.setattr(node_module, "_run_on_console", run)
+    invoke("--rounds=9")
+    assert told == [
+        [
+            "options from p2pfl.toml: certs, min-nodes",
+            "options from the environment: epochs",
+            "! the variable P2PFL_EPOCH is no option and is ignored: did you mean P2PFL_EPOCHS?",
+        ]
+    ]
 
 
 @pytest.mark.parametrize("number", [0, -3, 257])
@@ -231,7 +275,7 @@ def test_values_may_be_tracked_in_several_places(
 
 
 def test_every_option_of_the_command_is_one_of_a_node_in_python_or_of_the_terminal() -> None:
-    of_terminal = {"tui", "until_eof", "events", "verbose", "quiet", "help"}
+    of_terminal = {"config", "isolated", "tui", "until_eof", "events", "verbose", "quiet", "help"}
     names = {one.name for one in load("node").params}
     assert names - of_terminal == set(NodeOptions.__annotations__)
     spelled = {name.removeprefix("--").replace("-", "_") for one in load("node").params for name in one.opts}

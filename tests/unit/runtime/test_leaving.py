@@ -11,6 +11,7 @@ import pytest
 
 from p2pfl.core import inputs
 from p2pfl.exit_codes import ExitCode
+from p2pfl.runtime import leaving as module
 from p2pfl.runtime.leaving import Leaving, end_with_input, signals, watch_input
 from tests.support.processes import until
 
@@ -32,6 +33,13 @@ class Recorded:
     def end(self, code: int, reason: str) -> None:
         if not self.ended.done():
             self.ended.set_result((code, reason))
+
+
+@pytest.fixture(autouse=True)
+def kept(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Let no SIGTERM of a test end the process of the tests."""
+    if "hangs" not in request.node.name:
+        monkeypatch.setattr(module, "end_process_within", lambda _seconds: None)
 
 
 def leaving(within: float = 60.0) -> tuple[Recorded, Leaving]:
@@ -57,6 +65,28 @@ async def test_sigterm_leaves_politely_and_ends_within_its_limit() -> None:
     code, reason = await driver.ended
     assert code == ExitCode.LEFT
     assert "SIGTERM: left after 0.01 s without a commit" in reason
+
+
+async def test_sigterm_ends_the_process_also_if_closing_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr(module, "CLOSE_WITHIN", 0.01)
+    _, leave = leaving(within=0.0)
+    leave.terminate()
+    await until(lambda: bool(ended), "the end of the process")
+    assert ended == [ExitCode.LEFT]
+
+
+async def test_ctrl_c_and_a_program_s_own_wish_have_no_such_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr(module, "end_process_within", limits.append)
+    for act in (Leaving.interrupt, Leaving.hang_up, Leaving.ask):
+        act(leaving(within=0.0)[1])
+    assert limits == []
+    _, leave = leaving(within=2.0)
+    leave.terminate()
+    leave.terminate()
+    assert limits == [2.0 + module.CLOSE_WITHIN, module.CLOSE_WITHIN]
 
 
 async def test_sigterm_after_another_request_to_leave_stops_at_once() -> None:

@@ -55,6 +55,32 @@ def test_the_file_has_what_happens_however_quiet_the_terminal_is(
     assert [int(n) for n in re.findall(r"level (\d+)", (tmp_path / "logs" / LOG_FILE).read_text())] == levels
 
 
+def test_standard_error_that_is_no_terminal_has_dates(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging(0, None)
+    logging.getLogger("p2pfl.net").warning("a line")
+    line = capsys.readouterr().err
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d WARNING p2pfl.net: a line\n", line)
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [(logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7)],
+)
+def test_the_journal_gets_the_priority_of_each_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int, priority: int
+) -> None:
+    path = tmp_path / "journal"
+    with path.open("w") as journal:
+        found = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        monkeypatch.setattr("sys.stderr", journal)
+        set_up_logging(2, None)
+        logging.getLogger("p2pfl.net").log(level, "a line")
+        close_logging()
+    assert path.read_text().startswith(f"<{priority}>")
+    assert path.read_text().endswith("p2pfl.net: a line\n")
+
+
 def test_the_worker_s_output_is_in_the_file_with_a_time_in_utc(tmp_path: Path, in_tokyo: None) -> None:
     set_up_logging(0, tmp_path)
     record = logging.makeLogRecord(
