@@ -160,6 +160,30 @@ def create_authority(
     write_file(certificate_path, certificate.public_bytes(Encoding.PEM))
 
 
+def adopt_authority(
+    directory: Path,
+    existing: ParentAuthority,
+    *,
+    force: bool = False,
+    passphrase: bytes | None = None,
+    now: datetime | None = None,
+) -> str:
+    """Store *existing*, whose certificate names a federation, as the CA in *directory*; return that name.
+
+    Raises:
+        CredentialsError: a folder that cannot be written, a certificate or key that devices would not accept,
+        or a CA is there already and *force* is off.
+    """
+    check_no_authority(directory, force=force)
+    federation = _federation_of(existing.certificate, existing.path)
+    existing.check_usable(federation, now or datetime.now(UTC))
+    key = existing.federation_key()
+    make_private_folder(directory)
+    write_key(directory / AUTHORITY_KEY_FILE, key, passphrase)
+    write_file(directory / AUTHORITY_FILE, existing.certificate.public_bytes(Encoding.PEM))
+    return federation
+
+
 def check_no_authority(directory: Path, *, force: bool) -> None:
     """Refuse to replace a CA in *directory* unless *force* is on.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from p2pfl.text import plural
+
 CLOCK_ALLOWANCE = timedelta(days=1)
 """Certificates are valid from this long before their creation: a small device without a battery may boot with
 yesterday's clock."""
@@ -55,3 +57,13 @@ class Lifetime:
     def has_ended(self, now: datetime) -> bool:
         """Whether it has ended at *now*."""
         return now > self.not_after
+
+
+def in_words(left: timedelta) -> str:
+    """Return *left* in its largest unit, rounded down, such as "19 days"; never less than "0 minutes"."""
+    minutes = max(0, int(left / timedelta(minutes=1)))
+    for unit, size in (("day", 24 * 60), ("hour", 60)):
+        if minutes >= size:
+            count = minutes // size
+            return f"{count} {plural(count, unit)}"
+    return f"{minutes} {plural(minutes, 'minute')}"

@@ -60,6 +60,27 @@ class ParentAuthority:
         uris = certificate_uris(self.certificate)
         return parse_authority_uri(uris[0]) if len(uris) == 1 else None
 
+    def federation_key(self) -> ec.EllipticCurvePrivateKey:
+        """Return its key, if devices would accept what it signs for them.
+
+        Raises:
+            CredentialsError: it is not ECDSA on P-256, or the certificate lacks what OpenSSL requires of a
+            CA's (RFC 5280, section 4.2).
+        """
+        if not isinstance(self.key, ec.EllipticCurvePrivateKey) or not isinstance(
+            self.key.curve, ec.SECP256R1
+        ):
+            raise CredentialsError(
+                f"The CA in {self.path} names a federation, so devices trust it directly, and its key is not "
+                "ECDSA on P-256, the only kind used for that. Let its owner issue one for such a key."
+            )
+        if self._extension(x509.SubjectKeyIdentifier) is None or self._extension(x509.KeyUsage) is None:
+            raise CredentialsError(
+                f"The certificate {self.path} lacks a subject key identifier or a key usage, which OpenSSL "
+                "requires of a CA's. Let its owner issue it anew with both."
+            )
+        return self.key
+
     def check(self, federation: str, now: datetime) -> None:
         """Refuse a CA that does not allow a CA of *federation* below it at *now*.
 

@@ -1,0 +1,93 @@
+"""Passphrases of private keys: read from a file, or asked for in the terminal.
+
+They are no arguments and no environment variables: other users and programs of a machine may see both.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from p2pfl.errors import CredentialsError, PassphraseNeededError
+
+MIN_CHARACTERS = 8
+"""Of a new passphrase. A few random words have more; OWASP allows nothing shorter."""
+
+MAX_BYTES = 1024
+"""Of a passphrase file; more is no passphrase, and OpenSSL's own prompts take no more."""
+
+Result = TypeVar("Result")
+
+
+def with_passphrase(file: Path | None, use: Callable[[bytes | None], Result], what: str = "ca.key") -> Result:
+    """Return what *use* returns with the passphrase in *file*; without a file, ask for it if one is needed.
+
+    *what* names the key in the question.
+
+    Raises:
+        CredentialsError: the passphrase cannot be read or is wrong, or is needed and there is no terminal.
+    """
+    if file is not None:
+        return use(read_passphrase(file))
+    try:
+        return use(None)
+    except PassphraseNeededError:
+        if not sys.stdin.isatty():
+            raise
+    return use(_ask(f"Passphrase of {what}: "))
+
+
+def new_passphrase(file: Path | None) -> bytes:
+    """Return a passphrase for a new key: the one in *file*, or one that the user enters twice.
+
+    Raises:
+        CredentialsError: it is too short, the two differ, or there is neither file nor terminal.
+    """
+    if file is not None:
+        chosen = read_passphrase(file)
+    else:
+        if not sys.stdin.isatty():
+            raise CredentialsError(
+                "There is no terminal to enter a passphrase in: give a file that holds it with "
+                "--passphrase-file."
+            )
+        chosen = _ask("New passphrase for ca.key: ")
+        if _ask("Once more: ") != chosen:
+            raise CredentialsError("The two passphrases differ, so nothing was made. Try again.")
+    if len(chosen.decode(errors="replace")) < MIN_CHARACTERS:
+        raise CredentialsError(
+            f"The passphrase has fewer than {MIN_CHARACTERS} characters, so nothing was made. Four random "
+            "words are a good one."
+        )
+    return chosen
+
+
+def read_passphrase(file: Path) -> bytes:
+    """Return the first line of *file*.
+
+    Raises:
+        CredentialsError: it cannot be read, is empty, or is too long.
+    """
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise CredentialsError(f"The passphrase file {file} cannot be read: {error.strerror}.") from error
+    line = content.split(b"\n", 1)[0].rstrip(b"\r")
+    if not line or len(content) > MAX_BYTES:
+        raise CredentialsError(
+            f"The passphrase file {file} must hold the passphrase in its first line, and nothing else."
+        )
+    return line
+
+
+def _ask(question: str) -> bytes:
+    """Ask in the terminal, without showing what is entered; Ctrl-C and Ctrl-D end the command."""
+    import getpass
+
+    try:
+        return getpass.getpass(question).encode()
+    except EOFError:
+        raise CredentialsError("No passphrase was entered, so nothing was done.") from None
