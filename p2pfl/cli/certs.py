@@ -17,6 +17,7 @@ from p2pfl.paths import quoted
 
 if TYPE_CHECKING:
     from p2pfl.identity.authority import IssuedCertificate
+    from p2pfl.identity.names import Role
 
 SOON = timedelta(days=30)
 """Certificates that expire within this time are reported: a month to visit every device."""
@@ -136,6 +137,7 @@ def init(
             ca_passphrase_file,
             lambda entered: read_parent_authority(cert_path, key_path, entered),
             str(ca_key),
+            "--ca-passphrase-file",
         )
     is_federations = parent is not None and parent.federation is not None
     if is_federations and days is not None:
@@ -183,7 +185,7 @@ def issue(
     def make(passphrase: bytes | None) -> Path:
         if renew:
             return authority.renew(certs, name, days=days, passphrase=passphrase)
-        chosen = role.value if role is not None else RoleOption.NODE.value
+        chosen: Role = role.value if role is not None else "node"
         return authority.issue(certs, name, chosen, force=force, days=days, passphrase=passphrase)
 
     folder = with_passphrase(passphrase_file, make)

@@ -21,10 +21,15 @@ MAX_BYTES = 1024
 Result = TypeVar("Result")
 
 
-def with_passphrase(file: Path | None, use: Callable[[bytes | None], Result], what: str = "ca.key") -> Result:
+def with_passphrase(
+    file: Path | None,
+    use: Callable[[bytes | None], Result],
+    what: str = "ca.key",
+    option: str = "--passphrase-file",
+) -> Result:
     """Return what *use* returns with the passphrase in *file*; without a file, ask for it if one is needed.
 
-    *what* names the key in the question.
+    *what* names the key in the question, *option* is what gives the file.
 
     Raises:
         CredentialsError: the passphrase cannot be read or is wrong, or is needed and there is no terminal.
@@ -33,9 +38,12 @@ def with_passphrase(file: Path | None, use: Callable[[bytes | None], Result], wh
         return use(read_passphrase(file))
     try:
         return use(None)
-    except PassphraseNeededError:
+    except PassphraseNeededError as error:
         if not sys.stdin.isatty():
-            raise
+            raise CredentialsError(
+                f"The private key {what} has a passphrase, and there is no terminal to enter it in: give the "
+                f"file that has it with {option}."
+            ) from error
     return use(_ask(f"Passphrase of {what}: "))
 
 
