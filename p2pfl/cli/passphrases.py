@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from p2pfl.errors import CredentialsError, PassphraseNeededError
+from p2pfl.identity.passphrases import read_passphrase
 
 MIN_CHARACTERS = 8
 """Of a new passphrase. A few random words have more; OWASP allows nothing shorter."""
-
-MAX_BYTES = 1024
-"""Of a passphrase file; more is no passphrase, and OpenSSL's own prompts take no more."""
 
 Result = TypeVar("Result")
 
@@ -70,25 +68,6 @@ def new_passphrase(file: Path | None) -> bytes:
             "words are a good one."
         )
     return chosen
-
-
-def read_passphrase(file: Path) -> bytes:
-    """Return the first line of *file*.
-
-    Raises:
-        CredentialsError: it cannot be read, is empty, or is too long.
-    """
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise CredentialsError(f"The passphrase file {file} cannot be read: {error.strerror}.") from error
-    line = content.split(b"\n", 1)[0].rstrip(b"\r")
-    if not line or len(content) > MAX_BYTES:
-        raise CredentialsError(
-            f"The passphrase file {file} must hold the passphrase in its first line, and nothing else."
-        )
-    return line
 
 
 def _ask(question: str) -> bytes:

@@ -103,6 +103,8 @@ def _of_node(event: events.NodeEvent) -> tuple[str, str] | None:
                 f"{event.name} ({event.node[:7]}) of federation {event.federation} listens on "
                 f"{event.address}, ready for peers after {event.seconds:.2f} s"
             )
+        case events.CertificateChanged():
+            return ("·", f"certificate {event.how}, until {_moment(event.not_after)}") if event.how else None
         case events.WorkerReady():
             noun = plural(event.examples, "training example")
             examples = f"{event.examples} {noun} in all, " if event.examples else ""
