@@ -18,7 +18,6 @@ from p2pfl.cards import CLASSIFICATION, DataCard, Measures
 from p2pfl.messages import Evaluation
 from p2pfl.spec import RunSpec
 
-
 NoticeLevel = Literal["info", "warning", "error"]
 
 

@@ -102,6 +102,23 @@ def node(  # the command line is the list of its options
             min=0.0,
         ),
     ] = None,
+    ca: Annotated[
+        Path | None,
+        _device(
+            "--ca",
+            metavar="DIR",
+            help="Folder of the CA, to renew certificates (default: the one above --certs, if ca.key is there).",
+        ),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        _device(
+            "--passphrase-file", metavar="FILE", help="A file whose first line is the passphrase of ca.key."
+        ),
+    ] = None,
+    no_renew: Annotated[
+        bool, _device("--no-renew", help="Renew no certificates, although ca.key is here.")
+    ] = False,
     save_dir: Annotated[
         Path | None,
         _device("--save-dir", metavar="DIR", help="Where 'p2pfl save' puts models.", hidden=True),

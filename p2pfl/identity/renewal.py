@@ -98,7 +98,9 @@ class Renewer:
             logger.warning("no certificate can be renewed: %s", error)
             raise RenewalDeniedError("its CA cannot sign now; its log says why") from error
         if fresh.not_valid_after_utc <= certificate.not_valid_after_utc:
-            raise RenewalDeniedError(f"the CA itself ends on {show_time(authority.certificate.not_valid_after_utc)}")
+            raise RenewalDeniedError(
+                f"the CA itself ends on {show_time(authority.certificate.not_valid_after_utc)}"
+            )
         self._keep(fresh, name)
         return fresh.public_bytes(Encoding.DER)
 

@@ -40,7 +40,7 @@ from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.text import one_line
-from p2pfl.wire.links import CanRenew, RenewalFrame, RenewalRefused, Renew, Renewed
+from p2pfl.wire.links import CanRenew, Renew, RenewalFrame, RenewalRefused, Renewed
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,9 @@ class CertificateKeeper:
         if is_new:
             self._tell_current("reloaded from its folder")
         else:
-            self._notice("info", f"the certificate was reloaded; it ends on {show_time(found.not_after)} as before")
+            self._notice(
+                "info", f"the certificate was reloaded; it ends on {show_time(found.not_after)} as before"
+            )
 
     # --- the mesh's listener --------------------------------------------------------------------------------
 
@@ -142,7 +144,7 @@ class CertificateKeeper:
         """Tell a new peer that its certificate can be renewed here."""
         self._names[peer.member.node] = peer.name
         if self._renewer is not None:
-            self._send(peer.member.node, CanRenew(is_able=True))
+            self._send(peer.member.node, CanRenew())
 
     def unlinked(self, node: str) -> None:
         """Note that *node* can neither ask nor answer any more."""
@@ -152,11 +154,10 @@ class CertificateKeeper:
 
     def received(self, peer: LinkedPeer, frame: RenewalFrame) -> None:
         """Handle a frame about certificates."""
-        node, now = peer.member.node, self._clock()
+        node = peer.member.node
         match frame:
             case CanRenew():
-                change = self._plan.holder_came if frame.is_able else self._plan.holder_went
-                change(node, now)
+                self._plan.holder_came(node, self._clock())
                 self._changed.set()
             case Renew():
                 if node not in self._serving:
@@ -181,7 +182,9 @@ class CertificateKeeper:
                     case Announce():
                         self._announce(has_ended=step.has_ended)
             wake_at = self._plan.wake_at()
-            seconds = (wake_at - self._clock()) / timedelta(seconds=1) if wake_at is not None else LONGEST_SLEEP
+            seconds = (
+                (wake_at - self._clock()) / timedelta(seconds=1) if wake_at is not None else LONGEST_SLEEP
+            )
             try:
                 async with asyncio.timeout(min(max(seconds, 0.0), LONGEST_SLEEP)):
                     await self._changed.wait()
@@ -206,7 +209,7 @@ class CertificateKeeper:
             self._accept(fresh, "the CA on this device")
 
     def _renewed_by_hand(self) -> bool:
-        """Take a certificate in the folder that ends later than the one in use; return whether there is one."""
+        """Take the certificate in the folder if it ends later than the one in use; return whether it does."""
         try:
             found = read_credentials(self.credentials.directory)
         except CredentialsError:
@@ -243,8 +246,8 @@ class CertificateKeeper:
     def _announce(self, *, has_ended: bool) -> None:
         own = self.credentials
         advice = (
-            f"Renew it with `p2pfl certs issue {own.name} --renew` where the CA's key is, and copy node.crt to "
-            f"{own.directory}."
+            f"Renew it with `p2pfl certs issue {own.name} --renew` where the CA's key is, and copy node.crt "
+            f"to {own.directory}."
         )
         if has_ended:
             self._notice(
@@ -254,7 +257,9 @@ class CertificateKeeper:
             )
             return
         why = self._last_refusal or (
-            "it is due and will be asked for" if self._plan.holders else "no member that holds the CA's key is in reach"
+            "it is due and will be asked for"
+            if self._plan.holders
+            else "no member that holds the CA's key is in reach"
         )
         self._notice(
             "warning",

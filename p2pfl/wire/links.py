@@ -157,10 +157,7 @@ class CallFailed(Struct, frozen=True, tag="call-failed"):
 
 
 class CanRenew(Struct, frozen=True, tag="can-renew"):
-    """The sender can read the CA's key, and renews certificates. Sent on a new link, and when it has changed."""
-
-    is_able: bool
-    """False: not any more."""
+    """The sender can read the CA's key, and renews certificates. Sent on a new link."""
 
 
 class Renew(Struct, frozen=True, tag="renew"):
