@@ -107,7 +107,7 @@ def node(  # the command line is the list of its options
         _device(
             "--ca",
             metavar="DIR",
-            help="Folder of the CA, to renew certificates (default: the one above --certs, if ca.key is there).",
+            help="Folder of the CA, to renew certificates (default: --certs or above, if ca.key is there).",
         ),
     ] = None,
     passphrase_file: Annotated[

@@ -140,6 +140,14 @@ def show_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def show_timestamp(seconds: float) -> str:
+    """Return *seconds* since the epoch, which may come from another node, like `show_time`."""
+    try:
+        return show_time(datetime.fromtimestamp(seconds, UTC))
+    except (OSError, OverflowError, ValueError):
+        return "a time out of range"
+
+
 def read_certificate(path: Path) -> x509.Certificate:
     """Read one certificate in PEM form.
 

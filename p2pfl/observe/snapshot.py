@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
 import msgspec
 
 from p2pfl.cards import metric_cell, metric_heading, metric_text
 from p2pfl.events import Measured
-from p2pfl.identity.credentials import show_time
+from p2pfl.identity.credentials import show_timestamp
 from p2pfl.identity.lifetime import in_words
 from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
@@ -299,13 +299,13 @@ def _certificate_lines(snapshot: Snapshot) -> list[str]:
     """Return a line if the node's certificate ends soon, or has ended."""
     if snapshot.certificate_until is None:
         return []
-    left = timedelta(seconds=snapshot.certificate_until - snapshot.time)
-    if left > CERTIFICATE_SOON:
+    left = snapshot.certificate_until - snapshot.time
+    when = show_timestamp(snapshot.certificate_until)
+    if left <= 0:
+        return [f"certificate expired on {when}: no new link can be made"]
+    if left > CERTIFICATE_SOON.total_seconds():
         return []
-    when = show_time(datetime.fromtimestamp(snapshot.certificate_until, UTC))
-    if left <= timedelta():
-        return [f"certificate ! expired on {when}: no new link can be made"]
-    return [f"certificate ends in {in_words(left)}, on {when}"]
+    return [f"certificate ends in {in_words(timedelta(seconds=left))}, on {when}"]
 
 
 def _run_lines(snapshot: Snapshot) -> list[str]:

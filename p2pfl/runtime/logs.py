@@ -81,7 +81,7 @@ def set_up_logging(verbosity: int, log_dir: Path | None) -> None:
 
 
 def set_verbosity(verbosity: int) -> None:
-    """Change the levels of standard error and of the log file to those of *verbosity*, in a running process."""
+    """Change the levels of standard error and of the log file to those of *verbosity*, at any time."""
     logger = logging.getLogger("p2pfl")
     level = _LEVELS.get(verbosity, logging.DEBUG)
     for handler in logger.handlers:

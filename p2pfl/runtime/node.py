@@ -109,7 +109,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     script: ScriptSettings | None = None
     """The script or program that trains; None: the worker trains."""
     ca: Path | None = None
-    """The folder of the CA, to renew certificates; None: the certificate's, or the one above, if it is there."""
+    """The folder of the CA, to renew certificates; None: that of the certificate or above, if it is there."""
     passphrase_file: Path | None = None
     """The file with the passphrase of the CA's key."""
     renews: bool = True
