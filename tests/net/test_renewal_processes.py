@@ -58,11 +58,11 @@ async def shown_by(process: Process, nodes: Fleet) -> x509.Certificate:
 
 async def test_certificates_of_ten_minutes_are_renewed_in_a_run_without_a_lost_link(nodes: Fleet) -> None:
     issue(nodes.folder / "certs", "eve")
-    old_end = datetime.now(UTC) + timedelta(seconds=15)
-    ben_certs = issue_aged(nodes, "ben", timedelta(seconds=15))
-    cleo_certs = issue_aged(nodes, "cleo", timedelta(minutes=2))
-    options = ["--min-nodes=3", "--rounds=12", "--pace=1.5"]
+    options = ["--min-nodes=3", "--rounds=16", "--pace=1.5"]
     ada = await nodes.start("ada", *options, program=LIGHT)
+    old_end = datetime.now(UTC) + timedelta(seconds=18)
+    ben_certs = issue_aged(nodes, "ben", timedelta(seconds=18))
+    cleo_certs = issue_aged(nodes, "cleo", timedelta(minutes=2))
     ben = await nodes.start("ben", *options, peers=[ada], certs=ben_certs, program=LIGHT)
     cleo = await nodes.start("cleo", *options, peers=[ada], certs=cleo_certs, program=LIGHT)
 
@@ -77,6 +77,7 @@ async def test_certificates_of_ten_minutes_are_renewed_in_a_run_without_a_lost_l
     assert shown == read_certificate(ben_certs / "node.crt")
     assert shown.not_valid_after_utc > old_end
     assert [await one.exit_code() for one in (ada, ben, cleo)] == [0, 0, 0]
+    assert all(one.all(events.RunEnded) for one in (ada, ben, cleo))
     published = [item for one in (ada, ben, cleo) for item in one.published]
     ended_at = min(item.time for item in published if isinstance(item.event, events.RunEnded))
     lost = [item for item in published if isinstance(item.event, events.PeerLost) and item.time < ended_at]
