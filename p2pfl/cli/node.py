@@ -429,6 +429,7 @@ def _run_on_console(
 
     directory = DataDirectory(config.data_dir)
     directory.check()
+    os.umask(0o077)  # models, logs and events are for this user, also those that the worker writes
     set_up_logging(-1 if quiet else verbose, directory.logs_path)
     streams.go_on()
     console = Console(sys.stdout, quiet=quiet)

@@ -437,7 +437,7 @@ def _within(issuer: x509.Certificate | None, now: datetime, days: float | None, 
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make *folder* where it is missing; it is readable by this user only, also if it was there.
+    """Make *folder*, readable by this user only; do nothing if it exists.
 
     Raises:
         CredentialsError: it cannot be made.
