@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]|^\.+")
 
+EARLY_NAMES = {"logs", "lock"}
+"""What a data directory may hold before its journal: the log begins first."""
+
 _HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 """Error codes when another process has the lock."""
 
@@ -122,8 +125,8 @@ class DataDirectory:
         try:
             if not stat.S_IMODE(self.path.stat().st_mode) & 0o077:
                 return
-            is_ours = self.journal_path.exists() or not any(self.path.iterdir())
-            if is_ours:
+            names = {entry.name for entry in self.path.iterdir()}
+            if self.journal_path.name in names or names <= EARLY_NAMES:
                 self.path.chmod(0o700)
                 for folder in (self.blobs_path, self.logs_path):
                     if folder.is_dir():
