@@ -8,6 +8,7 @@ are shown on both sides, for people to compare.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -26,6 +27,7 @@ from p2pfl.identity.credentials import (
     check_signed,
     load_credentials,
     read_certificate,
+    show_time,
 )
 from p2pfl.identity.keys import generate_key, node_id_of, read_key, short, write_file, write_key
 from p2pfl.identity.names import Role, check_name
@@ -135,6 +137,13 @@ def accept_answer(path: Path, directory: Path, *, force: bool = False) -> Creden
         raise CredentialsError(
             f"{folder} belongs to another CA than the one of {federation!r} that signed {path}. If this "
             "device is to change its federation, accept it with --force."
+        )
+    now = datetime.now(UTC)
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        fault = "has expired" if now > certificate.not_valid_after_utc else "is not valid yet"
+        raise CredentialsError(
+            f"The certificate of {name} in {path} {fault} by this device's clock, which shows "
+            f"{show_time(now)}. Set the clock right, or let the request be signed again."
         )
     write_certificates(folder, certificate, authority)
     credentials = load_credentials(folder)

@@ -132,7 +132,7 @@ def test_name_constraints_are_kept(
     if is_allowed:
         organisation.check("lab", NOW)
     else:
-        with pytest.raises(CredentialsError, match="name constraints .* do not allow"):
+        with pytest.raises(CredentialsError, match=r"name constraints .* do not allow"):
             organisation.check("lab", NOW)
 
 

@@ -106,7 +106,7 @@ def test_a_second_request_of_one_key_keeps_its_role(authority: Authority, device
 def test_the_name_of_another_device_needs_force(authority: Authority, device: Path) -> None:
     issue(authority.directory, "ant")
     path = make_request(device, "ant")
-    with pytest.raises(CredentialsError, match="ant is another device.*--name"):
+    with pytest.raises(CredentialsError, match=r"ant is another device.*--name"):
         answer(authority, path)
     credentials = accept_answer(answer(authority, path, force=True), device)
     assert not (authority.directory / "ant" / "node.key").exists()
@@ -190,6 +190,7 @@ def test_an_answer_that_is_out_of_date_is_told(authority: Authority, device: Pat
     (device / "answer.crt").write_bytes(content)
     with pytest.raises(CredentialsError, match="has expired"):
         accept_answer(device / "answer.crt", device)
+    assert not (device / "ant" / "node.crt").exists()
 
 
 def test_both_sides_show_the_same_fingerprint(authority: Authority, device: Path) -> None:
