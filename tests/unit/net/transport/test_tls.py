@@ -401,13 +401,15 @@ def test_a_missing_key_is_named(lab: dict[str, Credentials]) -> None:
 async def test_devices_meet_below_the_ca_of_an_organisation_and_what_it_issues_is_refused(
     tmp_path: Path,
 ) -> None:
-    organisation = read_parent_authority(*parent(tmp_path, generate_key()))
+    key = generate_key()
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    organisation = read_parent_authority(*parent(tmp_path, key, extensions=[identifier]))
     create_authority(tmp_path / "lab", "lab", parent=organisation)
     ant, bee = (read_credentials(issue(tmp_path / "lab", name)) for name in ("ant", "bee"))
     met = await meet(ant, bee, CONTROL_ALPN)
     assert (met.server, met.client) == ("bee node p2pfl/2", "ant node p2pfl/2")
 
-    as_authority = Authority(tmp_path, organisation.key, organisation.certificate, "lab")  # type: ignore[arg-type]
+    as_authority = Authority(tmp_path, key, organisation.certificate, "lab")
     shown = sign(as_authority, read_certificate(bee.certificate_path).public_key(), "bee", "node")
     write_file(tmp_path / "bee.crt", shown.public_bytes(Encoding.PEM))
     impostor = replace(bee, certificate_path=tmp_path / "bee.crt")
