@@ -102,6 +102,8 @@ class CertificateKeeper:
         self._last_refusal = ""
         self._serving: set[str] = set()
         """Nodes whose certificates are being renewed here."""
+        self._signing = asyncio.Lock()
+        """Certificates are signed one after the other: a passphrase takes a processor a second or two."""
         self._tasks = BackgroundTasks()
         self._changed = asyncio.Event()
         own = [credentials.node_id] if renewer is not None else []
@@ -275,7 +277,8 @@ class CertificateKeeper:
         try:
             if self._renewer is None:
                 raise RenewalDeniedError("it does not hold the CA's key")
-            fresh = await asyncio.to_thread(self._renewer.renew, shown, node, peer.name, self._clock())
+            async with self._signing:
+                fresh = await asyncio.to_thread(self._renewer.renew, shown, node, peer.name, self._clock())
         except RenewalDeniedError as error:
             logger.info("the certificate of %s was not renewed: %s", peer.name, error)
             self._send(node, RenewalRefused(one_line(str(error))))

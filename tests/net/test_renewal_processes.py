@@ -56,12 +56,13 @@ async def shown_by(process: Process, nodes: Fleet) -> x509.Certificate:
     return x509.load_der_x509_certificate(shown)
 
 
+@pytest.mark.long
 async def test_certificates_of_ten_minutes_are_renewed_in_a_run_without_a_lost_link(nodes: Fleet) -> None:
     issue(nodes.folder / "certs", "eve")
-    options = ["--min-nodes=3", "--rounds=16", "--pace=1.5"]
+    options = ["--min-nodes=3", "--rounds=22", "--pace=1.5"]
     ada = await nodes.start("ada", *options, program=LIGHT)
-    old_end = datetime.now(UTC) + timedelta(seconds=18)
-    ben_certs = issue_aged(nodes, "ben", timedelta(seconds=18))
+    old_end = datetime.now(UTC) + timedelta(seconds=25)
+    ben_certs = issue_aged(nodes, "ben", timedelta(seconds=25))
     cleo_certs = issue_aged(nodes, "cleo", timedelta(minutes=2))
     ben = await nodes.start("ben", *options, peers=[ada], certs=ben_certs, program=LIGHT)
     cleo = await nodes.start("cleo", *options, peers=[ada], certs=cleo_certs, program=LIGHT)
