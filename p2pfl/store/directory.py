@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]|^\.+")
 
-EARLY_NAMES = {"logs", "lock"}
-"""What a data directory may hold before its journal: the log begins first."""
+OWN_NAMES = frozenset({"blobs", "lock", "logs", "observe.json", "saved", "trainer.json", "trainer.sock"})
+"""What nodes make in a data directory, beside the journal and its companions."""
 
 _HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 """Error codes when another process has the lock."""
@@ -125,8 +125,7 @@ class DataDirectory:
         try:
             if not stat.S_IMODE(self.path.stat().st_mode) & 0o077:
                 return
-            names = {entry.name for entry in self.path.iterdir()}
-            if self.journal_path.name in names or names <= EARLY_NAMES:
+            if all(map(self._is_own, self.path.iterdir())):
                 self.path.chmod(0o700)
                 for folder in (self.blobs_path, self.logs_path):
                     if folder.is_dir():
@@ -140,6 +139,10 @@ class DataDirectory:
             "files in a folder of their own with --data-dir",
             self.path,
         )
+
+    def _is_own(self, path: Path) -> bool:
+        """Whether *path* in this directory was made by a node; files under way begin with a dot."""
+        return path.name in OWN_NAMES or path.name.startswith((self.journal_path.name, "."))
 
     def _take(self, file: BinaryIO) -> None:
         if not try_lock(file):
