@@ -23,7 +23,7 @@ from p2pfl.programs import detached, start
 from p2pfl.runtime.configure import NodeOptions, checked_options
 from p2pfl.runtime.observing import endpoint as observing
 from p2pfl.store.directory import DataDirectory, default_data_dir
-from p2pfl.store.durable import disk_errors, make_folder
+from p2pfl.store.durable import disk_errors, make_folder, open_private
 
 OUTPUT_FILE = "node.out"
 """Output of the node's last start, in the folder of the logs."""
@@ -134,7 +134,7 @@ class ChildNode:
     def _start(self) -> subprocess.Popen[bytes]:
         make_folder(self.data_dir)
         make_folder(self.output.parent)
-        with disk_errors("write", self.output), self.output.open("wb") as output:
+        with disk_errors("write", self.output), open_private(self.output) as output:
             return start(
                 "p2pfl",
                 "node",

@@ -5,6 +5,7 @@
     P2pflError
      +-- UserError                the person at this device: wrong option, missing file, expired certificate
      |    +-- CredentialsError    keys and certificates
+     |    |    +-- PassphraseNeededError  a key is encrypted, and no passphrase was given
      |    +-- DataDirectoryError  the data directory: locked, damaged, of another version
      |    |    +-- ClonedError       it is a copy, or was restored from a backup
      |    |    +-- OutOfFilesError   too many files are open
@@ -35,6 +36,10 @@ class UserError(P2pflError):
 
 class CredentialsError(UserError):
     """A key or certificate is missing, unreadable, expired, or does not fit."""
+
+
+class PassphraseNeededError(CredentialsError):
+    """A private key is encrypted, and no passphrase was given: a command asks for it where it can."""
 
 
 class DataDirectoryError(UserError):

@@ -18,6 +18,8 @@ from p2pfl.cards import CLASSIFICATION, DataCard, Measures
 from p2pfl.messages import Evaluation
 from p2pfl.spec import RunSpec
 
+NoticeLevel = Literal["info", "warning", "error"]
+
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", omit_defaults=False):
     """Base of all events."""
@@ -55,6 +57,15 @@ class WorkerFailed(Event, frozen=True, tag="worker_failed"):
     reason: str
 
 
+class CertificateChanged(Event, frozen=True, tag="certificate_changed"):
+    """The certificate that this node shows: after the start, and when it was renewed or reloaded."""
+
+    not_after: float
+    """Its end, in seconds since the epoch."""
+    how: str
+    """How it came, such as "renewed by ada"; empty after the start."""
+
+
 class ProgressMade(Event, frozen=True, tag="progress_made"):
     """Progress of local training or of a transfer. Frequent; for live displays, not for logs."""
 
@@ -69,7 +80,7 @@ class ProgressMade(Event, frozen=True, tag="progress_made"):
 class Notice(Event, frozen=True, tag="notice"):
     """A sentence for the user of this device that no other event carries."""
 
-    level: Literal["info", "warning", "error"]
+    level: NoticeLevel
     text: str
 
 
@@ -585,7 +596,7 @@ LogEvent = Notice | Commanded | OptionsIgnored | PeerRefused
 LiveEvent = ProgressMade | Measured | PeerStatus | PeerDeviceInfo
 """Frequent events for live displays: each replaces the previous one of the same kind, and none is logged."""
 
-NodeEvent = Started | WorkerReady | WorkerFailed | DataShown | Waiting | Ended
+NodeEvent = Started | CertificateChanged | WorkerReady | WorkerFailed | DataShown | Waiting | Ended
 """Events about this device's processes and data."""
 
 PeerEvent = PeerLinked | PeerLost | PeerLeaving | AddressFailed

@@ -90,6 +90,7 @@ class Numbering:
                 | events.Measured()
                 | events.PeerDeviceInfo()
                 | events.Started()
+                | events.CertificateChanged()
                 | events.WorkerReady()
                 | events.WorkerFailed()
                 | events.DataShown()

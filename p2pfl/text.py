@@ -18,4 +18,5 @@ def plural(count: int, noun: str) -> str:
     """Return *noun* as it stands behind *count*: "example" behind 1, "examples" behind all others."""
     if count == 1:
         return noun
-    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    is_changed = noun.endswith("y") and not noun.endswith(("ay", "ey", "oy"))
+    return f"{noun[:-1]}ies" if is_changed else f"{noun}s"

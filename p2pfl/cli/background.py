@@ -21,7 +21,7 @@ from p2pfl.observe.target import Target, find_target
 from p2pfl.programs import detached, start
 from p2pfl.runtime.observing.endpoint import read_endpoint
 from p2pfl.store.directory import DataDirectory
-from p2pfl.store.durable import disk_errors, make_folder
+from p2pfl.store.durable import disk_errors, make_folder, open_private
 
 OUTPUT_FILE = "node.out"
 """Output of the node's last start, in the folder of the logs."""
@@ -87,7 +87,7 @@ def _start(words: Sequence[str], directory: DataDirectory) -> subprocess.Popen[b
     make_folder(directory.path)
     make_folder(directory.logs_path)
     output_path = directory.logs_path / OUTPUT_FILE
-    with disk_errors("write", output_path), output_path.open("wb") as output:
+    with disk_errors("write", output_path), open_private(output_path) as output:
         return start(
             "p2pfl",
             "node",

@@ -124,6 +124,23 @@ def node(  # the command line is the list of its options
             min=0.0,
         ),
     ] = None,
+    ca: Annotated[
+        Path | None,
+        _device(
+            "--ca",
+            metavar="DIR",
+            help="Folder of the CA, to renew certificates (default: --certs or above, if ca.key is there).",
+        ),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        _device(
+            "--passphrase-file", metavar="FILE", help="A file whose first line is the passphrase of ca.key."
+        ),
+    ] = None,
+    no_renew: Annotated[
+        bool, _device("--no-renew", help="Renew no certificates, although ca.key is here.")
+    ] = False,
     save_dir: Annotated[
         Path | None,
         _device("--save-dir", metavar="DIR", help="Where 'p2pfl save' puts models.", hidden=True),
@@ -446,6 +463,7 @@ def _run_on_console(
 
     directory = DataDirectory(config.data_dir)
     directory.check()
+    os.umask(0o077)  # models, logs and events are for this user, also those that the worker writes
     set_up_logging(-1 if quiet else verbose, directory.logs_path)
     streams.go_on()
     console = Console(sys.stdout, quiet=quiet)

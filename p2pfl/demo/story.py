@@ -165,6 +165,8 @@ class NodeView(EventFold):
                 self._story.addresses[self._name] = event.address.split(", ", 1)[0]
             case events.WorkerReady():
                 self.doing = "ready"
+            case events.CertificateChanged():
+                pass
             case events.WorkerFailed():
                 self._print_own(item)
             case events.DataShown():

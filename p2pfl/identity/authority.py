@@ -1,19 +1,22 @@
 """The federation's certificate authority (CA): a key in a folder that signs the certificate of each device.
 
-It is needed only to add a device or to renew its certificate. Nodes run without it and never see its key. Its
-certificates are narrow on purpose: one identity, no host names, valid for both ends of a TLS connection and
-for nothing else. So they pass the strictest checks of OpenSSL (`X509_V_FLAG_X509_STRICT`).
+It is needed only to add a device or to renew its certificate: a node that may read it renews those of others
+(`p2pfl.net.renewals`), all others run without it. Its certificates are narrow on purpose: one identity, no
+host names, valid for both ends of a TLS connection and for nothing else. So they pass the strictest checks of
+OpenSSL (`X509_V_FLAG_X509_STRICT`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -23,11 +26,13 @@ from p2pfl.identity.credentials import (
     CERTIFICATE_FILE,
     KEY_FILE,
     certificate_identity,
+    check_signed,
     issued_folders,
     read_certificate,
     show_time,
 )
 from p2pfl.identity.keys import generate_key, node_id_of, read_key, short, write_file, write_key
+from p2pfl.identity.lifetime import CLOCK_ALLOWANCE, Lifetime
 from p2pfl.identity.names import (
     DEFAULT_FEDERATION,
     Role,
@@ -36,16 +41,14 @@ from p2pfl.identity.names import (
     device_uri,
     parse_authority_uri,
 )
+from p2pfl.identity.parent_authority import ParentAuthority
 from p2pfl.identity.peer import certificate_uris
+from p2pfl.paths import holds_file, is_there
 
 AUTHORITY_KEY_FILE = "ca.key"
 
-CLOCK_ALLOWANCE = timedelta(days=1)
-"""Certificates are valid from this long before their creation: a small device without a battery may boot with
-yesterday's clock."""
-
 DEVICE_LIFETIME = timedelta(days=365)
-"""There is no revocation list: a leaked certificate expires by itself. To renew one a year is little work."""
+"""A leaked certificate expires by itself. To renew one a year by hand is little work."""
 
 AUTHORITY_LIFETIME = timedelta(days=3653)
 """Ten years: to replace the CA, every device must get a new certificate."""
@@ -73,56 +76,141 @@ class Federation:
     not_after: datetime
 
 
+@dataclass(frozen=True)
+class Authority:
+    """A CA whose key was read: it can sign."""
+
+    directory: Path
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    certificate: x509.Certificate
+    federation: str
+
+
+def open_authority(directory: Path, passphrase: bytes | None = None) -> Authority:
+    """Read the CA in *directory*; *passphrase* decrypts its key, and is ignored if the key has none.
+
+    Raises:
+        PassphraseNeededError: the key has a passphrase, and none was given.
+        CredentialsError: there is no CA, its key and certificate do not belong together, or the passphrase is
+        wrong.
+    """
+    key_path, certificate_path = directory / AUTHORITY_KEY_FILE, directory / AUTHORITY_FILE
+    if not holds_file(key_path) or not holds_file(certificate_path):
+        raise CredentialsError(
+            f"There is no CA in {directory}: it must hold {AUTHORITY_KEY_FILE} and {AUTHORITY_FILE}. Make "
+            "one with `p2pfl certs init`, or name its folder with --certs."
+        )
+    key, certificate = read_key(key_path, passphrase), read_certificate(certificate_path)
+    if certificate.public_key() != key.public_key():
+        raise CredentialsError(
+            f"{key_path} and {certificate_path} do not belong together. Restore both from one backup."
+        )
+    return Authority(directory, key, certificate, _federation_of(certificate, certificate_path))
+
+
 def create_authority(
-    directory: Path, federation: str = DEFAULT_FEDERATION, *, force: bool = False, now: datetime | None = None
+    directory: Path,
+    federation: str = DEFAULT_FEDERATION,
+    *,
+    force: bool = False,
+    days: float | None = None,
+    passphrase: bytes | None = None,
+    parent: ParentAuthority | None = None,
+    now: datetime | None = None,
 ) -> None:
     """Make a CA for *federation* in *directory*: `ca.key`, to keep safe, and `ca.crt`, for every device.
 
+    With *passphrase* the key is encrypted. With *parent* that CA signs `ca.crt`; its own key is not stored.
+
     Raises:
-        CredentialsError: a bad name, a folder that cannot be written, or a CA is there already and *force* is
-        off.
+        CredentialsError: a bad name, a folder that cannot be written, *parent* does not allow it, or a CA is
+        there already and *force* is off.
     """
     check_name(federation, "federation")
     key_path, certificate_path = directory / AUTHORITY_KEY_FILE, directory / AUTHORITY_FILE
-    if not force and (key_path.exists() or certificate_path.exists()):
-        raise CredentialsError(
-            f"{directory} holds a CA already. Use it, choose another folder with --certs, or replace it with "
-            "--force: then every device needs a new certificate."
-        )
+    check_no_authority(directory, force=force)
     now = now or datetime.now(UTC)
+    if parent is not None:
+        parent.check(federation, now)
     key = generate_key()
     # The key's digest in the name distinguishes two federations of one name, in error messages and in
     # OpenSSL's search for the issuer.
     subject = _distinguished_name(federation, f"{federation} CA {short(node_id_of(key.public_key()))}")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    issuer, signer = (subject, key) if parent is None else (parent.certificate.subject, parent.key)
+    dates = _within(parent.certificate if parent is not None else None, now, days, AUTHORITY_LIFETIME)
+    signed_by = identifier if parent is None else parent.identifier
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject)
+        .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_ALLOWANCE)
-        .not_valid_after(now + AUTHORITY_LIFETIME)
+        .not_valid_before(dates.not_before)
+        .not_valid_after(dates.not_after)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(authority=True), critical=True)
         .add_extension(identifier, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
-        )
+        .add_extension(_issuer_identifier(signed_by), critical=False)
         .add_extension(_uri(authority_uri(federation)), critical=False)
-        .sign(key, hashes.SHA256())
+        .sign(signer, parent.hash if parent is not None else hashes.SHA256())
     )
-    _make_folder(directory)
-    write_key(key_path, key)
+    make_private_folder(directory)
+    write_key(key_path, key, passphrase)
     write_file(certificate_path, certificate.public_bytes(Encoding.PEM))
 
 
+def adopt_authority(
+    directory: Path,
+    existing: ParentAuthority,
+    *,
+    force: bool = False,
+    passphrase: bytes | None = None,
+    now: datetime | None = None,
+) -> str:
+    """Store *existing*, whose certificate names a federation, as the CA in *directory*; return that name.
+
+    Raises:
+        CredentialsError: a folder that cannot be written, a certificate or key that devices would not accept,
+        or a CA is there already and *force* is off.
+    """
+    check_no_authority(directory, force=force)
+    federation = _federation_of(existing.certificate, existing.path)
+    existing.check_usable(federation, now or datetime.now(UTC))
+    key = existing.federation_key()
+    make_private_folder(directory)
+    write_key(directory / AUTHORITY_KEY_FILE, key, passphrase)
+    write_file(directory / AUTHORITY_FILE, existing.certificate.public_bytes(Encoding.PEM))
+    return federation
+
+
+def check_no_authority(directory: Path, *, force: bool) -> None:
+    """Refuse to replace a CA in *directory* unless *force* is on.
+
+    Raises:
+        CredentialsError: there is one, or a part of one.
+    """
+    if not force and any(is_there(directory / name) for name in (AUTHORITY_KEY_FILE, AUTHORITY_FILE)):
+        raise CredentialsError(
+            f"{directory} holds a CA already. Use it, choose another folder with --certs, or replace it with "
+            "--force: then every device needs a new certificate."
+        )
+
+
 def issue(
-    directory: Path, name: str, role: Role = "node", *, force: bool = False, now: datetime | None = None
+    directory: Path,
+    name: str,
+    role: Role = "node",
+    *,
+    force: bool = False,
+    days: float | None = None,
+    passphrase: bytes | None = None,
+    now: datetime | None = None,
 ) -> Path:
     """Make a key and a certificate for device *name* with the CA in *directory*, and return their folder.
 
-    The folder `directory/name` is all the device needs; the CA's key is not in it.
+    The folder `directory/name` is all the device needs; the CA's key is not in it. The certificate is valid
+    for *days*, by default a year.
 
     Raises:
         CredentialsError: a bad name, no usable CA, or the name has a certificate already and *force* is off.
@@ -134,25 +222,145 @@ def issue(
             f"{folder} exists already: {name} has a certificate. Renew it with --renew (the device stays the "
             "same node), or replace key and certificate with --force (the device becomes a new node)."
         )
-    return _issue(directory, name, role, generate_key(), now or datetime.now(UTC))
+    authority, key = open_authority(directory, passphrase), generate_key()
+    certificate = sign(authority, key.public_key(), name, role, days, now)
+    make_private_folder(folder)
+    write_key(folder / KEY_FILE, key)
+    write_certificates(folder, certificate, authority.certificate)
+    return folder
 
 
-def renew(directory: Path, name: str, *, now: datetime | None = None) -> Path:
+def renew(
+    directory: Path,
+    name: str,
+    *,
+    days: float | None = None,
+    passphrase: bytes | None = None,
+    now: datetime | None = None,
+) -> Path:
     """Make a new certificate for the existing key of device *name*, and return their folder in *directory*.
 
-    Role and node id stay. A device whose folder was copied takes the new `node.crt`.
+    Key, role and node id stay, and so does the length of its life unless *days* says another one. The
+    device's key need not be there. A device whose folder was copied takes the new `node.crt`.
 
     Raises:
-        CredentialsError: no usable CA, or no key and certificate of that name beside it.
+        CredentialsError: no usable CA, or no certificate of that name beside it.
     """
     folder = directory / check_name(name)
-    if not (folder / KEY_FILE).is_file() or not (folder / CERTIFICATE_FILE).is_file():
+    if not holds_file(folder / CERTIFICATE_FILE):
         raise CredentialsError(
-            f"{folder} holds no key and certificate to renew: run `p2pfl certs issue {name}` first."
+            f"{folder} holds no certificate to renew: run `p2pfl certs issue {name}` first."
         )
-    key = read_key(folder / KEY_FILE)
-    _, role, _ = certificate_identity(read_certificate(folder / CERTIFICATE_FILE), folder / CERTIFICATE_FILE)
-    return _issue(directory, name, role, key, now or datetime.now(UTC))
+    authority = open_authority(directory, passphrase)
+    write_certificates(
+        folder,
+        renewed(authority, read_certificate(folder / CERTIFICATE_FILE), days, now),
+        authority.certificate,
+    )
+    return folder
+
+
+def renewed(
+    authority: Authority,
+    certificate: x509.Certificate,
+    days: float | None = None,
+    now: datetime | None = None,
+) -> x509.Certificate:
+    """Return *certificate* with new dates: same key, name, role, and length of life unless *days* is given.
+
+    Raises:
+        CredentialsError: *certificate* was not signed by this CA, or the CA is not valid now.
+    """
+    check_signed(certificate, authority.certificate)
+    _, role, name = certificate_identity(certificate, Path(CERTIFICATE_FILE))
+    if days is None:
+        old = Lifetime(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+        days = old.length / timedelta(days=1)
+    return sign(authority, certificate.public_key(), name, role, days, now)
+
+
+def sign_request(
+    authority: Authority,
+    request: x509.CertificateSigningRequest,
+    name: str,
+    role: Role = "node",
+    days: float | None = None,
+    now: datetime | None = None,
+) -> x509.Certificate:
+    """Return a certificate for the key of *request*; name, role and dates are the CA's decision.
+
+    Raises:
+        CredentialsError: the request is not signed by its own key, the key is of another kind, a bad name, or
+        the CA is not valid now.
+    """
+    try:
+        is_signed = request.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        is_signed = False
+    if not is_signed:
+        raise CredentialsError(
+            "The signing request is not signed by the key in it: it was damaged or changed on its way. Make "
+            "it again with `p2pfl certs request`."
+        )
+    return sign(authority, request.public_key(), name, role, days, now)
+
+
+def sign(
+    authority: Authority,
+    key: CertificatePublicKeyTypes,
+    name: str,
+    role: Role,
+    days: float | None = None,
+    now: datetime | None = None,
+) -> x509.Certificate:
+    """Return a certificate of device *name* with *role* for the public *key*, valid for *days* from *now*.
+
+    Raises:
+        CredentialsError: a bad name, a key of another kind than ECDSA on P-256, or the CA is not valid now.
+    """
+    check_name(name)
+    now = now or datetime.now(UTC)
+    _check_authority_dates(authority, now)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise CredentialsError(
+            f"The key of {name} is not ECDSA on P-256, the only kind used here. Make the request with `p2pfl "
+            "certs request`."
+        )
+    # Never outside the CA's own dates: OpenSSL refuses a chain in which any certificate is out of date.
+    dates = _within(authority.certificate, now, days, DEVICE_LIFETIME)
+    authority_identifier = authority.certificate.extensions.get_extension_for_class(
+        x509.SubjectKeyIdentifier
+    ).value
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_distinguished_name(authority.federation, name))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dates.not_before)
+        .not_valid_after(dates.not_after)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(authority=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(_issuer_identifier(authority_identifier), critical=False)
+        .add_extension(_uri(device_uri(authority.federation, role, name)), critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+
+
+def write_certificates(folder: Path, certificate: x509.Certificate, authority: x509.Certificate) -> None:
+    """Write a device's *certificate*, and that of its CA, to *folder*, each durably and all or nothing.
+
+    Raises:
+        CredentialsError: they cannot be written.
+    """
+    # The CA's first: a crash in between leaves an old certificate beside a CA that signed it, too.
+    write_file(folder / AUTHORITY_FILE, authority.public_bytes(Encoding.PEM))
+    write_file(folder / CERTIFICATE_FILE, certificate.public_bytes(Encoding.PEM))
 
 
 def read_federation(directory: Path) -> Federation | None:
@@ -196,60 +404,6 @@ def list_certificates(directory: Path) -> list[IssuedCertificate]:
     return listed
 
 
-def _issue(directory: Path, name: str, role: Role, key: ec.EllipticCurvePrivateKey, now: datetime) -> Path:
-    """Sign a certificate for *key* and write the device's folder."""
-    authority_key, authority, federation = _read_authority(directory)
-    _check_authority_dates(directory, authority, now)
-    # Never outside the CA's own dates: OpenSSL refuses a chain in which any certificate is out of date.
-    not_before = max(now - CLOCK_ALLOWANCE, authority.not_valid_before_utc)
-    not_after = min(now + DEVICE_LIFETIME, authority.not_valid_after_utc)
-    authority_identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(_distinguished_name(federation, name))
-        .issuer_name(authority.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(authority=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-            critical=False,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_identifier),
-            critical=False,
-        )
-        .add_extension(_uri(device_uri(federation, role, name)), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    folder = directory / name
-    _make_folder(folder)
-    write_key(folder / KEY_FILE, key)
-    write_file(folder / CERTIFICATE_FILE, certificate.public_bytes(Encoding.PEM))
-    write_file(folder / AUTHORITY_FILE, authority.public_bytes(Encoding.PEM))
-    return folder
-
-
-def _read_authority(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, str]:
-    """Read the CA in *directory*: its key, its certificate, its federation."""
-    key_path, certificate_path = directory / AUTHORITY_KEY_FILE, directory / AUTHORITY_FILE
-    if not key_path.is_file() or not certificate_path.is_file():
-        raise CredentialsError(
-            f"There is no CA in {directory}: it must hold {AUTHORITY_KEY_FILE} and {AUTHORITY_FILE}. Make "
-            "one with `p2pfl certs init`, or name its folder with --certs."
-        )
-    key, certificate = read_key(key_path), read_certificate(certificate_path)
-    if certificate.public_key() != key.public_key():
-        raise CredentialsError(
-            f"{key_path} and {certificate_path} do not belong together. Restore both from one backup."
-        )
-    return key, certificate, _federation_of(certificate, certificate_path)
-
-
 def _federation_of(certificate: x509.Certificate, path: Path) -> str:
     """Return the federation named in a CA's certificate, read from *path*."""
     uris = certificate_uris(certificate)
@@ -259,21 +413,35 @@ def _federation_of(certificate: x509.Certificate, path: Path) -> str:
     return federation
 
 
-def _check_authority_dates(directory: Path, authority: x509.Certificate, now: datetime) -> None:
+def _check_authority_dates(authority: Authority, now: datetime) -> None:
     """Refuse to sign with a CA that is not valid at *now*."""
-    if now > authority.not_valid_after_utc:
+    certificate, directory = authority.certificate, authority.directory
+    if now > certificate.not_valid_after_utc:
         raise CredentialsError(
-            f"The CA in {directory} expired on {show_time(authority.not_valid_after_utc)}. Make a new one "
+            f"The CA in {directory} expired on {show_time(certificate.not_valid_after_utc)}. Make a new one "
             "with `p2pfl certs init --force`; every device then needs a new certificate."
         )
-    if now < authority.not_valid_before_utc:
+    if now < certificate.not_valid_before_utc:
         raise CredentialsError(
             f"This machine's clock shows {show_time(now)}, but the CA in {directory} is valid only from "
-            f"{show_time(authority.not_valid_before_utc)}. Set the clock right and try again."
+            f"{show_time(certificate.not_valid_before_utc)}. Set the clock right and try again."
         )
 
 
-def _make_folder(folder: Path) -> None:
+def _within(issuer: x509.Certificate | None, now: datetime, days: float | None, usual: timedelta) -> Lifetime:
+    """Return dates of *days* from *now* (None: *usual*), cut to those of the *issuer*."""
+    begin, end = now - CLOCK_ALLOWANCE, now + (timedelta(days=days) if days is not None else usual)
+    if issuer is None:
+        return Lifetime(begin, end)
+    return Lifetime(max(begin, issuer.not_valid_before_utc), min(end, issuer.not_valid_after_utc))
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make *folder*, readable by this user only; do nothing if it exists.
+
+    Raises:
+        CredentialsError: it cannot be made.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -288,6 +456,10 @@ def _distinguished_name(federation: str, common_name: str) -> x509.Name:
             x509.NameAttribute(NameOID.COMMON_NAME, common_name[-64:]),
         ]
     )
+
+
+def _issuer_identifier(identifier: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
 def _uri(uri: str) -> x509.SubjectAlternativeName:

@@ -78,13 +78,7 @@ def read_credentials(directory: Path, name: str | None = None) -> Credentials:
             f"{key_path} and {certificate_path} do not belong together. Copy the folder that "
             "`p2pfl certs issue NAME` wrote, whole."
         )
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise CredentialsError(
-            f"{certificate_path} was not signed by the CA in {authority_path}. Copy the folder that `p2pfl "
-            "certs issue NAME` wrote, whole; after a new `p2pfl certs init` every device needs a new one."
-        ) from error
+    check_signed(certificate, authority, str(certificate_path), f"the CA in {authority_path}")
     federation, role, device = certificate_identity(certificate, certificate_path)
     if name is not None and device != name:
         raise CredentialsError(
@@ -146,6 +140,14 @@ def show_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def show_timestamp(seconds: float) -> str:
+    """Return *seconds* since the epoch, which may come from another node, like `show_time`."""
+    try:
+        return show_time(datetime.fromtimestamp(seconds, UTC))
+    except (OSError, OverflowError, ValueError):
+        return "a time out of range"
+
+
 def read_certificate(path: Path) -> x509.Certificate:
     """Read one certificate in PEM form.
 
@@ -158,6 +160,26 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise CredentialsError(f"The certificate {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise CredentialsError(f"{path} holds no certificate in PEM form; issue it again.") from error
+
+
+def check_signed(
+    certificate: x509.Certificate,
+    authority: x509.Certificate,
+    what: str = "The certificate",
+    by: str = "this CA",
+) -> None:
+    """Refuse a *certificate* that the CA with the certificate *authority* did not sign.
+
+    Raises:
+        CredentialsError: it did not; the message calls them *what* and *by*.
+    """
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise CredentialsError(
+            f"{what} was not signed by {by}. Copy the folder that `p2pfl certs issue NAME` wrote, whole; "
+            "after a new `p2pfl certs init` every device needs a new one."
+        ) from error
 
 
 def certificate_identity(certificate: x509.Certificate, path: Path) -> tuple[str, Role, str]:

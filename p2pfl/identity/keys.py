@@ -16,8 +16,9 @@ import tempfile
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -26,7 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from p2pfl.errors import CredentialsError
+from p2pfl.errors import CredentialsError, PassphraseNeededError
+from p2pfl.identity.encrypted_key import encrypted_pem, is_encrypted
 from p2pfl.paths import quoted
 
 SHORT_ID = 7
@@ -61,21 +63,42 @@ def short(node_id: str) -> str:
     return node_id[:SHORT_ID]
 
 
-def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """Write *key* to *path*, readable by its owner only.
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> None:
+    """Write *key* to *path*, readable by its owner only, and encrypted if there is a *passphrase*.
 
     Raises:
         CredentialsError: the file cannot be written.
     """
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    if passphrase is None:
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    else:
+        pem = encrypted_pem(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), passphrase)
     write_file(path, pem, mode=0o600)
 
 
-def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Read a private key that `write_key` wrote.
+def read_key(path: Path, passphrase: bytes | None = None) -> ec.EllipticCurvePrivateKey:
+    """Read a private key that `write_key` wrote; *passphrase* is ignored if the key is not encrypted.
 
     Raises:
-        CredentialsError: the file cannot be read, others can read it too, or it holds no P-256 key.
+        PassphraseNeededError: it is encrypted, and there is no *passphrase*.
+        CredentialsError: the file cannot be read, others can read it too, the passphrase is wrong, or it
+        holds no P-256 key.
+    """
+    key = read_private_key(path, passphrase)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise CredentialsError(
+            f"{path} holds a key that is not ECDSA on P-256, the only kind used here; issue it again."
+        )
+    return key
+
+
+def read_private_key(path: Path, passphrase: bytes | None = None) -> PrivateKeyTypes:
+    """Read a private key of any kind; *passphrase* is ignored if the key is not encrypted.
+
+    Raises:
+        PassphraseNeededError: it is encrypted, and there is no *passphrase*.
+        CredentialsError: the file cannot be read, others can read it too, the passphrase is wrong, or it
+        holds no key.
     """
     try:
         with path.open("rb") as file:
@@ -89,17 +112,20 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
             f"{quoted(path)}`, or move it to a file system that keeps permissions; if others may have seen "
             "it, issue the device a new one."
         )
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
-        raise CredentialsError(
-            f"{path} holds no private key without a password in PEM form; issue it again."
-        ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise CredentialsError(
-            f"{path} holds a key that is not ECDSA on P-256, the only kind used here; issue it again."
+    needs_passphrase = is_encrypted(pem)
+    if needs_passphrase and passphrase is None:
+        raise PassphraseNeededError(
+            f"The private key {path} has a passphrase: enter it in a terminal, or give the file that has it "
+            "with --passphrase-file."
         )
-    return key
+    try:
+        return load_pem_private_key(pem, password=passphrase if needs_passphrase else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if needs_passphrase:
+            raise CredentialsError(
+                f"The private key {path} cannot be decrypted: the passphrase is wrong, or the file damaged."
+            ) from error
+        raise CredentialsError(f"{path} holds no private key in PEM form; issue it again.") from error
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:

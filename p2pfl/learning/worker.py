@@ -207,6 +207,7 @@ def main() -> NoReturn:
     options = parser.parse_args()
     logging.basicConfig(format="%(message)s")  # to the standard error, whose lines the node logs
     logging.getLogger("p2pfl").setLevel(logging.INFO)
+    os.umask(0o077)  # updates and memory are for this user only, whatever program the node runs in
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     source, sink = _take_pipes()

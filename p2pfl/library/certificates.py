@@ -55,21 +55,25 @@ class Certificates:
     def __repr__(self) -> str:
         return f"<certificates of the federation {self.federation!r} in {self.folder}>"
 
-    def issue(self, name: str, role: Role = "node") -> Path:
+    def issue(self, name: str, role: Role = "node", *, days: float | None = None) -> Path:
         """Make a key and a certificate for the device *name*; return its folder, to copy to the device.
+
+        The certificate is valid for *days*, by default a year.
 
         Raises:
             CredentialsError: a bad name, no key of the CA, or the name has a certificate already.
         """
-        return authority.issue(self.folder, name, role)
+        return authority.issue(self.folder, name, role, days=days)
 
-    def renew(self, name: str) -> Path:
+    def renew(self, name: str, *, days: float | None = None) -> Path:
         """Make a new certificate for the key of the device *name*; return its folder.
+
+        It lives as long as the old one did, or for *days*.
 
         Raises:
             CredentialsError: no key of the CA, or no certificate of that name.
         """
-        return authority.renew(self.folder, name)
+        return authority.renew(self.folder, name, days=days)
 
     def load(self, name: str | None = None) -> Credentials:
         """Read and check the certificate of the device *name*, or of the only device.

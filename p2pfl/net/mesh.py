@@ -41,7 +41,7 @@ from p2pfl.net.links.handshake import (
     WrongNodeError,
 )
 from p2pfl.net.links.link import DeliveredFrame, Link
-from p2pfl.net.links.peers import IncarnationMemory, LinkedPeer, LocalNode, MeshListener
+from p2pfl.net.links.peers import IncarnationMemory, LinkedPeer, LocalNode, MeshListener, RenewalListener
 from p2pfl.net.links.rate_limits import LinkRateLimiter, Quotas
 from p2pfl.net.neighbours import Neighbour, Neighbours
 from p2pfl.net.transport import sockets
@@ -53,7 +53,16 @@ from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.transport.traffic import Traffic
 from p2pfl.store.blobs import BlobStore
-from p2pfl.wire.links import Call, CallFailed, Peers
+from p2pfl.wire.links import (
+    Call,
+    CallFailed,
+    CanRenew,
+    Peers,
+    Renew,
+    RenewalFrame,
+    RenewalRefused,
+    Renewed,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +90,13 @@ class Mesh:
         advertise: Sequence[str] = (),
         peers: Sequence[str] = (),
         observers: AlpnHandler | None = None,
+        renewals: RenewalListener | None = None,
         settings: NetSettings = _DEFAULT_SETTINGS,
     ) -> None:
         """Check the addresses and open nothing yet.
 
         *listen* is a host (None: every interface) and a port (0: any free one). *observers* handles the
-        connections of observers; without it there are none.
+        connections of observers; without it there are none. *renewals* handles the frames about certificates.
 
         Raises:
             UserError: an entry of *advertise* or *peers* is not an address.
@@ -94,6 +104,7 @@ class Mesh:
         """
         self._node = credentials.node_id
         self._listener = listener
+        self._renewals = renewals
         self._settings = settings
         self._listen = listen
         self._addresses: list[Address] = []
@@ -128,7 +139,7 @@ class Mesh:
         self.traffic = Traffic()
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blobs")
         server = BlobServer(store, settings, self.traffic, self._threads, self._on_served)
-        bulk_dialler = BulkDialler(credentials, settings)
+        self._bulk_dialler = bulk_dialler = BulkDialler(credentials, settings)
         self._dial_backs = DialBackRequests(self._neighbours.send, settings)
         self._responder = DialBackResponder(bulk_dialler, server, self._book.addresses, self._neighbours.send)
         self._connector = HolderConnector(bulk_dialler, self._dial_backs, self.traffic)
@@ -197,6 +208,16 @@ class Mesh:
         """The listed addresses, as the user wrote them, that failed at the last attempt, and why."""
         return self._unreachable.reasons
 
+    def use(self, credentials: Credentials) -> None:
+        """Show the renewed certificate in *credentials* in all later handshakes; links live on.
+
+        Raises:
+            CredentialsError: OpenSSL rejects the key or a certificate; those in use stay.
+        """
+        self._acceptor.use(credentials)
+        self._handshakes.use(credentials)
+        self._bulk_dialler.use(credentials)
+
     def links(self) -> dict[str, LinkedPeer]:
         """Return the linked peers by node id."""
         return self._neighbours.peers()
@@ -206,7 +227,7 @@ class Mesh:
         link = self._neighbours.link(node)
         return link.rtt if link is not None else None
 
-    def send(self, node: str, message: Message) -> bool:
+    def send(self, node: str, message: Message | RenewalFrame) -> bool:
         """Queue *message* for *node*; return False if there is no link, or its queue is full."""
         return self._neighbours.send(node, message)
 
@@ -360,6 +381,8 @@ class Mesh:
         self._links.start(self._run(link))
         self._dialler.add_node(node)
         self._neighbours.introduce(node)
+        if self._renewals is not None:
+            self._renewals.linked(peer)
         if not self._is_closing:
             self._listener.linked(peer)
 
@@ -390,6 +413,8 @@ class Mesh:
         node = link.peer.member.node
         self._transfers.forget(node)
         self._connector.unlinked(node)
+        if self._renewals is not None:
+            self._renewals.unlinked(node)
         if not self._is_closing:
             self._listener.unlinked(link.peer, reason)
 
@@ -407,6 +432,9 @@ class Mesh:
                 self._responder.requested(node, frame)
             case CallFailed():
                 self._dial_backs.failed(node, frame)
+            case CanRenew() | Renew() | Renewed() | RenewalRefused():
+                if self._renewals is not None:
+                    self._renewals.received(link.peer, frame)
             case _:  # mypy narrows the rest to Message
                 self._listener.received(link.peer, frame)
 

@@ -13,6 +13,7 @@ from typing import Literal, assert_never
 from p2pfl import events
 from p2pfl.cards import metric_text
 from p2pfl.events import Published
+from p2pfl.identity.credentials import show_timestamp
 from p2pfl.spec import describe_run
 from p2pfl.text import one_line, plural
 
@@ -103,6 +104,9 @@ def _of_node(event: events.NodeEvent) -> tuple[str, str] | None:
                 f"{event.name} ({event.node[:7]}) of federation {event.federation} listens on "
                 f"{event.address}, ready for peers after {event.seconds:.2f} s"
             )
+        case events.CertificateChanged():
+            until = show_timestamp(event.not_after)
+            return ("·", f"certificate {event.how}, until {until}") if event.how else None
         case events.WorkerReady():
             noun = plural(event.examples, "training example")
             examples = f"{event.examples} {noun} in all, " if event.examples else ""

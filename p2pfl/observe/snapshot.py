@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
+from datetime import timedelta
 from typing import Literal
 
 import msgspec
 
 from p2pfl.cards import metric_cell, metric_heading, metric_text
 from p2pfl.events import Measured
+from p2pfl.identity.credentials import show_timestamp
+from p2pfl.identity.lifetime import in_words
 from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
 from p2pfl.observe.peers import ActivityKind, Peer
@@ -24,6 +27,9 @@ from p2pfl.wire.observing import EventBatch, HistoryBatch, HistoryEnd
 
 LIVE_SECONDS = 1.5
 """Time to wait for the first measurement: a node measures every second while an observer is connected."""
+
+CERTIFICATE_SOON = timedelta(days=30)
+"""A certificate that ends within this time has a line: a month to renew it, if it does not renew itself."""
 
 WIDTH = 80
 """Maximum characters of a line."""
@@ -90,6 +96,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     federation: str
     address: str
     data_dir: str
+    certificate_until: float | None
+    """When its certificate ends, in seconds since the epoch; null if that is unknown."""
     watched_as: str
     """The name and role of this observer."""
     phase: Phase
@@ -199,6 +207,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         federation=state.federation,
         address=state.address,
         data_dir=state.data_dir,
+        certificate_until=state.certificate_until,
         watched_as=who,
         phase=state.phase,
         waiting=state.waiting.reason if state.waiting is not None else "",
@@ -268,6 +277,7 @@ def lines_of(snapshot: Snapshot) -> list[str]:
         f"node        {_name(snapshot.name)} ({snapshot.node[:7]})",
         f"federation  {_name(snapshot.federation)}, watched as {one_line(snapshot.watched_as, 40)}",
         f"listens on  {snapshot.address}",
+        *_certificate_lines(snapshot),
         *_run_lines(snapshot),
         *(line for item in snapshot.unreached.items() for line in _unreached_lines(*item)),
     ]
@@ -283,6 +293,19 @@ def lines_of(snapshot: Snapshot) -> list[str]:
     if snapshot.transfers:
         lines += ["", *(_transfer_line(one) for one in snapshot.transfers)]
     return [one_line(line, WIDTH).rstrip() for line in lines]
+
+
+def _certificate_lines(snapshot: Snapshot) -> list[str]:
+    """Return a line if the node's certificate ends soon, or has ended."""
+    if snapshot.certificate_until is None:
+        return []
+    left = snapshot.certificate_until - snapshot.time
+    when = show_timestamp(snapshot.certificate_until)
+    if left <= 0:
+        return [f"certificate expired on {when}: no new link can be made"]
+    if left > CERTIFICATE_SOON.total_seconds():
+        return []
+    return [f"certificate ends in {in_words(timedelta(seconds=left))}, on {when}"]
 
 
 def _run_lines(snapshot: Snapshot) -> list[str]:

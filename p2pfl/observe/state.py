@@ -83,6 +83,8 @@ class State(EventFold):
         self.local_only: dict[str, float] = {}
         """Primary metric of models that a demo trained on one node's data only, by the node's name."""
         self.worker: events.WorkerReady | None = None
+        self.certificate_until: float | None = None
+        """When the node's certificate ends, in seconds since the epoch; None if that is unknown."""
         self.ended: events.Ended | None = None
         self._decided = 0
         """Number of the last decided record, of whatever kind."""
@@ -200,6 +202,9 @@ class State(EventFold):
                 me = self._peer(event.name)
                 me.node, me.is_me, me.address = event.node, True, event.address
                 self._changed("run", "peers")
+            case events.CertificateChanged():
+                self.certificate_until = event.not_after
+                self._changed("run")
             case events.WorkerReady():
                 self.worker = event
                 self._changed("run")

@@ -58,6 +58,9 @@ class NodeOptions(TypedDict, total=False):
     new_journal: bool
     stay: bool
     leave_within: float
+    ca: Place
+    passphrase_file: Place
+    no_renew: bool
     save_dir: Place
     continue_with: Names
     device: str
@@ -172,6 +175,9 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
         new_journal=checked.get("new_journal", False),
         stay=checked.get("stay", False),
         leave_within=checked.get("leave_within", LEAVE_WITHIN),
+        ca=_full(checked.get("ca")),
+        passphrase_file=_full(checked.get("passphrase_file")),
+        renews=not checked.get("no_renew", False),
         save_dir=_full(checked.get("save_dir")),
         continue_with=frozenset(continue_with) if continue_with is not None else None,
         worker=WorkerSettings(

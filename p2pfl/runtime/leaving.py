@@ -1,8 +1,11 @@
 """Ends a node on Ctrl-C, a signal, a command, or at the wish of the program that started or contains it.
 
+SIGHUP has two meanings. Where the process has a controlling terminal, the terminal was closed, and the node
+leaves. A service has none: there SIGHUP asks for its configuration to be read again, as in other services.
+
 A node leaves politely: it waits until a commit removes it from the run. After Ctrl-C or `p2pfl leave` it
-waits without limit, since the user can press Ctrl-C again. After SIGTERM or SIGHUP it waits for a limited
-time: a service manager kills the process soon after SIGTERM, and after SIGHUP the terminal is closed.
+waits without limit, since the user can press Ctrl-C again. After SIGTERM, or when its terminal is closed, it
+waits for a limited time: a service manager kills the process soon after SIGTERM.
 """
 
 from __future__ import annotations
@@ -85,11 +88,19 @@ class Leaving:
 
 
 @contextlib.contextmanager
-def signals(leave: Leaving) -> Iterator[None]:
-    """Pass SIGINT, SIGTERM and SIGHUP to *leave*; an ignored SIGHUP (`nohup`) stays ignored."""
+def signals(
+    leave: Leaving, reload: Callable[[], None], has_terminal: Callable[[], bool] | None = None
+) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM to *leave*, and SIGHUP to *leave*, or to *reload* in a service.
+
+    An ignored SIGHUP (`nohup`) stays ignored. *has_terminal* says whether this is no service.
+    """
     loop = asyncio.get_running_loop()
     installed = []
-    handlers = {"SIGINT": leave.interrupt, "SIGTERM": leave.terminate, "SIGHUP": leave.hang_up}
+    # Asked now: a process has no terminal any more when the one it had is closed.
+    is_service = not (has_terminal or has_controlling_terminal)()
+    hang_up = reload if is_service else leave.hang_up
+    handlers = {"SIGINT": leave.interrupt, "SIGTERM": leave.terminate, "SIGHUP": hang_up}
     for name, handler in handlers.items():
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is None or (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
@@ -119,6 +130,15 @@ def end_process_within(seconds: float) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+
+
+def has_controlling_terminal() -> bool:
+    """Whether this process has a controlling terminal, which sends it SIGHUP when it is closed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except (OSError, AttributeError):  # Windows has neither the path nor the flag
+        return False
+    return True
 
 
 def end_with_input(driver: Driver) -> None:

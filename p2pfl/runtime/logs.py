@@ -95,15 +95,22 @@ def set_up_logging(verbosity: int, log_dir: Path | None) -> None:
     logger = logging.getLogger("p2pfl")
     close_logging()
     terminal = logging.StreamHandler()
-    terminal.setLevel(_LEVELS.get(verbosity, logging.DEBUG))
     terminal.setFormatter(OutputFormatter(terminal.stream))
     logger.addHandler(terminal)
-    level = terminal.level
     if log_dir is not None:
-        logger.addHandler(_open_file(log_dir, min(level, logging.INFO)))
-        level = min(level, logging.INFO)
-    logger.setLevel(level)
+        logger.addHandler(_open_file(log_dir))
+    set_verbosity(verbosity)
     logger.propagate = False
+
+
+def set_verbosity(verbosity: int) -> None:
+    """Change the levels of standard error and of the log file to those of *verbosity*, at any time."""
+    logger = logging.getLogger("p2pfl")
+    level = _LEVELS.get(verbosity, logging.DEBUG)
+    for handler in logger.handlers:
+        is_file = isinstance(handler, LogFile)
+        handler.setLevel(min(level, logging.INFO) if is_file else level)
+    logger.setLevel(min((handler.level for handler in logger.handlers), default=level))
 
 
 def close_logging() -> None:
@@ -151,7 +158,7 @@ def keep_traceback(error: BaseException) -> Path:
     return Path(file.name)
 
 
-def _open_file(log_dir: Path, level: int) -> logging.Handler:
+def _open_file(log_dir: Path) -> logging.Handler:
     path = log_dir / LOG_FILE
     with disk_errors("write the log", path):
         make_folder(log_dir)  # readable by this user only, as is the data directory that it may create
@@ -162,7 +169,6 @@ def _open_file(log_dir: Path, level: int) -> logging.Handler:
             encoding="utf-8",
             errors="backslashreplace",
         )
-    handler.setLevel(level)
     formatter = logging.Formatter(FILE_FORMAT, TIME_FORMAT)
     formatter.converter = time.gmtime  # so that logs from several time zones can be compared
     handler.setFormatter(formatter)

@@ -36,6 +36,7 @@ from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address, parse_address
 from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.paths import full
+from p2pfl.runtime.certificates import CertificateKeeper, find_renewer
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.incarnations import Incarnations
 from p2pfl.runtime.jobs.work import JobExecutor, Work
@@ -107,6 +108,12 @@ class NodeConfig(msgspec.Struct, frozen=True):
     worker: WorkerSettings = WorkerSettings()
     script: ScriptSettings | None = None
     """The script or program that trains; None: the worker trains."""
+    ca: Path | None = None
+    """The folder of the CA, to renew certificates; None: that of the certificate or above, if it is there."""
+    passphrase_file: Path | None = None
+    """The file with the passphrase of the CA's key."""
+    renews: bool = True
+    """Whether this node renews certificates of others if it may read the CA's key."""
     net: NetSettings = NetSettings()
     protocol: ProtocolSettings = ProtocolSettings()
 
@@ -116,12 +123,14 @@ async def run_node(
     sinks: tuple[Sink, ...],
     started: float,
     on_start: Callable[[Leaving], None] = lambda _leave: None,
+    reload_log_level: Callable[[], None] = lambda: None,
 ) -> ExitCode:
     """Run a node until its run is complete or its operator ends it; return the exit code.
 
     *started* is the start of the process or the node, by `time.time()`; *on_start* gets what ends the node,
     once it can be ended. If the node owns the process (`NodeConfig.owns_process`), Ctrl-C leaves politely, a
-    second one stops at once; SIGTERM and SIGHUP leave politely within `leave_within`.
+    second one stops at once; SIGTERM leaves politely within `leave_within`. SIGHUP does so too if the process
+    has a terminal; otherwise it reloads the certificate and calls *reload_log_level*.
 
     Raises:
         UserError: the data directory, the port, an address or the certificates do not allow it, or a tracker
@@ -149,7 +158,9 @@ async def run_node(
                 tracked(config.track, config.credentials.name, publisher.add),
                 script_training(config.script, task, worker, directory, publisher) as trainer,
             ):
-                exit_ = await _run(config, directory, journal, publisher, started, trainer, on_start)
+                exit_ = await _run(
+                    config, directory, journal, publisher, started, trainer, on_start, reload_log_level
+                )
     return exit_.code
 
 
@@ -161,6 +172,7 @@ async def _run(
     started: float,
     worker: JobExecutor,
     on_start: Callable[[Leaving], None],
+    reload_log_level: Callable[[], None],
 ) -> Exit:
     store = BlobStore(directory.blobs_path)
     saved = _recover(journal.load(), store)
@@ -169,6 +181,10 @@ async def _run(
         journal.member, config.credentials.name, _options(config), saved, signer, settings=config.protocol
     )
     driver = Driver(node, journal, store, publisher, config.net)
+    renewer, remark = (
+        find_renewer(config.credentials, config.ca, config.passphrase_file) if config.renews else (None, "")
+    )
+    keeper = CertificateKeeper(config.credentials, publisher.publish, renewer)
     token, nonce = secrets.token_hex(32), secrets.token_hex(16)
     leave = Leaving(driver, config.leave_within)
     executor = CommandExecutor(node, driver, store, config.save_dir or directory.path / "saved", leave.ask)
@@ -199,6 +215,7 @@ async def _run(
         advertise=config.advertise,
         peers=_other_addresses(config),
         observers=observers.hear,
+        renewals=keeper,
         settings=config.net,
     )
     await mesh.start()
@@ -215,17 +232,26 @@ async def _run(
     )
     if config.track:
         publisher.add(_measure_commits(measures))
+
+    def reload() -> None:
+        publisher.publish(events.Notice("info", "SIGHUP: reading the certificate and the log level again"))
+        reload_log_level()
+        keeper.reload()
+
     reason = "the node was interrupted"
     measuring = BackgroundTasks()
     measuring.start_restarting("measuring", measures.run)
     try:
         with (
             endpoint_file(directory.observe_path, _endpoint(config, mesh, token)),
-            signals(leave) if config.owns_process else contextlib.nullcontext(),
+            signals(leave, reload) if config.owns_process else contextlib.nullcontext(),
             _enter_key(config.wait and config.owns_process, driver),
         ):
             # Only now: a program that reads this event may connect to the node or end it at once.
             publisher.publish(_started(config, mesh, time.time() - started))
+            keeper.start(mesh)
+            if remark:
+                publisher.publish(events.Notice("info", remark))
             if _founds_alone(config, saved):
                 publisher.publish(events.Notice("warning", ALONE))
             if config.until_eof:
@@ -238,6 +264,7 @@ async def _run(
         publisher.publish(events.Ended(exit_.code, exit_.reason))
     finally:
         await observers.close(reason)
+        await keeper.close()
         await measuring.close()
         await work.close()
         await mesh.close(reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import stat
@@ -24,7 +25,12 @@ from p2pfl.store.database import check_length
 from p2pfl.store.durable import disk_errors, make_folder
 from p2pfl.store.reader import JournalReader
 
+logger = logging.getLogger(__name__)
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]|^\.+")
+
+OWN_NAMES = frozenset({"blobs", "lock", "logs", "observe.json", "saved", "trainer.json", "trainer.sock"})
+"""What nodes make in a data directory, beside the journal and its companions."""
 
 _HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 """Error codes when another process has the lock."""
@@ -63,6 +69,7 @@ class DataDirectory:
         """
         self.check()
         make_folder(self.path)
+        self._tighten()
         make_folder(self.logs_path)
         _make_private(self.journal_path)
         with disk_errors("lock", self._lock_path):
@@ -108,6 +115,35 @@ class DataDirectory:
     ) -> None:
         self.close()
 
+    def _tighten(self) -> None:
+        """Make an existing directory readable by this user only, unless it may hold files of others.
+
+        Its files have that mode, too, but their names and dates also say what the node does.
+        """
+        if os.name != "posix":
+            return
+        try:
+            if not stat.S_IMODE(self.path.stat().st_mode) & 0o077:
+                return
+            if all(map(self._is_own, self.path.iterdir())):
+                self.path.chmod(0o700)
+                for folder in (self.blobs_path, self.logs_path):
+                    if folder.is_dir():
+                        folder.chmod(0o700)
+                return
+        except OSError as error:
+            logger.warning("other users can read the folder %s: %s", self.path, error.strerror)
+            return
+        logger.warning(
+            "other users can read the folder %s, which holds more than this node's data: keep the node's "
+            "files in a folder of their own with --data-dir",
+            self.path,
+        )
+
+    def _is_own(self, path: Path) -> bool:
+        """Whether *path* in this directory was made by a node; files under way begin with a dot."""
+        return path.name in OWN_NAMES or path.name.startswith((self.journal_path.name, "."))
+
     def _take(self, file: BinaryIO) -> None:
         if not try_lock(file):
             file.seek(0)
@@ -121,8 +157,7 @@ class DataDirectory:
 def _make_private(journal: Path) -> None:
     """Make the journal readable by this user only, also in a folder that is open to others.
 
-    The folders of models and logs are created for this user only. A folder that existed before keeps its
-    mode, since it may hold other files.
+    The folders of models and logs are created for this user only.
     """
     with contextlib.suppress(OSError):  # the next one to open it reports what the disk refuses
         os.close(os.open(journal, os.O_RDWR | os.O_CREAT, 0o600))

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
 
@@ -111,6 +111,14 @@ def make_folder(folder: Path) -> None:
         for path in reversed(missing):
             path.mkdir(mode=0o700, exist_ok=True)
             flush_folder(path.parent)
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Open *path* for writing, empty, and readable by this user only (an OSError is the caller's)."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    if os.name == "posix":
+        os.fchmod(descriptor, 0o600)
+    return open(descriptor, "wb")  # noqa: PTH123 - a descriptor, opened with a mode
 
 
 class FlushAhead(Protocol):

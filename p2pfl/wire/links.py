@@ -1,4 +1,4 @@
-"""The frames of a link: handshake, liveness, addresses of other peers, and calls.
+"""The frames of a link: handshake, liveness, addresses of other peers, calls, and renewals of certificates.
 
 They share the control connection with `p2pfl.messages`, but they are about the link and never about a run. A
 connection begins
@@ -39,6 +39,13 @@ Version = Annotated[int, Meta(ge=1, le=2**16)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 Order = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+MAX_CERTIFICATE_BYTES = 4096
+"""Of a certificate in DER: one with the longest names has less than 800, and one below an organisation's CA
+is no longer."""
+
+Certificate = Annotated[bytes, Meta(min_length=1, max_length=MAX_CERTIFICATE_BYTES)]
 
 
 class Introduction(Struct, frozen=True):
@@ -149,11 +156,38 @@ class CallFailed(Struct, frozen=True, tag="call-failed"):
     reason: Reason
 
 
+class CanRenew(Struct, frozen=True, tag="can-renew"):
+    """The sender can read the CA's key, and renews certificates. Sent on a new link."""
+
+
+class Renew(Struct, frozen=True, tag="renew"):
+    """Asks for a certificate with new dates. Key, name and role stay those of the sender."""
+
+    certificate: Certificate
+    """The sender's certificate that is to be renewed; on an old link it is newer than that of the TLS
+    handshake."""
+
+
+class Renewed(Struct, frozen=True, tag="renewed"):
+    """The answer to `Renew`."""
+
+    certificate: Certificate
+
+
+class RenewalRefused(Struct, frozen=True, tag="renewal-refused"):
+    """The answer to `Renew` where there is no new certificate."""
+
+    reason: Reason
+
+
 class Bye(Struct, frozen=True, tag="bye"):
     """The sender closes the link after this frame."""
 
     reason: Reason
 
 
-LinkFrame = Hello | Welcome | Ready | Refusal | Ping | Pong | Peers | Call | CallFailed | Bye
+RenewalFrame = CanRenew | Renew | Renewed | RenewalRefused
+"""The frames about certificates."""
+
+LinkFrame = Hello | Welcome | Ready | Refusal | Ping | Pong | Peers | Call | CallFailed | RenewalFrame | Bye
 """All frames of a link."""

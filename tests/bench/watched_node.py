@@ -29,8 +29,10 @@ def main() -> None:
         sinks: tuple[Sink, ...],
         started: float,
         on_start: Callable[[Leaving], None] = lambda _leave: None,
+        reload_log_level: Callable[[], None] = lambda: None,
     ) -> ExitCode:
-        return await run_node(msgspec.structs.replace(config, recorded=False), sinks, started, on_start)
+        unwatched = msgspec.structs.replace(config, recorded=False)
+        return await run_node(unwatched, sinks, started, on_start, reload_log_level)
 
     runtime.run_node = unrecorded
     synthetic_node.main()

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from blake3 import blake3
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from p2pfl import cards, messages, personal_specs, proofs, spec
@@ -17,6 +18,8 @@ from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
 from p2pfl.identity import signatures
 from p2pfl.identity.keys import id_of_spki, node_id_of
+from p2pfl.identity.lifetime import Lifetime
+from p2pfl.identity.peer import certificate_uris
 from p2pfl.messages import Genesis, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of
 from p2pfl.schema import Layout, Schema, canonical, file_bytes, header, layout_of, parse_header
@@ -142,6 +145,20 @@ def signed_texts() -> set[bytes]:
     return texts
 
 
+def check_renewal(vector: Vector) -> None:
+    authority, old, new = (
+        x509.load_der_x509_certificate(bytes.fromhex(vector[name])) for name in ("authority", "old", "new")
+    )
+    lives = []
+    for certificate in (old, new):
+        certificate.verify_directly_issued_by(authority)
+        lives.append(Lifetime(certificate.not_valid_before_utc, certificate.not_valid_after_utc))
+    assert old.public_key() == new.public_key()
+    assert certificate_uris(old) == certificate_uris(new) == ["spiffe://lab/node/ant"]
+    assert [life.length.total_seconds() for life in lives] == [float(vector["life"])] * 2
+    assert lives[0].renewed_from <= lives[1].issued_at <= lives[0].not_after
+
+
 CHECKS: dict[str, Callable[[Vector], None]] = {
     "node-id": check_node_id,
     "frame": check_frame,
@@ -153,6 +170,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "rank": check_rank,
     "sample": check_sample,
     "signature": check_signature,
+    "renewal": check_renewal,
 }
 
 
@@ -179,13 +197,15 @@ def test_every_signature_in_a_frame_is_valid() -> None:
 def test_every_kind_of_vector_is_in_the_document() -> None:
     assert {kind for kind, _ in vectors()} == set(CHECKS)
     types = {json.loads(lines["json"])["type"] for kind, lines in vectors() if kind == "frame"}
-    assert types == {"hello", "status", "commit"}
+    assert types == {"hello", "status", "commit", "renew"}
 
 
 @pytest.mark.parametrize("kind", CHECKS)
 def test_a_changed_vector_is_noticed(kind: str) -> None:
     vector = next(lines for found, lines in vectors() if found == kind)
-    result = next(key for key in ("id", "frame", "length", "digest", "round-3", "text") if key in vector)
+    result = next(
+        key for key in ("id", "frame", "length", "digest", "round-3", "text", "life") if key in vector
+    )
     last = vector[result][-1]
     changed = vector | {result: vector[result][:-1] + ("2" if last != "2" else "3")}
     with pytest.raises(AssertionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.exit_codes import ExitCode
-from tests.support.processes import LIGHT, Fleet, fleet
+from tests.support.processes import LIGHT, Fleet, fleet, until
 from tests.support.terminals import terminal
 
 pytestmark = pytest.mark.processes
@@ -59,9 +60,14 @@ async def test_sigterm_ends_a_node_in_time_that_the_quorum_needs(nodes: Fleet) -
 
 
 async def test_a_node_whose_terminal_is_closed_leaves_and_says_so_in_its_log(nodes: Fleet) -> None:
-    ada = await nodes.start("ada", "--min-nodes=2", program=LIGHT)
-    ada.signal(signal.SIGHUP)
-    assert await ada.exit_code() == ExitCode.LEFT
+    # The terminal is that of another process: when this process ends, the system closes the terminal.
+    spawn = "import pty, sys; pty.spawn(sys.argv[1:])"
+    inside = (sys.executable, "-c", spawn)
+    ada = nodes.start_unheard("ada", "--min-nodes=2", program=LIGHT, inside=inside)
+    await ada.until(events.Started)
+    ada.end()
+    await until(lambda: ada.all(events.Ended), "the end of the node")
+    assert ada.all(events.Ended)[-1].code == ExitCode.LEFT
     log = (nodes.folder / "ada" / "logs" / "node.log").read_text(encoding="utf-8")
     assert "the terminal was closed (SIGHUP): leaving politely" in log
     assert f"ended with exit code {ExitCode.LEFT}" in log

@@ -104,6 +104,10 @@ LINK_FRAMES: Sequence[ControlFrame] = [
     links.Peers((links.PeerAddresses(node("cleo"), "cleo", ("127.0.0.1:1",)),)),
     links.Call(NONCE),
     links.CallFailed(NONCE, "it could not be dialled"),
+    links.CanRenew(),
+    links.Renew(b"a certificate"),
+    links.Renewed(b"a certificate"),
+    links.RenewalRefused("it is not due"),
     links.Bye("it is over"),
 ]
 """One valid frame of each kind that belongs to the link itself."""

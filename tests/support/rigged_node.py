@@ -48,6 +48,7 @@ from p2pfl.store import blobs, partial
 from p2pfl.store.journal import Journal
 from p2pfl.wire import blobs as wire_blobs
 from p2pfl.wire import frames
+from p2pfl.wire.links import RenewalFrame
 from tests.support.known import known
 
 Strike = Callable[[], None]
@@ -129,7 +130,7 @@ def when_sent(point: str, kind: type[messages.Message], round_: int) -> None:
             await asyncio.sleep(0)
         die()
 
-    def rigged(self: Mesh, node: str, message: messages.Message) -> bool:
+    def rigged(self: Mesh, node: str, message: messages.Message | RenewalFrame) -> bool:
         if not isinstance(message, kind) or round_of(message) != round_:
             return send(self, node, message)
         if dying:
@@ -146,7 +147,7 @@ def when_sent(point: str, kind: type[messages.Message], round_: int) -> None:
 def when_commit_is_due(strike: Strike, round_: int) -> None:
     send = Mesh.send
 
-    def rigged(self: Mesh, node: str, message: messages.Message) -> bool:
+    def rigged(self: Mesh, node: str, message: messages.Message | RenewalFrame) -> bool:
         if isinstance(message, messages.Commit) and round_of(message) == round_:
             strike()
         return send(self, node, message)

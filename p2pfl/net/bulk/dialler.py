@@ -69,6 +69,15 @@ class BulkDialler:
         self._settings = settings
         self._client = client_context(credentials, [BLOB_ALPN])
 
+    def use(self, credentials: Credentials) -> None:
+        """Show the renewed certificate in *credentials* in all later handshakes.
+
+        Raises:
+            CredentialsError: OpenSSL rejects the key or a certificate; those in use stay.
+        """
+        self._client = client_context(credentials, [BLOB_ALPN])
+        self._credentials = credentials
+
     async def dial(
         self, node: str, addresses: Sequence[Address], factory: Callable[[], ProtocolT]
     ) -> tuple[asyncio.Transport, ProtocolT, PeerIdentity]:

@@ -100,6 +100,15 @@ class Handshakes:
         self._own_addresses = own_addresses
         self._client = client_context(credentials, [CONTROL_ALPN])
 
+    def use(self, credentials: Credentials) -> None:
+        """Show the renewed certificate in *credentials* in all later handshakes.
+
+        Raises:
+            CredentialsError: OpenSSL rejects the key or a certificate; those in use stay.
+        """
+        self._client = client_context(credentials, [CONTROL_ALPN])
+        self._credentials = credentials
+
     async def dial(
         self, connection: socket.socket, address: Address, expected: str | None
     ) -> EstablishedConnection | RedundantConnection:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from p2pfl.messages import Member, Message
 from p2pfl.proofs import Claim, JournalEvidence, Signer, sign_claim
+from p2pfl.wire.links import RenewalFrame
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,16 @@ class MeshListener(Protocol):
 
     def journal_cloned(self, reason: str) -> None:
         """Stop the node: a peer has proved a later state of its journal, so the journal here is a copy."""
+
+
+class RenewalListener(Protocol):
+    """Callbacks of the mesh about the renewal of certificates. They run in the event loop."""
+
+    def linked(self, peer: LinkedPeer) -> None:
+        """Handle a new link to *peer*."""
+
+    def unlinked(self, node: str) -> None:
+        """Handle the end of the link to *node*."""
+
+    def received(self, peer: LinkedPeer, frame: RenewalFrame) -> None:
+        """Handle *frame*, received on the link to *peer*."""

@@ -58,6 +58,12 @@ FRAME_LIMITS: dict[type, RateLimit] = {
     # One for each bulk connection that the puller cannot dial (four at a time), and the answers.
     links.Call: RateLimit(50, 1000),
     links.CallFailed: RateLimit(50, 1000),
+    # One on a new link. The others: one in a third of a certificate's life, which has a minute or more, and
+    # retries after failures. The receiver reads the CA's key, which may be encrypted, and signs.
+    links.CanRenew: RateLimit(1, 20),
+    links.Renew: RateLimit(0.2, 10),
+    links.Renewed: RateLimit(0.2, 10),
+    links.RenewalRefused: RateLimit(0.2, 10),
 }
 """By kind of frame; all others have `DEFAULT_LIMIT`."""
 

@@ -69,6 +69,15 @@ class ConnectionAcceptor:
         """Oldest first."""
         self._tasks = BackgroundTasks()
 
+    def use(self, credentials: Credentials) -> None:
+        """Show the renewed certificate in *credentials* in all later handshakes.
+
+        Raises:
+            CredentialsError: OpenSSL rejects the key or a certificate; those in use stay.
+        """
+        self._context = server_context(credentials, list(self._handlers))
+        self._credentials = credentials
+
     def open(self, listening: Sequence[socket.socket]) -> None:
         """Accept connections on the *listening* sockets until `close`, which closes them."""
         self._listening = listening

@@ -200,7 +200,8 @@ def _context(protocol: int, credentials: Credentials, protocols: Sequence[str]) 
     # Identity is the key, whatever the address: certificates contain no host names to compare.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    # The federation's CA is where trust begins, also if an organisation's CA has signed its certificate.
+    context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(list(protocols))
     try:
         context.load_verify_locations(cafile=credentials.authority_path)

@@ -63,7 +63,7 @@ class CompactedEvents(EventFold):
 
     def _on_node(self, event: events.NodeEvent, item: Published) -> None:
         match event:
-            case events.Started() | events.WorkerReady() | events.DataShown():
+            case events.Started() | events.CertificateChanged() | events.WorkerReady() | events.DataShown():
                 self._latest[type(event).__name__,] = item
             case events.Waiting() | events.Ended():
                 self._latest[type(event).__name__,] = item

@@ -13,6 +13,7 @@ from p2pfl.errors import CredentialsError
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.identity.credentials import load_credentials
 from p2pfl.identity.names import ROLES
+from tests.unit.identity.test_parent_authority import parent
 
 
 @pytest.fixture(autouse=True)
@@ -151,3 +152,94 @@ def test_importing_the_commands_loads_no_cryptography() -> None:
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_a_request_is_signed_and_accepted_and_every_step_names_the_next(here: Path) -> None:
+    run("init", "--federation", "lab", "--certs", "ca")
+    said = run("request", "ant")
+    assert "certs/ant/node.csr" in said
+    assert "p2pfl certs sign node.csr" in said
+    assert "p2pfl certs accept ant.crt" in said
+    said = run("sign", "certs/ant/node.csr", "--certs", "ca", "--role", "node", "--days", "2")
+    assert "Signed ant (node, " in said
+    assert "certs/ant/ant.crt" in said
+    fingerprint = said.split()[-1]
+    said = run("accept", "certs/ant/ant.crt")
+    assert "Accepted ant (node, " in said
+    assert f"The CA's fingerprint is {fingerprint}." in said
+    assert "Start the node with: p2pfl node --certs certs/ant" in said
+    ant = load_credentials(here / "certs", "ant")
+    assert timedelta(days=1) < ant.not_after - datetime.now(UTC) < timedelta(days=2)
+
+
+def test_the_answer_goes_where_it_is_wanted(here: Path) -> None:
+    run("init", "--certs", "ca")
+    run("request", "ant")
+    run("sign", "certs/ant/node.csr", "--certs", "ca", "--name", "bee", "--out", "bee.pem")
+    assert (here / "bee.pem").is_file()
+    assert (here / "ca" / "bee" / "node.crt").is_file()
+
+
+def test_a_passphrase_protects_the_key_of_the_ca(here: Path) -> None:
+    (here / "pass").write_text("four random words\n", encoding="utf-8")
+    (here / "wrong").write_text("other random words\n", encoding="utf-8")
+    run("init", "--passphrase-file", "pass")
+    assert "ENCRYPTED" in (here / "certs" / "ca.key").read_text(encoding="utf-8")
+    run("issue", "ant", "--passphrase-file", "pass")
+    run("issue", "ant", "--renew", "--passphrase-file", "pass")
+    with pytest.raises(CredentialsError, match="the passphrase is wrong, or the file damaged"):
+        run("issue", "bee", "--passphrase-file", "wrong")
+    with pytest.raises(CredentialsError, match="no terminal to enter it in"):
+        run("issue", "bee")
+    assert not (here / "certs" / "bee").exists()
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "40000"])
+def test_days_out_of_range_are_refused(days: str) -> None:
+    result = CliRunner().invoke(app, ["init", f"--days={days}"])
+    assert result.exit_code == 2
+    assert "--days" in result.output
+
+
+def test_days_bound_the_ca_and_a_renewal_keeps_the_length_of_a_life(here: Path) -> None:
+    run("init", "--days", "30")
+    run("issue", "ant", "--days", "10")
+    first = load_credentials(here / "certs", "ant")
+    said = run("issue", "ant", "--renew")
+    second = load_credentials(here / "certs", "ant")
+    assert timedelta() <= second.not_after - first.not_after < timedelta(hours=1)
+    assert "takes it with SIGHUP" in said
+    run("issue", "ant", "--renew", "--days", "90")
+    assert load_credentials(here / "certs", "ant").not_after - datetime.now(UTC) < timedelta(days=30)
+
+
+def test_a_certificate_of_minutes_is_told_with_its_time(here: Path) -> None:
+    run("init")
+    assert "UTC: certs/ant" in run("issue", "ant", "--days", "0.01")
+    assert "in 14 minutes" in run("show")
+
+
+@pytest.mark.parametrize("given", [["--ca-cert", "x"], ["--ca-key", "x"], ["--ca-passphrase-file", "x"]])
+def test_the_files_of_an_existing_ca_go_together(given: list[str]) -> None:
+    result = CliRunner().invoke(app, ["init", *given])
+    assert result.exit_code == 2
+    assert "--ca-cert and --ca-key go together" in result.output
+
+
+def test_an_existing_ca_signs_that_of_the_federation(here: Path) -> None:
+    certificate, key = parent(here)
+    said = run("init", "--federation", "lab", "--ca-cert", str(certificate), "--ca-key", str(key))
+    assert f"Made the CA of the federation 'lab' in certs, below the CA in {certificate}." in said
+    run("issue", "ant")
+    assert load_credentials(here / "certs", "ant").federation == "lab"
+
+
+def test_an_existing_ca_of_a_federation_is_used_with_its_name_and_its_dates(here: Path) -> None:
+    create_authority(here / "old", "lab")
+    words = ["--ca-cert", "old/ca.crt", "--ca-key", "old/ca.key"]
+    assert "Stored the CA of the federation 'lab' in certs." in run("init", *words)
+    assert (here / "certs" / "ca.crt").read_bytes() == (here / "old" / "ca.crt").read_bytes()
+    for more, told in [(["--days", "3"], "has its dates"), (["--federation", "x"], "federation 'lab'")]:
+        result = CliRunner().invoke(app, ["init", "--certs", "other", *words, *more])
+        assert result.exit_code == 2
+        assert told in result.output

@@ -91,7 +91,7 @@ def encoded(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, passwor
     [
         (b"", "holds no private key"),
         (b"not a key", "holds no private key"),
-        (encoded(generate_key(), b"secret"), "without a password"),
+        (encoded(generate_key(), b"secret"), "has a passphrase"),
         (encoded(ed25519.Ed25519PrivateKey.generate()), "not ECDSA on P-256"),
         (encoded(ec.generate_private_key(ec.SECP384R1())), "not ECDSA on P-256"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def test_a_renewed_certificate_belongs_to_the_same_node(tmp_path: Path) -> None:
     after = certificates.load("ada")
     assert after.node_id == before.node_id
     assert after.not_before >= before.not_before
+
+
+def test_days_bound_a_certificate(tmp_path: Path) -> None:
+    certificates = Certificates.create(tmp_path)
+    certificates.issue("ada", days=10)
+    certificates.renew("ada")
+    assert certificates.load("ada").not_after < datetime.now(UTC) + timedelta(days=11)
+    certificates.renew("ada", days=20)
+    assert certificates.load("ada").not_after > datetime.now(UTC) + timedelta(days=19)
 
 
 def test_a_folder_without_a_federation_is_refused(tmp_path: Path) -> None:

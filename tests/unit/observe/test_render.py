@@ -58,6 +58,12 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             "·",
             "own data: the number of examples is not told (--share none)",
         ),
+        (
+            events.CertificateChanged(1893456000.0, "renewed by ada"),
+            "·",
+            "certificate renewed by ada, until 2030-01-01 00:00:00 UTC",
+        ),
+        (events.CertificateChanged(1e300, "renewed by ada"), "·", "until a time out of range"),
         (events.WorkerFailed("it was killed"), "!", "worker restarts: it was killed"),
         (
             events.PeerLinked("b" * 52, "ben", "192.0.2.7:9000"),

@@ -52,6 +52,25 @@ def test_a_node_without_a_run_says_what_it_waits_for() -> None:
     assert "run         waiting: 2 of 3 nodes are here" in lines_of(found)
 
 
+@pytest.mark.parametrize(
+    ("left", "line"),
+    [
+        (40 * 86400.0, ""),
+        (12 * 86400.0 + 5, "certificate ends in 12 days, on "),
+        (605.0, "certificate ends in 10 minutes, on "),
+        (-5.0, "certificate expired on "),
+        (-1e18, "certificate expired on a time out of range: no new link can be made"),
+    ],
+)
+def test_a_certificate_that_ends_soon_has_a_line(left: float, line: str) -> None:
+    state = state_of(recordings.running())
+    state.apply(Published(0, state.time, events.CertificateChanged(state.time + left, "")))
+    found = snapshot_of(state)
+    assert found.certificate_until == state.time + left
+    lines = [one for one in lines_of(found) if one.startswith("certificate")]
+    assert (len(lines) == 1 and lines[0].startswith(line)) if line else not lines
+
+
 def test_listed_addresses_that_lead_nowhere_are_shown_with_the_reason_until_they_are_reached() -> None:
     state = state_of(recordings.waiting())
     reason = "nothing listens there: is the node running, and on this port?"

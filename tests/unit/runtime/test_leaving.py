@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -40,6 +42,10 @@ def kept(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Non
     """Let no SIGTERM of a test end the process of the tests."""
     if "hangs" not in request.node.name:
         monkeypatch.setattr(module, "end_process_within", lambda _seconds: None)
+
+
+def no_reload() -> None:
+    raise AssertionError("nothing asked for this")
 
 
 def leaving(within: float = 60.0) -> tuple[Recorded, Leaving]:
@@ -119,17 +125,36 @@ async def test_a_sighup_after_a_polite_request_leaves_that_its_time() -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 async def test_signals_are_taken_meanwhile(name: str) -> None:
     driver, leave = leaving()
-    with signals(leave):
+    with signals(leave, no_reload, has_terminal=lambda: True):
         os.kill(os.getpid(), getattr(signal, name))
         await until(lambda: bool(driver.fed), "the signal is taken")
     assert driver.fed == [inputs.Leave()]
+
+
+async def test_sighup_reloads_where_there_is_no_terminal_and_a_node_that_leaves_goes_on_leaving() -> None:
+    driver, leave = leaving()
+    reloaded: list[bool] = []
+    with signals(leave, lambda: reloaded.append(True), has_terminal=lambda: False):
+        for expected in (1, 2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: len(reloaded) == expected, "the signal is taken")  # noqa: B023 - waits here
+            leave.ask()
+    assert driver.fed == [inputs.Leave()]
+
+
+def test_a_process_in_a_session_of_its_own_has_no_terminal() -> None:
+    code = "from p2pfl.runtime.leaving import has_controlling_terminal; print(has_controlling_terminal())"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.strip() == "False"
 
 
 async def test_a_sighup_that_was_ignored_from_the_start_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         _, leave = leaving()
-        with signals(leave):
+        with signals(leave, no_reload):
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.errors import DataDirectoryError
-from p2pfl.runtime.logs import LOG_FILE, close_logging, keep_traceback, set_up_logging
+from p2pfl.runtime.logs import LOG_FILE, close_logging, keep_traceback, set_up_logging, set_verbosity
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +110,20 @@ def test_a_second_set_up_replaces_the_first(tmp_path: Path, capsys: pytest.Captu
     logging.getLogger("p2pfl").warning("once")
     assert capsys.readouterr().err.count("once") == 1
     assert (tmp_path / "a" / LOG_FILE).read_text() == ""
+
+
+def test_the_level_changes_while_the_log_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging(0, tmp_path)
+    logger = logging.getLogger("p2pfl.any")
+    logger.debug("one")
+    set_verbosity(2)
+    logger.debug("two")
+    set_verbosity(-1)
+    logger.info("three")
+    logger.debug("four")
+    assert capsys.readouterr().err == "DEBUG p2pfl.any: two\n"
+    text = (tmp_path / LOG_FILE).read_text()
+    assert [word for word in ("one", "two", "three", "four") if word in text] == ["two", "three"]
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:

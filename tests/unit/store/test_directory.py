@@ -124,6 +124,7 @@ def test_the_default_folder_is_named_after_the_node_and_stays_below_the_user_s_d
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights than these")
 def test_a_journal_is_private_also_in_a_folder_that_is_open_to_others(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir(mode=0o755)
+    (tmp_path / "shared" / "holiday.txt").touch()
     with DataDirectory(tmp_path / "shared").open() as directory:
         assert directory.journal_path.stat().st_mode & 0o777 == 0o600
         directory.journal_path.chmod(0o644)
@@ -132,6 +133,24 @@ def test_a_journal_is_private_also_in_a_folder_that_is_open_to_others(tmp_path: 
         assert directory.path.stat().st_mode & 0o777 == 0o755
     with DataDirectory(tmp_path / "new" / "one").open() as directory:
         assert {path.stat().st_mode & 0o777 for path in (directory.path, directory.logs_path)} == {0o700}
+
+
+@posix_only
+def test_a_directory_of_a_node_alone_is_closed_to_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with DataDirectory(tmp_path / "node").open() as opened:
+        Journal.open(opened.journal_path, node("ada")).close()
+        BlobStore(opened.blobs_path)
+    (tmp_path / "node" / "saved").mkdir()
+    for folder in (opened.path, opened.blobs_path, opened.logs_path):
+        folder.chmod(0o755)
+    with DataDirectory(tmp_path / "node").open():
+        modes = [
+            stat.S_IMODE(path.stat().st_mode) for path in (opened.path, opened.blobs_path, opened.logs_path)
+        ]
+    assert modes == [0o700] * 3
+    assert caplog.messages == []
 
 
 def test_a_name_too_long_for_the_file_system_is_told(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from p2pfl.errors import CredentialsError, HandshakeRefused
-from p2pfl.identity.credentials import Credentials, read_certificate, show_time
+from p2pfl.identity.authority import Authority, create_authority, issue, sign
+from p2pfl.identity.credentials import Credentials, read_certificate, read_credentials, show_time
 from p2pfl.identity.keys import generate_key, read_key, write_file, write_key
+from p2pfl.identity.parent_authority import read_parent_authority
 from p2pfl.net.transport.explain import explain
 from p2pfl.net.transport.tls import (
     BLOB_ALPN,
@@ -30,6 +32,7 @@ from p2pfl.net.transport.tls import (
     server_context,
 )
 from tests.support.federation import make_federation
+from tests.unit.identity.test_parent_authority import parent
 
 YEAR = timedelta(days=365)
 
@@ -393,3 +396,21 @@ def test_a_missing_key_is_named(lab: dict[str, Credentials]) -> None:
     lab["ant"].key_path.unlink()
     with pytest.raises(CredentialsError, match=r"lab/ant cannot be used"):
         server_context(lab["ant"])
+
+
+async def test_devices_meet_below_the_ca_of_an_organisation_and_what_it_issues_is_refused(
+    tmp_path: Path,
+) -> None:
+    key = generate_key()
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    organisation = read_parent_authority(*parent(tmp_path, key, extensions=[identifier]))
+    create_authority(tmp_path / "lab", "lab", parent=organisation)
+    ant, bee = (read_credentials(issue(tmp_path / "lab", name)) for name in ("ant", "bee"))
+    met = await meet(ant, bee, CONTROL_ALPN)
+    assert (met.server, met.client) == ("bee node p2pfl/2", "ant node p2pfl/2")
+
+    as_authority = Authority(tmp_path, key, organisation.certificate, "lab")
+    shown = sign(as_authority, read_certificate(bee.certificate_path).public_key(), "bee", "node")
+    write_file(tmp_path / "bee.crt", shown.public_bytes(Encoding.PEM))
+    impostor = replace(bee, certificate_path=tmp_path / "bee.crt")
+    assert "was signed by another CA" in (await meet(ant, impostor)).server
