@@ -24,6 +24,9 @@ from p2pfl.store.database import check_length
 from p2pfl.store.durable import disk_errors, make_folder
 from p2pfl.store.reader import JournalReader
 
+LEAST_FREE_BYTES = 100 * 1024**2
+"""Free space that even a run of a small model needs, with its logs."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]|^\.+")
 
 _HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
