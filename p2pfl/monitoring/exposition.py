@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -22,6 +21,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import generate_latest
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from p2pfl import __version__
@@ -89,7 +89,9 @@ class NodeCollector(Collector):
             get_args(WorkerState),
             values.worker,
         )
-        yield _count("p2pfl_worker_failures", "Times the worker process ended or hung.", values.worker_failures)
+        yield _count(
+            "p2pfl_worker_failures", "Times the worker process ended or hung.", values.worker_failures
+        )
         if values.memory is not None:
             yield _gauge("p2pfl_memory_bytes", "Resident memory of the node and its worker.", values.memory)
         left = around.certificate_end() - around.clock()
@@ -158,7 +160,9 @@ class NodeCollector(Collector):
 
     def _rounds(self) -> Iterator[Metric]:
         values = self._values
-        yield _count("p2pfl_rounds_committed", "Training rounds that the node saw committed.", values.committed)
+        yield _count(
+            "p2pfl_rounds_committed", "Training rounds that the node saw committed.", values.committed
+        )
         bounds = [*map(str, ROUND_SECONDS), "+Inf"]
         yield HistogramMetricFamily(
             "p2pfl_round_seconds",

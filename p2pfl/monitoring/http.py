@@ -27,7 +27,7 @@ ANSWER_SECONDS = 10.0
 """For sending the answer: some ten KB, also over a bad network."""
 
 MAX_CONNECTIONS = 16
-"""A few Prometheus servers and probes at the same time."""
+"""A few Prometheus servers and probes at the same time; another connection is cut at once."""
 
 
 class Answer(NamedTuple):
@@ -84,16 +84,15 @@ class HttpServer:
         await self._tasks.close()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.start(self._serve(reader, writer))
+        if self._connections >= MAX_CONNECTIONS:
+            writer.transport.abort()
+        else:
+            self._connections += 1
+            self._tasks.start(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
         try:
-            if self._connections > MAX_CONNECTIONS:
-                answer: Answer | None = Answer(503, b"too many connections\n")
-            else:
-                answer = await self._answer(reader)
-            if answer is not None:
+            if (answer := await self._answer(reader)) is not None:
                 async with asyncio.timeout(self._answer_seconds):
                     await _send(writer, answer)
         except (OSError, TimeoutError) as error:

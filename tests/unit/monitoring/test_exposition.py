@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.process_collector import ProcessCollector
 
 from p2pfl import __version__, events
 from p2pfl.events import AnyEvent
-from p2pfl.monitoring import exposition
 from p2pfl.monitoring.exposition import NodeCollector, Surroundings
 from p2pfl.monitoring.place import DataPlace
 from p2pfl.monitoring.values import NodeValues
@@ -110,7 +110,7 @@ def test_the_start_of_the_process_is_there_also_without_proc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ("process_start_time_seconds", ()) in samples(NodeValues(), tmp_path)
-    monkeypatch.setattr(exposition.ProcessCollector, "collect", lambda self: [])
+    monkeypatch.setattr(ProcessCollector, "collect", lambda self: [])
     assert samples(NodeValues(), tmp_path)[("process_start_time_seconds", ())] == 100.0
 
 

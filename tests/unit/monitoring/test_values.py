@@ -29,7 +29,7 @@ def status(name: str, run: str) -> events.PeerStatus:
 
 def test_a_node_starts_waits_runs_and_ends() -> None:
     waiting = events.Waiting(1, 3, "1 of 3 nodes are here")
-    happened = [STARTED, waiting, JOINED, events.Ended(0, "complete")]
+    happened: list[AnyEvent] = [STARTED, waiting, JOINED, events.Ended(0, "complete")]
     phases = [folded(*happened[:count]).phase for count in range(1, 5)]
     assert phases == ["starting", "waiting", "running", "ended"]
     assert folded(*RUNNING, waiting).phase == "running", "it waits for the next round, not for a run"
@@ -87,7 +87,8 @@ def test_another_run_has_its_own_evaluations() -> None:
 
 def test_the_number_of_metrics_is_bounded_and_the_primary_one_is_kept() -> None:
     many = {f"m{number}": 1.0 for number in range(2 * MAX_METRICS)}
-    values = folded(*RUNNING, evaluated(1, **many, accuracy=0.5))
+    evaluation = msgspec.structs.replace(evaluated(1), metrics=many | {"accuracy": 0.5})
+    values = folded(*RUNNING, evaluation)
     assert len(values.metrics) == MAX_METRICS
     assert values.metrics["accuracy"] == 0.5
 
