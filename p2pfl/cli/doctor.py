@@ -163,7 +163,7 @@ def check_certificate(
 async def check_port(host: str | None, port: int, credentials: Credentials | None) -> tuple[Finding, bool]:
     """Try to listen. If the port is taken, find out whether this device's own node has it (then true)."""
     from p2pfl.config import NetSettings
-    from p2pfl.net.bulk.dialler import probe
+    from p2pfl.net.bulk.probing import probe
     from p2pfl.net.transport import sockets
     from p2pfl.net.transport.addresses import Address
 
@@ -266,7 +266,7 @@ async def check_peer(address: Address, credentials: Credentials, *, own_port: in
     *own_port* is where this device's own node listens; None where none is known to run.
     """
     from p2pfl.config import NetSettings
-    from p2pfl.net.bulk.dialler import probe
+    from p2pfl.net.bulk.probing import probe
     from p2pfl.net.transport import sockets
     from p2pfl.net.transport.resolver import RESOLVER
 
