@@ -64,10 +64,10 @@ def check_authority(credentials: Credentials, now: datetime | None = None) -> Fi
     fault = "is not valid yet" if now < begin else "has expired" if now > end else "expires within a month"
     return Finding(
         "warn" if begin <= now <= end else "FAIL",
-        f"the certificate of the CA {fault}: it is valid from {show_time(begin)} to {show_time(end)}, and this "
-        f"device's clock shows {show_time(now)}",
-        "compare the clocks of the devices; if they are right, make a new CA with `p2pfl certs init --force`, "
-        "and a new certificate for every device",
+        f"the certificate of the CA {fault}: it is valid from {show_time(begin)} to {show_time(end)}, and "
+        f"this device's clock shows {show_time(now)}",
+        "compare the clocks of the devices; if they are right, make a new CA with `p2pfl certs init "
+        "--force`, and a new certificate for every device",
     )
 
 

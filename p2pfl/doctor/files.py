@@ -8,9 +8,6 @@ from p2pfl.doctor.finding import Finding
 from p2pfl.net.transport.sockets import MAX_OPEN_FILES, RESERVED_FILES
 from p2pfl.runtime.node import OWN_FILES
 
-FEW_NODES = 32
-"""A limit that allows fewer other nodes than this is reported: each takes a link and some transfers."""
-
 FILES_OF_A_NODE = 3
 """A link, and a bulk connection in each direction."""
 
@@ -30,12 +27,12 @@ def check_files(peers: int, limit: int) -> Finding:
     room = limit - OWN_FILES - min(RESERVED_FILES, limit // 2)
     nodes = max(0, room) // FILES_OF_A_NODE
     text = f"up to {limit} open files, enough for {nodes} other nodes"
-    if room < peers or nodes < min(FEW_NODES, peers + 1):
+    if nodes < peers:
         return Finding(
             "FAIL" if room < peers else "warn",
             f"a node may have only {limit} files and connections open here",
-            "raise the limit of open files before the start: `ulimit -Hn 4096` as root, or LimitNOFILE=4096 of a "
-            "service",
+            "raise the limit of open files before the start: `ulimit -Hn 4096` as root, or LimitNOFILE=4096 "
+            "of a service",
             ("# as root, in the shell that starts the node:", "ulimit -Hn 4096 && ulimit -n 4096"),
         )
     return Finding("ok", text)

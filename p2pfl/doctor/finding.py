@@ -30,7 +30,6 @@ class Finding:
 
 def size_text(count: float) -> str:
     """Return a number of bytes for people."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.{0 if count >= 100 * size or unit != 'GB' else 1}f} {unit}"
-    return f"{count:.0f} bytes"
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"

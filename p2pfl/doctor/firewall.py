@@ -30,7 +30,7 @@ def open_here(
 def open_there(host: str, port: int, transport: Transport = "tcp") -> tuple[str, ...]:
     """Return the commands that let this device reach *port* of the device *host*, whose system is unknown."""
     lines = [
-        f"# on the device {host}, the line for its firewall, so that others reach {transport.upper()} port {port}:"
+        f"# on the device {host}, for its firewall, so that others reach {transport.upper()} port {port}:"
     ]
     for tool, commands in _linux(port, transport).items():
         lines += [f"{command}    # {tool}" for command in commands]

@@ -24,9 +24,10 @@ def check_links(reached: Sequence[Reached]) -> Iterator[Finding]:
         one, other = told[first], told[second]
         yield Finding(
             "warn",
-            f"{_name(one)} and {_name(other)} both run, and have no link to each other: neither can dial the other",
-            "a model still reaches both through a third node; run `p2pfl doctor` on each of them, with the address "
-            "of the other",
+            f"{_name(one)} and {_name(other)} both run, and have no link to each other: neither can dial "
+            "the other",
+            "a model still reaches both through a third node; run `p2pfl doctor` on each of them, with the "
+            "address of the other",
             (
                 f"# on {_name(one)}:",
                 f"p2pfl doctor --peers {other.address}",

@@ -1,4 +1,4 @@
-"""Checks multicast DNS: whether this device hears its own announcement, and which nodes announce themselves."""
+"""Checks multicast DNS: whether this device hears its own announcement, and which nodes it finds."""
 
 from __future__ import annotations
 

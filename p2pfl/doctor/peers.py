@@ -35,7 +35,7 @@ async def check_peers(subject: Subject) -> AsyncIterator[Finding]:
     questions = [
         asyncio.ensure_future(ask(address, credentials, subject.settings)) for address in subject.addresses
     ]
-    for address, question in zip(subject.addresses, questions, strict=True):
+    for question in questions:
         answer = await question
         if isinstance(answer, Finding):
             yield answer
@@ -72,17 +72,17 @@ async def judge(
     if own_port is not None:
         return Finding(
             "warn",
-            f"{address} answers with this device's certificate ({credentials.name}), and this device does not "
-            "listen there",
+            f"{address} answers with this device's certificate ({credentials.name}), and this device does "
+            "not listen there",
             "unless it is forwarded here, another device uses the same certificate, and needs its own from "
             "`p2pfl certs issue NAME`",
         )
     return Finding(
         "FAIL",
-        f"{address} is a node that runs with this device's certificate ({credentials.name}), and a certificate "
-        "is for one device",
-        "if that node is another device's, issue this one its own with `p2pfl certs issue NAME`; if it is this "
-        "device's, give its --listen here",
+        f"{address} is a node that runs with this device's certificate ({credentials.name}), and a "
+        "certificate is for one device",
+        "if that node is another device's, issue this one its own with `p2pfl certs issue NAME`; if it is "
+        "this device's, give its --listen here",
     )
 
 
@@ -103,8 +103,8 @@ def _unreached(address: Address, error: NetworkError) -> Finding:
             return Finding(
                 "FAIL",
                 text,
-                f"The device is on and refuses: start its node with --listen {port}, or correct the port here; a "
-                "firewall that rejects answers alike",
+                f"The device is on and refuses: start its node with --listen {port}, or correct the port "
+                "here; a firewall that rejects answers alike",
                 (
                     f"# on the device {host}, what listens there:",
                     f"ss -ltn 'sport = :{port}'",

@@ -25,10 +25,10 @@ def check_running(credentials: Credentials, data_dir: Path | None, port: int) ->
         if endpoint.node == credentials.node_id and port not in ports:
             return Finding(
                 "FAIL",
-                f"another node runs here with the certificate of {credentials.name}: process {endpoint.pid}, on "
-                f"{', '.join(endpoint.addresses)}, with the data directory {folder}",
-                "a certificate is for one node: end that node first, or issue a second one a certificate of its "
-                "own with `p2pfl certs issue NAME`",
+                f"another node runs here with the certificate of {credentials.name}: process {endpoint.pid}, "
+                f"on {', '.join(endpoint.addresses)}, with the data directory {folder}",
+                "a certificate is for one node: end that node first, or issue a second one a certificate of "
+                "its own with `p2pfl certs issue NAME`",
                 (f"kill {endpoint.pid}    # it leaves politely",),
             )
     return None

@@ -58,8 +58,8 @@ def findings_of(reached: Reached, measured: Measurement) -> list[Finding]:
     offset, uncertain = measured.clock_offset, measured.delay / 2
     packet = f", {measured.segment_bytes} bytes a packet" if measured.segment_bytes else ""
     numbers = (
-        f"{name}: answers in {1000 * measured.delay:.1f} ms, sends {size_text(measured.rate)}/s{packet}; clock "
-        f"{_offset_text(offset, uncertain)}"
+        f"{name}: answers in {1000 * measured.delay:.1f} ms, sends {size_text(measured.rate)}/s{packet}; "
+        f"clock {_offset_text(offset, uncertain)}"
     )
     found = []
     if abs(offset) - uncertain > CLOCK_SECONDS:
@@ -67,8 +67,8 @@ def findings_of(reached: Reached, measured: Measurement) -> list[Finding]:
             Finding(
                 "warn",
                 f"{numbers}; the two clocks differ by {abs(offset):,.0f} s",
-                "set both clocks by the network (NTP): certificates are judged by the clock, and logs cannot be "
-                "compared",
+                "set both clocks by the network (NTP): certificates are judged by the clock, and logs cannot "
+                "be compared",
                 ("timedatectl status", "sudo timedatectl set-ntp true"),
             )
         )
@@ -77,7 +77,8 @@ def findings_of(reached: Reached, measured: Measurement) -> list[Finding]:
             Finding(
                 "warn",
                 f"{numbers}; that is slow: a model of 10 MB takes {10e6 / measured.rate:,.0f} s",
-                "use a cable or a better Wi-Fi, or exchange less: p2pfl node --lora-target, or a smaller --model",
+                "use a cable or a better Wi-Fi, or exchange less: p2pfl node --lora-target, or a smaller "
+                "--model",
                 (f"ping {reached.address.host}",),
             )
         )
@@ -99,7 +100,8 @@ def large_packets_lost(reached: Reached, error: LargePacketsLostError) -> Findin
     return Finding(
         "FAIL",
         f"{reached.identity.name}: {error}: large packets are lost on the way (MTU), so no model arrives",
-        "make the packets smaller on the interface that leads there, as with a VPN: an MTU of 1280 always fits",
+        "make the packets smaller on the interface that leads there, as with a VPN: an MTU of 1280 always "
+        "fits",
         (f"ip route get {host}    # names the interface", "sudo ip link set dev INTERFACE mtu 1280"),
     )
 
