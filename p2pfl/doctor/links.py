@@ -13,8 +13,11 @@ MAX_PAIRS = 20
 """Pairs that are named."""
 
 
-def check_links(reached: Sequence[Reached]) -> Iterator[Finding]:
-    """Report pairs of reached nodes without a link, and nodes that others are linked to."""
+def check_links(reached: Sequence[Reached], own: str = "") -> Iterator[Finding]:
+    """Report pairs of reached nodes without a link, and nodes that others are linked to.
+
+    *own* is the node id of this device.
+    """
     told = {one.identity.node_id: one for one in reached if one.links is not None}
     if not told:
         return
@@ -40,9 +43,9 @@ def check_links(reached: Sequence[Reached]) -> Iterator[Finding]:
     if len(told) > 1 and not missing:
         yield Finding("ok", f"the {len(told)} nodes that were reached are all linked to each other")
     names = {other.node: one_line(other.name, 64) for one in told.values() for other in one.links or ()}
-    others = sorted(name for node, name in names.items() if node not in told)
+    others = sorted(name for node, name in names.items() if node not in told and node != own)
     if others:
-        yield Finding("ok", f"they are also linked to {', '.join(others)}")
+        yield Finding("ok", f"other nodes that are linked to those: {', '.join(others)}")
 
 
 def _name(one: Reached) -> str:

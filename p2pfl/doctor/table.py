@@ -75,7 +75,8 @@ async def _mdns(subject: Subject) -> AsyncIterator[Finding]:
 
 
 async def _links(subject: Subject) -> AsyncIterator[Finding]:
-    for finding in check_links(subject.reached):
+    own = subject.credentials.node_id if subject.credentials is not None else ""
+    for finding in check_links(subject.reached, own):
         yield finding
 
 

@@ -34,7 +34,8 @@ def test_a_pair_without_a_link_is_named_with_what_to_run_where() -> None:
 
 def test_nodes_that_were_not_asked_are_named() -> None:
     findings = list(check_links([reached("ant", "dog", "fox"), reached("eel", told=False)]))
-    assert [one.text for one in findings] == ["they are also linked to dog, fox"]
+    assert [one.text for one in findings] == ["other nodes that are linked to those: dog, fox"]
+    assert list(check_links([reached("ant", "dog")], own="dog")) == []
 
 
 def test_nobody_who_told_of_links_is_no_finding() -> None:
