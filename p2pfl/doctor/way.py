@@ -15,7 +15,7 @@ from p2pfl.doctor.finding import Finding, size_text
 from p2pfl.doctor.subject import Reached, Subject
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.net.bulk.probing import LargePacketsLostError, Measurement, probing
+from p2pfl.net.bulk.probing import LargePacketsLostError, WayMeasurement, probing
 from p2pfl.text import one_line
 
 SLOW_DELAY_SECONDS = 1.0
@@ -47,12 +47,12 @@ async def check_ways(subject: Subject) -> AsyncIterator[Finding]:
                 yield finding
 
 
-async def _measure(reached: Reached, credentials: Credentials, settings: NetSettings) -> Measurement:
+async def _measure(reached: Reached, credentials: Credentials, settings: NetSettings) -> WayMeasurement:
     async with probing(reached.address, credentials, settings) as connection:
         return await connection.measure()
 
 
-def findings_of(reached: Reached, measured: Measurement) -> list[Finding]:
+def findings_of(reached: Reached, measured: WayMeasurement) -> list[Finding]:
     """Return what the measurement of the way to a peer shows."""
     name = reached.identity.name
     offset, uncertain = measured.clock_offset, measured.delay / 2

@@ -58,7 +58,7 @@ class LargePacketsLostError(NetworkError):
 
 
 @dataclass(frozen=True)
-class Measurement:
+class WayMeasurement:
     """The way between this device and a node."""
 
     delay: float
@@ -110,7 +110,7 @@ class Probe:
                 f"{self.identity} closed the connection without an answer; its log may say more."
             )
 
-    async def measure(self) -> Measurement:
+    async def measure(self) -> WayMeasurement:
         """Measure the way to the node; call it on a connection that nothing was requested on.
 
         Raises:
@@ -125,7 +125,7 @@ class Probe:
             raise LargePacketsLostError(
                 "short messages are answered, and those that fill a packet are not"
             ) from error
-        return Measurement(delay, offset, rate, _segment_bytes(self._transport), about)
+        return WayMeasurement(delay, offset, rate, _segment_bytes(self._transport), about)
 
     async def _round_trips(self) -> tuple[float, float, MeasureReply]:
         """Return the shortest round-trip time, the clock offset seen in it, and the last reply."""

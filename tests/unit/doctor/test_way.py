@@ -11,7 +11,7 @@ from p2pfl.doctor.subject import Reached, Subject
 from p2pfl.doctor.way import check_ways, findings_of
 from p2pfl.errors import NetworkError
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.net.bulk.probing import LargePacketsLostError, Measurement
+from p2pfl.net.bulk.probing import LargePacketsLostError, WayMeasurement
 from p2pfl.net.transport.addresses import Address, parse_address
 from p2pfl.wire.blobs import MeasureReply
 from tests.support.federation import make_federation
@@ -19,7 +19,7 @@ from tests.support.meshes import FAST, lab
 
 PI = Reached(Address("pi.local", 9001), PeerIdentity("p" * 52, "pi", "node", "lab"))
 
-GOOD = Measurement(0.010, 0.002, 12_000_000.0, 1448, MeasureReply(1.5e9, __version__, ()))
+GOOD = WayMeasurement(0.010, 0.002, 12_000_000.0, 1448, MeasureReply(1.5e9, __version__, ()))
 
 
 def test_a_good_way_is_one_line_of_numbers() -> None:
@@ -76,7 +76,7 @@ async def test_a_way_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     subject.reached.append(PI)
     error: NetworkError = LargePacketsLostError("short messages are answered, and others are not")
 
-    async def fail(*_: object) -> Measurement:
+    async def fail(*_: object) -> WayMeasurement:
         raise error
 
     monkeypatch.setattr(way, "_measure", fail)

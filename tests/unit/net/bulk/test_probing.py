@@ -11,7 +11,7 @@ import pytest
 from p2pfl.errors import HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.net.bulk import probing as probes
-from p2pfl.net.bulk.probing import LargePacketsLostError, Measurement, probe, probing
+from p2pfl.net.bulk.probing import LargePacketsLostError, WayMeasurement, probe, probing
 from p2pfl.net.transport.addresses import parse_address
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 from p2pfl.net.transport.tls import BLOB_ALPN, secure, server_context
@@ -123,7 +123,7 @@ def two(tmp_path: Path) -> Two:
     return make_federation(tmp_path / "ca", "ant", "bee")
 
 
-async def measured(two: Two, behave: Behaviour) -> Measurement:
+async def measured(two: Two, behave: Behaviour) -> WayMeasurement:
     """Measure the way to a node that answers as *behave* does."""
     ant = two["ant"]
     loop = asyncio.get_running_loop()
