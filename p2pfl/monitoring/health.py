@@ -12,7 +12,7 @@ from typing import Any
 
 from p2pfl.monitoring.place import DataPlace
 from p2pfl.monitoring.values import NodeValues
-from p2pfl.text import one_line
+from p2pfl.text import one_line, plural
 
 
 def why_not_alive(values: NodeValues) -> str:
@@ -45,7 +45,7 @@ def why_not_ready(values: NodeValues, place: DataPlace) -> Iterator[str]:
 def _of_the_run(values: NodeValues) -> Iterator[str]:
     others = [name for name in values.members if name != values.name]
     if others and not values.linked:
-        yield f"no other node is linked, and the run has {len(others)} other members"
+        yield f"no other node is linked, and the run has {len(others)} other {plural(len(others), 'member')}"
     if not values.has_quorum:
         yield (
             f"there is no quorum: {values.reachable} of {len(values.members)} members are reachable, "
