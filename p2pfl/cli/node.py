@@ -229,6 +229,14 @@ def node(  # the command line is the list of its options
             "may be repeated.",
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        _device(
+            "--metrics",
+            metavar="[HOST:]PORT",
+            help="Serve metrics for Prometheus, and /healthz and /readyz (without HOST on this device only).",
+        ),
+    ] = None,
     target: Annotated[
         str | None, _run("--target", metavar="COLUMN", help="The column of the table to predict.")
     ] = None,

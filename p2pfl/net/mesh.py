@@ -53,6 +53,7 @@ from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.transport.traffic import Traffic
 from p2pfl.store.blobs import BlobStore
+from p2pfl.wire.blobs import MAX_LINKED, LinkedNode, MeasureReply
 from p2pfl.wire.links import (
     Call,
     CallFailed,
@@ -105,6 +106,7 @@ class Mesh:
         self._node = credentials.node_id
         self._listener = listener
         self._renewals = renewals
+        self._version = local.version
         self._settings = settings
         self._listen = listen
         self._addresses: list[Address] = []
@@ -138,7 +140,7 @@ class Mesh:
         self._sleep_detector = SleepDetector(settings.clock_jump_seconds, self._on_sleep)
         self.traffic = Traffic()
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blobs")
-        server = BlobServer(store, settings, self.traffic, self._threads, self._on_served)
+        server = BlobServer(store, settings, self.traffic, self._threads, self._on_served, self._about)
         self._bulk_dialler = bulk_dialler = BulkDialler(credentials, settings)
         self._dial_backs = DialBackRequests(self._neighbours.send, settings)
         self._responder = DialBackResponder(bulk_dialler, server, self._book.addresses, self._neighbours.send)
@@ -291,6 +293,12 @@ class Mesh:
             self._establish(outcome, address, dialled=True)
             return self._found(address, outcome.identity.node_id)
         return self._found(address, outcome.node)
+
+    def _about(self) -> MeasureReply:
+        """Return what this node tells of itself when another one measures the way to it."""
+        linked = self._neighbours.peers().items()
+        links = tuple(LinkedNode(node, peer.name) for node, peer in sorted(linked)[:MAX_LINKED])
+        return MeasureReply(time.time(), self._version, links)
 
     def _found(self, address: Address, node: str) -> str:
         """Record that *node* answered at *address*; return it."""

@@ -19,6 +19,7 @@ from p2pfl.learning.choice import Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import WorkerSettings
 from p2pfl.learning.strategy_choice import StrategyChoice, choose_strategy
+from p2pfl.monitoring.endpoint import parse_metrics
 from p2pfl.net.transport.addresses import parse_listen
 from p2pfl.paths import full
 from p2pfl.runtime.leaving import LEAVE_WITHIN
@@ -74,6 +75,7 @@ class NodeOptions(TypedDict, total=False):
     script: Place
     arguments: Names
     track: Names
+    metrics: str
     task: str
     target: str
     target_kind: str
@@ -188,6 +190,7 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
         ),
         script=_script_settings(choice, checked.get("arguments", ()), token),
         track=track,
+        metrics=parse_metrics(checked["metrics"]) if "metrics" in checked else None,
     )
 
 

@@ -30,6 +30,7 @@ from p2pfl.exit_codes import ExitCode
 from p2pfl.identity.credentials import Credentials, check_is_node
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.monitoring.endpoint import MetricsEndpoint, OwnFacts, metrics_endpoint
 from p2pfl.net.links.peers import LocalNode
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport import sockets
@@ -105,6 +106,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     """Whether the node ends with its standard input, which its parent process holds open."""
     track: tuple[TrackTarget, ...] = ()
     """Where the measured values of each round are written, besides the journal."""
+    metrics: tuple[str, int] | None = None
+    """Host and port (0: any free one) where metrics and health probes are served; None: nowhere."""
     worker: WorkerSettings = WorkerSettings()
     script: ScriptSettings | None = None
     """The script or program that trains; None: the worker trains."""
@@ -154,12 +157,22 @@ async def run_node(
                 config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason))
             )
             task = task_name(config.spec.task)
+            own = OwnFacts(lambda: config.credentials, directory.path, started)
             async with (
+                metrics_endpoint(config.metrics, own, publisher) as metrics,
                 tracked(config.track, config.credentials.name, publisher.add),
                 script_training(config.script, task, worker, directory, publisher) as trainer,
             ):
                 exit_ = await _run(
-                    config, directory, journal, publisher, started, trainer, on_start, reload_log_level
+                    config,
+                    directory,
+                    journal,
+                    publisher,
+                    started,
+                    trainer,
+                    metrics,
+                    on_start,
+                    reload_log_level,
                 )
     return exit_.code
 
@@ -171,6 +184,7 @@ async def _run(
     publisher: Publisher,
     started: float,
     worker: JobExecutor,
+    metrics: MetricsEndpoint | None,
     on_start: Callable[[Leaving], None],
     reload_log_level: Callable[[], None],
 ) -> Exit:
@@ -232,6 +246,9 @@ async def _run(
     )
     if config.track:
         publisher.add(_measure_commits(measures))
+    if metrics is not None:
+        loop = asyncio.get_running_loop()
+        metrics.measure = lambda: measures.sample_now(loop.time())
 
     def reload() -> None:
         publisher.publish(events.Notice("info", "SIGHUP: reading the certificate and the log level again"))
@@ -243,7 +260,7 @@ async def _run(
     measuring.start_restarting("measuring", measures.run)
     try:
         with (
-            endpoint_file(directory.observe_path, _endpoint(config, mesh, token)),
+            endpoint_file(directory.observe_path, _endpoint(config, mesh, token, metrics)),
             signals(leave, reload) if config.owns_process else contextlib.nullcontext(),
             _enter_key(config.wait and config.owns_process, driver),
         ):
@@ -283,10 +300,11 @@ def _measure_commits(measures: MetricsSampler) -> Sink:
     return write
 
 
-def _endpoint(config: NodeConfig, mesh: Mesh, token: str) -> Endpoint:
+def _endpoint(config: NodeConfig, mesh: Mesh, token: str, metrics: MetricsEndpoint | None) -> Endpoint:
     own = config.credentials
     addresses = tuple(mesh.addresses)
-    return Endpoint(own.name, own.node_id, os.getpid(), addresses, str(full(own.directory)), token)
+    url = metrics.url if metrics is not None else ""
+    return Endpoint(own.name, own.node_id, os.getpid(), addresses, str(full(own.directory)), token, url)
 
 
 def _started(config: NodeConfig, mesh: Mesh, seconds: float) -> events.Started:

@@ -27,6 +27,10 @@ from p2pfl.store.reader import JournalReader
 
 logger = logging.getLogger(__name__)
 
+
+LEAST_FREE_BYTES = 100 * 1024**2
+"""Free space that even a run of a small model needs, with its logs."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]|^\.+")
 
 OWN_NAMES = frozenset({"blobs", "lock", "logs", "observe.json", "saved", "trainer.json", "trainer.sock"})

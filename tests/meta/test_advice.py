@@ -17,8 +17,8 @@ from tests.support.source import ROOT
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 COMMAND = re.compile(r"p2pfl ([a-z]+)\b(?: ([a-z]+)\b)?")
 
-NOT_OURS = {"--show-toplevel", "--user"}
-"""Options of other programs that messages name."""
+NOT_OURS = {"--show-toplevel", "--user", "--add", "--add-port", "--dport", "--permanent", "--reload", "--unblockapp"}
+"""Options of other programs that messages name: of git, of systemd, and of firewalls."""
 
 
 def commands() -> dict[tuple[str, ...], GroupedCommand | Any]:

@@ -85,6 +85,11 @@ class Wires:
         """Drop every packet that would open a connection to *name*, as a laptop's firewall does."""
         _run(*self.inside(name), "iptables", "-A", "INPUT", "-p", "tcp", "--syn", "-j", "DROP")
 
+    def reject_incoming(self, name: str) -> None:
+        """Reject every packet that would open a connection to *name*, as the firewall of Fedora does."""
+        reject = ("-j", "REJECT", "--reject-with", "icmp-admin-prohibited")
+        _run(*self.inside(name), "iptables", "-A", "INPUT", "-p", "tcp", "--syn", *reject)
+
     def lay(self) -> None:
         """Create all namespaces, cables and routers."""
         _ip("netns", "add", self._switch)

@@ -37,6 +37,7 @@ from p2pfl.wire.blobs import (
     BlobRefusal,
     BlobRequest,
     BulkOpening,
+    MeasureRequest,
     Serve,
     decode_opening,
     encode_serve,
@@ -238,7 +239,7 @@ class BulkDispatcher:
             case None:
                 await stream.finish()
                 return None
-            case BlobRequest():
+            case BlobRequest() | MeasureRequest():
                 return partial(self._server.serve, stream, identity, opening)
             case Serve():
                 self._dial_backs.accept(stream, identity, opening)

@@ -1,7 +1,4 @@
-"""Dials bulk connections: to one node, at the first of its addresses that answers.
-
-`probe` makes such a connection for `p2pfl doctor`, to learn which node answers at an address.
-"""
+"""Dials bulk connections: to one node, at the first of its addresses that answers."""
 
 from __future__ import annotations
 
@@ -12,27 +9,21 @@ from functools import partial
 from typing import TypeVar
 
 from p2pfl.config import NetSettings
-from p2pfl.errors import HandshakeRefused, NetworkError, PeerError
+from p2pfl.errors import HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
-from p2pfl.net.transport.explain import explain
 from p2pfl.net.transport.receiver import Receiver
-from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 from p2pfl.net.transport.tasks import AllAttemptsFailedError, run_staggered
 from p2pfl.net.transport.tls import BLOB_ALPN, authenticate, client_context, secure
-from p2pfl.wire.blobs import MAX_BULK_FRAME_BYTES, BlobRequest, encode_request
 
 CONNECTION_ATTEMPT_DELAY_SECONDS = 0.25
 """Between the starts of dials to two addresses of one node (RFC 8305, section 5)."""
 
 MAX_NAMED_ADDRESSES = 2
 """Addresses that an error message names."""
-
-ABSENT_DIGEST = "0" * 64
-"""The digest of no blob: finding one would break BLAKE3."""
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -114,37 +105,6 @@ class BulkDialler:
             transport.abort()
             raise
         return transport, protocol, identity
-
-
-async def probe(address: Address, credentials: Credentials, settings: NetSettings) -> PeerIdentity:
-    """Return the identity of the node at *address*, which accepts this device's certificate.
-
-    With TLS 1.3 a dialer finishes its handshake before the listener has checked its certificate. So this also
-    requests a blob that no node has: the answer proves that both certificates were accepted. A bulk
-    connection makes no link and sends no HELLO, so a running federation does not notice it.
-
-    Raises:
-        HandshakeRefused: one side refused, or no node answers there; the message is a sentence.
-        NetworkError: the address cannot be reached; the message is half a sentence.
-    """
-    connection = await sockets.connect(address, settings.dial_seconds)
-    context, seconds = client_context(credentials, [BLOB_ALPN]), settings.handshake_seconds
-    transport, protocol = await secure(
-        connection, StreamProtocol, context, credentials, dialing=True, seconds=seconds
-    )
-    stream = FrameStream(transport, protocol, MAX_BULK_FRAME_BYTES)
-    try:
-        identity, _ = authenticate(transport, credentials)
-        async with asyncio.timeout(settings.handshake_seconds):
-            await stream.write(encode_request(BlobRequest(ABSENT_DIGEST, 0)))
-            answer = await protocol.read()
-    except (OSError, PeerError) as error:
-        raise HandshakeRefused(explain(error, credentials, dialing=True)) from error
-    finally:
-        stream.abort()
-    if not answer:
-        raise HandshakeRefused(f"{identity} closed the connection without an answer; its log may say more.")
-    return identity
 
 
 def _brief(error: NetworkError) -> str:

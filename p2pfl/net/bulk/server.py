@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import io
 import logging
+import os
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import BinaryIO
@@ -23,13 +25,26 @@ from p2pfl.net.bulk.request import PeerProgress, Progress, throttled
 from p2pfl.net.transport.stream import FINISH_SECONDS, FrameStream
 from p2pfl.net.transport.traffic import Traffic
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
-from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_length, encode_refusal
+from p2pfl.wire.blobs import (
+    BlobRefusal,
+    BlobRequest,
+    BulkRequest,
+    MeasureReply,
+    MeasureRequest,
+    decode_request,
+    encode_length,
+    encode_refusal,
+    encode_reply,
+)
 
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 128 * 1024
 """Encrypted and written to the socket at a time: it fits the processor's cache, and the socket takes all of
 it without a copy of the rest. Short blobs are also read in such pieces."""
+
+ARBITRARY = os.urandom(PIECE_BYTES)
+"""Bytes to measure with: a tunnel that compresses gains nothing."""
 
 SERVING_BYTES = 8 * 1024 * 1024
 """Bytes of long files in memory, in two pieces for each transfer. Up to four transfers have pieces of
@@ -47,13 +62,18 @@ class BlobServer:
         traffic: Traffic,
         threads: Executor,
         on_progress: PeerProgress,
+        about: Callable[[], MeasureReply],
     ) -> None:
-        """Serve nothing yet; *on_progress* is called with the puller's name for blobs that are not short."""
+        """Serve nothing yet; *on_progress* is called with the puller's name for blobs that are not short.
+
+        *about* returns what this node tells of itself when a way is measured.
+        """
         self._store = store
         self._settings = settings
         self._traffic = traffic
         self._threads = threads
         self._on_progress = on_progress
+        self._about = about
         self._serving = 0
         self._connections = 0
 
@@ -75,7 +95,7 @@ class BlobServer:
             raise
         await self.serve(stream, identity, request)
 
-    async def _next(self, stream: FrameStream, seconds: float) -> BlobRequest | None:
+    async def _next(self, stream: FrameStream, seconds: float) -> BulkRequest | None:
         """Wait for the next request; return None after the other side has closed.
 
         Raises:
@@ -87,7 +107,7 @@ class BlobServer:
             body = await stream.next_body()
         return None if body is None else decode_request(body)
 
-    async def serve(self, stream: FrameStream, identity: PeerIdentity, request: BlobRequest | None) -> None:
+    async def serve(self, stream: FrameStream, identity: PeerIdentity, request: BulkRequest | None) -> None:
         """Answer *request* and those that follow on the same connection, until the puller closes it."""
         self._connections += 1
         self._traffic.watch("bulk", identity.node_id, stream.meter)
@@ -98,7 +118,11 @@ class BlobServer:
                 await self.refuse(stream, refusal)
                 return
             while request is not None:
-                await self._answer(stream, request, partial(throttled(self._on_progress), identity.name))
+                if isinstance(request, MeasureRequest):
+                    await self._answer_measurement(stream, request)
+                else:
+                    on_progress = partial(throttled(self._on_progress), identity.name)
+                    await self._answer(stream, request, on_progress)
                 # This also lets the puller read what was sent: when a connection closes, asyncio's TLS drops
                 # bytes that a paused reader has not read.
                 idle_seconds = max(2 * self._settings.blob_keep_seconds, self._piece_seconds())
@@ -121,6 +145,14 @@ class BlobServer:
         if self._connections > self._settings.max_bulk:
             return BlobRefusal("busy", f"{self._settings.max_bulk} bulk connections are open")
         return None
+
+    async def _answer_measurement(self, stream: FrameStream, request: MeasureRequest) -> None:
+        """Send what this node tells of itself, then arbitrary bytes."""
+        async with asyncio.timeout(self._piece_seconds()):
+            await stream.write(encode_reply(self._about(), request.size))
+        for start in range(0, request.size, PIECE_BYTES):
+            async with asyncio.timeout(self._piece_seconds()):
+                await stream.write(ARBITRARY[: min(PIECE_BYTES, request.size - start)])
 
     async def _answer(self, stream: FrameStream, request: BlobRequest, on_progress: Progress) -> None:
         """Send the blob, or a refusal."""

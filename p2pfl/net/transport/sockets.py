@@ -44,10 +44,11 @@ RESERVED_FILES = 64
 """Of these, reserved for models, the journal, logs and the worker's pipes."""
 
 
-def listen(host: str | None, port: int) -> list[socket.socket]:
+def listen(host: str | None, port: int, option: str = "--listen") -> list[socket.socket]:
     """Return listening sockets, all on one port: any free port if *port* is 0.
 
-    *host* None means every interface, in IPv4 and, if the kernel supports it, in IPv6.
+    *host* None means every interface, in IPv4 and, if the kernel supports it, in IPv6. *option* is where the
+    user gave both.
 
     Raises:
         UserError: the port is in use or not permitted, or *host* is not an address of this device.
@@ -56,7 +57,7 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
     infos: list[ResolvedAddress] = (
         [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]  # noqa: S104 - peers connect from anywhere
         if host is None
-        else _own_addresses(host)
+        else _own_addresses(host, port, option)
     )
     for attempt in range(1, FREE_PORT_ATTEMPTS + 1):
         try:
@@ -64,7 +65,7 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             if not (taken and port == 0 and attempt < FREE_PORT_ATTEMPTS):
-                raise _cannot_listen(host, port, error) from error
+                raise _cannot_listen(host, port, error, option) from error
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -278,37 +279,37 @@ def _bound(family: int, where: Any) -> socket.socket:
     return listening
 
 
-def _own_addresses(host: str) -> list[ResolvedAddress]:
+def _own_addresses(host: str, port: int, option: str) -> list[ResolvedAddress]:
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise UserError(
             f"This device cannot listen on {host!r}: the name cannot be resolved. Give one of its own "
-            f"addresses, or only a port, as in --listen :{DEFAULT_PORT}."
+            f"addresses, or only a port, as in {option} :{port or DEFAULT_PORT}."
         ) from error
     return list(dict.fromkeys((int(family), where) for family, _, _, _, where in found))
 
 
-def _cannot_listen(host: str | None, port: int, error: OSError) -> UserError:
+def _cannot_listen(host: str | None, port: int, error: OSError, option: str) -> UserError:
     where = f"port {port}" if host is None else str(Address(host, port))
     if error.errno == errno.EADDRINUSE:
         return UserError(
             f"This device cannot listen on {where}: another program does already, perhaps another node. "
-            "Stop it, or choose another port with --listen HOST:PORT."
+            f"Stop it, or choose another port with {option} HOST:PORT."
         )
     if error.errno == errno.EACCES:
         return UserError(
             f"This device may not listen on {where}: ports below 1024 need special rights. "
-            "Choose another one with --listen HOST:PORT."
+            f"Choose another one with {option} HOST:PORT."
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return UserError(
             f"This device cannot listen on {where}: that is none of its own addresses. "
-            f"Give one of them, or only a port, as in --listen :{DEFAULT_PORT}."
+            f"Give one of them, or only a port, as in {option} :{port or DEFAULT_PORT}."
         )
     return UserError(
         f"This device cannot listen on {where}: {error.strerror or error}. "
-        "Choose another address with --listen HOST:PORT."
+        f"Choose another address with {option} HOST:PORT."
     )
 
 

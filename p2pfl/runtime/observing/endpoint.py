@@ -29,6 +29,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     certs: str
     """The folder of the node's key and certificate."""
     token: str
+    metrics: str = ""
+    """Where the node's metrics are, as "http://127.0.0.1:9100/metrics"; empty without `--metrics`."""
 
 
 @contextlib.contextmanager

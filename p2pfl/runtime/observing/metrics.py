@@ -63,6 +63,11 @@ class MetricsSampler:
         if self._samples % SAMPLES_PER_MEASUREMENT == 0:
             self.measure(now)
 
+    def sample_now(self, now: float) -> None:
+        """Sample and measure once at *now*, whoever observes: for a scrape of the node's metrics."""
+        self._publish_statuses()
+        self.measure(now)
+
     # --- peers ----------------------------------------------------------------------------------------------
 
     def _publish_statuses(self) -> None:

@@ -148,6 +148,7 @@ def test_a_script_has_arguments(certs: Path, tmp_path: Path) -> None:
         ({"strategy_arg": ["mu=1"]}, "--strategy-arg mu=1 needs a strategy"),
         ({"strategy": "fedprox", "script": Path("-")}, "The strategy fedprox changes local training"),
         ({"track": "excel:x"}, "--track is 'excel:x'"),
+        ({"metrics": "x:y"}, "'x:y' is not an address: the port must be a number"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_with_its_name(
@@ -155,6 +156,11 @@ def test_an_option_that_cannot_be_is_refused_with_its_name(
 ) -> None:
     with pytest.raises(UserError, match=said):
         make(certs, **options)
+
+
+def test_metrics_are_served_on_request_and_on_loopback(certs: Path) -> None:
+    assert make(certs).metrics is None
+    assert make(certs, metrics="9100").metrics == ("127.0.0.1", 9100)
 
 
 def test_every_option_of_a_run_is_an_option_of_a_node() -> None:

@@ -11,16 +11,25 @@ from p2pfl.errors import BlobError, ProtocolError
 from p2pfl.wire.blobs import (
     LENGTH_BYTES,
     MAX_BULK_FRAME_BYTES,
+    MAX_LINKED,
+    MAX_MEASURED_BYTES,
+    MAX_PADDING_BYTES,
+    MAX_REPLY_BYTES,
     REFUSED,
     BlobRefusal,
     BlobRequest,
+    LinkedNode,
+    MeasureReply,
+    MeasureRequest,
     Serve,
     check_announced,
     decode_opening,
     decode_refusal,
+    decode_reply,
     decode_request,
     encode_length,
     encode_refusal,
+    encode_reply,
     encode_request,
     encode_serve,
 )
@@ -57,10 +66,32 @@ def test_a_negative_offset_is_refused() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_understood_or_a_protocol_error(body: bytes) -> None:
-    for decode in (decode_request, decode_refusal):
+    for decode in (decode_request, decode_refusal, decode_reply):
         with pytest.raises(ProtocolError) as caught:
             decode(body)
         assert len(str(caught.value)) < 300
+
+
+def test_the_longest_reply_to_a_measurement_fits_its_frame_and_comes_back_equal() -> None:
+    links = tuple(LinkedNode("a" * 52, "\U0001f600" * 64) for _ in range(MAX_LINKED))
+    reply = MeasureReply(1.5e9, "\U0001f600" * 64, links)
+    answer = encode_reply(reply, 1000)
+    assert int.from_bytes(answer[:LENGTH_BYTES], "big") == len(answer) - LENGTH_BYTES + 1000
+    [body] = FrameDecoder(MAX_REPLY_BYTES).feed(answer[LENGTH_BYTES:])
+    assert decode_reply(body) == reply
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"size": MAX_MEASURED_BYTES + 1}, "size"),
+        ({"size": -1}, "size"),
+        ({"size": 0, "padding": bytes(MAX_PADDING_BYTES + 1)}, "padding"),
+    ],
+)
+def test_a_measurement_is_bounded(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ProtocolError, match=said):
+        decode_request(msgspec.msgpack.encode({"type": "measure", **fields}))
 
 
 def test_only_the_expected_length_is_accepted() -> None:
@@ -71,8 +102,12 @@ def test_only_the_expected_length_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("opening", "encode"),
-    [(BlobRequest(DIGEST, 7), encode_request), (SERVE, encode_serve)],
-    ids=["pull", "serve"],
+    [
+        (BlobRequest(DIGEST, 7), encode_request),
+        (MeasureRequest(MAX_MEASURED_BYTES, bytes(MAX_PADDING_BYTES)), encode_request),
+        (SERVE, encode_serve),
+    ],
+    ids=["pull", "measure", "serve"],
 )
 def test_either_opening_of_a_bulk_connection_comes_back_equal(opening: Any, encode: Any) -> None:
     [body] = FrameDecoder(MAX_BULK_FRAME_BYTES).feed(encode(opening))

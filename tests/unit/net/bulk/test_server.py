@@ -15,9 +15,20 @@ from p2pfl.net.bulk.server import BlobServer
 from p2pfl.net.transport.stream import FrameStream
 from p2pfl.net.transport.traffic import Meter, Traffic
 from p2pfl.store.blobs import BlobStore
-from p2pfl.wire.blobs import BlobRequest, encode_length
+from p2pfl.wire.blobs import (
+    BlobRefusal,
+    BlobRequest,
+    LinkedNode,
+    MeasureReply,
+    MeasureRequest,
+    encode_length,
+    encode_refusal,
+    encode_reply,
+)
 
 DIGEST = "0" * 64
+
+ABOUT = MeasureReply(1.5e9, "1.0", (LinkedNode("a" * 52, "ant"),))
 
 BLOB = bytes(range(256)) * (12 * 1024)
 """3 MiB, which is not short."""
@@ -64,7 +75,7 @@ async def serve(tmp_path: Path, pullers: int) -> tuple[list[Stream], list[int]]:
     store = BlobStore(tmp_path)
     (tmp_path / DIGEST).write_bytes(BLOB)
     with Threads() as threads:
-        serving = BlobServer(store, NetSettings(), Traffic(), threads, lambda *_: None)
+        serving = BlobServer(store, NetSettings(), Traffic(), threads, lambda *_: None, lambda: ABOUT)
         opened = asyncio.Event()
         streams = [Stream(opened) for _ in range(pullers)]
         identity = PeerIdentity("n" * 64, "puller", "node", "lab")
@@ -75,6 +86,37 @@ async def serve(tmp_path: Path, pullers: int) -> tuple[list[Stream], list[int]]:
             await asyncio.sleep(0)
             opened.set()  # all transfers are under way, and none has read anything
         return streams, threads.sizes
+
+
+@pytest.mark.parametrize("size", [0, 1, server.PIECE_BYTES + 1])
+async def test_a_measurement_is_answered_with_as_many_bytes_as_wanted(tmp_path: Path, size: int) -> None:
+    opened = asyncio.Event()
+    opened.set()
+    stream = Stream(opened)
+    with Threads() as threads:
+        serving = BlobServer(
+            BlobStore(tmp_path), NetSettings(), Traffic(), threads, lambda *_: None, lambda: ABOUT
+        )
+        identity = PeerIdentity("n" * 64, "puller", "node", "lab")
+        await serving.serve(cast(FrameStream, stream), identity, MeasureRequest(size))
+    reply = encode_reply(ABOUT, size)
+    assert stream.received.startswith(reply)
+    assert len(stream.received) == len(reply) + size
+
+
+async def test_a_person_s_certificate_measures_nothing(tmp_path: Path) -> None:
+    opened = asyncio.Event()
+    opened.set()
+    stream = Stream(opened)
+    with Threads() as threads:
+        serving = BlobServer(
+            BlobStore(tmp_path), NetSettings(), Traffic(), threads, lambda *_: None, lambda: ABOUT
+        )
+        identity = PeerIdentity("n" * 64, "olga", "operator", "lab")
+        await serving.serve(cast(FrameStream, stream), identity, MeasureRequest(5))
+    assert stream.received == encode_refusal(
+        BlobRefusal("role", "the certificate of olga has the role operator")
+    )
 
 
 @pytest.mark.parametrize(

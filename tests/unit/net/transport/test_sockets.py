@@ -38,6 +38,14 @@ def test_a_port_in_use_is_reported_with_advice(listening: socket.socket) -> None
         sockets.listen("127.0.0.1", sockets.local_address(listening).port)
 
 
+def test_the_advice_names_the_option_that_gave_the_address(listening: socket.socket) -> None:
+    with pytest.raises(UserError, match=r"choose another port with --metrics HOST:PORT"):
+        sockets.listen("127.0.0.1", sockets.local_address(listening).port, option="--metrics")
+    for host, said in (("192.0.2.1", "none of its own"), ("no-such-host.invalid", "cannot be resolved")):
+        with pytest.raises(UserError, match=rf"{said}.*as in --metrics :9100"):
+            sockets.listen(host, 9100, option="--metrics")
+
+
 def test_an_address_of_another_device_is_reported_with_advice() -> None:
     with pytest.raises(UserError, match="none of its own addresses"):
         sockets.listen("192.0.2.1", 0)

@@ -6,6 +6,7 @@ import stat
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p2pfl.errors import DataDirectoryError
@@ -20,6 +21,19 @@ def test_it_can_be_read_while_the_node_runs_and_not_after(tmp_path: Path) -> Non
         assert read_endpoint(path) == ENDPOINT
         assert [one.name for one in tmp_path.iterdir()] == ["observe.json"], "nothing half is left"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_says_where_the_metrics_are_if_there_are_any(tmp_path: Path) -> None:
+    path = tmp_path / "observe.json"
+    url = "http://127.0.0.1:9100/metrics"
+    with endpoint_file(path, msgspec.structs.replace(ENDPOINT, metrics=url)):
+        assert '"metrics":"http://127.0.0.1:9100/metrics"' in path.read_text(encoding="utf-8")
+    path.write_text(
+        '{"name":"a","node":"b","pid":1,"addresses":[],"certs":"c","token":"d"}', encoding="utf-8"
+    )
+    endpoint = read_endpoint(path)
+    assert endpoint is not None
+    assert endpoint.metrics == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no mode bits")

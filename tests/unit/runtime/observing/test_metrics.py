@@ -106,6 +106,12 @@ def test_while_nobody_watches_nothing_is_done(stage: Stage, monkeypatch: pytest.
         assert stage.look() == []
 
 
+def test_a_scrape_samples_and_measures_although_nobody_watches(stage: Stage) -> None:
+    stage.is_watched = False
+    stage.it.sample_now(0.0)
+    assert [type(event) for event in stage.told] == [events.PeerStatus, events.PeerStatus, events.Measured]
+
+
 def test_who_watches_after_a_while_is_told_all_again(stage: Stage) -> None:
     before = stage.look()
     stage.is_watched = False
