@@ -87,8 +87,8 @@ def personal_file(blobs: Path, run: str, updates: Iterable[str]) -> Path | None:
 def _others(blob: Path, schema: Schema, personal: Path | None) -> list[TensorFile]:
     """Return the files with the tensors of a model that are not in its file *blob* of *schema*."""
     others = []
-    if digest := frozen_in(schema):
-        frozen = frozen_file(blob.parent, digest)
+    if marked := frozen_in(schema):
+        frozen = frozen_file(blob.parent, marked.digest)
         if not frozen.exists():
             raise DataDirectoryError(
                 "the frozen parameters of this model are not here, since this device has not trained or "

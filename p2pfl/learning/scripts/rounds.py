@@ -234,6 +234,8 @@ class _Trainer:
                 "round: correct its initialisation."
             )
         model = self._model_of(command.spec)
+        if command.folder:
+            model.keep_frozen(Path(command.folder))
         return commands.CreateDone(command.id, model.save(Path(command.path)), model.schema)
 
     def _card(self, share: Share, examples: int) -> DataCard:
