@@ -386,7 +386,9 @@ MINE, THEIRS = (
 """The models of this device and of the run, which differ in the values of their frozen tensors."""
 
 
-def offered_with_other_frozen_tensors(ctx: Context, commits: tuple[Commit, ...] = ()) -> tuple[Lobby, Genesis]:
+def offered_with_other_frozen_tensors(
+    ctx: Context, commits: tuple[Commit, ...] = ()
+) -> tuple[Lobby, Genesis]:
     """Offer a run, and pull its frozen tensors."""
     lobby = ready_lobby(ctx)
     record_0 = msgspec.structs.replace(genesis(), layout=layout_of(THEIRS))

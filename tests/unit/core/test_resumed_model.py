@@ -41,8 +41,7 @@ def pulling() -> Device:
 
 def test_a_node_that_lacks_the_frozen_tensors_of_its_run_pulls_them_and_goes_on() -> None:
     device = pulling()
-    device.feed(inputs.BlobReady("ef" * 32, durable=True))
-    assert device.ledger.schema is None
+    assert device.feed(inputs.BlobReady("ef" * 32, durable=True)) == []
     device.feed(inputs.BlobReady(FROZEN, durable=True))
     assert device.ledger.schema == THEIRS
     assert device.feed(inputs.BlobReady(FROZEN, durable=True)) == []
