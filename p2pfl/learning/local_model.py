@@ -70,7 +70,7 @@ class LocalModel:
         held = (status.st_dev, status.st_ino, status.st_mtime_ns, key)
         if self._holds != held:
             self._holds = None
-            self._take_frozen(path)
+            self.take_frozen(path)
             weights.load_into(path, self.module, path.name, self.personal)
             self.restore_own(recall)
             self._holds = held
@@ -144,7 +144,7 @@ class LocalModel:
         names = tensor_kinds(self.module, self.personal, state).personal
         return {name: state[name].detach().clone() for name in names}
 
-    def _take_frozen(self, path: Path) -> None:
+    def take_frozen(self, path: Path) -> None:
         """Read the frozen tensors of the run, where the model file *path* marks others, and they were pulled.
 
         Raises:
