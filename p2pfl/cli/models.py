@@ -59,7 +59,8 @@ def evaluate(
     request = EvaluateModel(str(model), code_of(task), path_of(data), target, path_of(data_root), device)
     [judged] = ask(request)
     assert isinstance(judged, Judged)
-    name = f"{task_label(info.task)}, {info.architecture}, round {info.round} of run {info.run[:7]}"
+    own = "personal model, " if info.is_personal else ""
+    name = f"{task_label(info.task)}, {own}{info.architecture}, round {info.round} of run {info.run[:7]}"
     if json:
         fields = {"model": str(model), "run": info.run, "round": info.round, "data": judged.data}
         _print_json({**fields, **judgement_fields(judged.evaluation, info.classes, judged.confusion)})
