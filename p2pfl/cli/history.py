@@ -249,8 +249,8 @@ def export(
         assert genesis is not None
         if personal and not isinstance(genesis.spec.strategy, DittoSpec):
             raise UserError(
-                "--personal exports the personal model of a run with --strategy ditto, and the devices of run "
-                f"{chosen.run[:SHORT]} have none: leave it out"
+                "--personal exports the personal model of a run with --strategy ditto, and run "
+                f"{chosen.run[:SHORT]} has none: leave it out"
             )
         is_own = personal or bool(genesis.spec.personalisation.personal)
         memory = _memory(journal, blobs, row) if is_own else None
@@ -296,8 +296,8 @@ def _memory(journal: JournalReader, blobs: BlobReader, row: RoundRow) -> Path:
     found = personal_file(blobs.directory, row.run, reversed(updates))
     if found is None:
         raise UserError(
-            f"what is personal of run {row.run[:SHORT]} is not here, since this device has not trained in it: "
-            "export the model on a device that has"
+            f"what is personal of run {row.run[:SHORT]} is not here, since this device has not trained "
+            "in it: export the model on a device that has"
         )
     return found
 

@@ -36,8 +36,8 @@ def export_blob(
 
     With *metadata*, the copy has another header, which holds these too. The tensors are the same bytes. If
     the run has frozen tensors, they are added, and with *personal*, a file of the memory of this device
-    (`personal_file`), its personal tensors; or, with *is_ditto*, all tensors of its personal model of Ditto in
-    place of the exchanged ones. With *lora_scale* the adapters of the model are merged.
+    (`personal_file`), its personal tensors; or, with *is_ditto*, its personal model of Ditto in place of the
+    exchanged tensors. With *lora_scale* the adapters of the model are merged.
 
     Raises:
         UserError: *target* exists and *force* is not set, or its folder cannot be written to.
