@@ -200,22 +200,49 @@ def parse_header(start: bytes) -> Schema:
     return schema
 
 
-_MARK = "frozen:"
+class FrozenTensors(msgspec.Struct, frozen=True):
+    """The canonical file of the frozen tensors of a model."""
+
+    digest: str
+    """BLAKE3 in hex."""
+    layout: Layout
 
 
-def frozen_mark(digest: str) -> TensorSpec:
-    """Return the mark of frozen tensors whose canonical file has the BLAKE3 *digest* in hex."""
-    return TensorSpec(f"{_MARK}{digest}", "U8", (0,), is_buffer=True)
+_DIGITS = frozenset("0123456789abcdef")
+
+
+def frozen_mark(frozen: FrozenTensors) -> TensorSpec:
+    """Return the empty tensor that stands for *frozen* in the schema of a model."""
+    layout = frozen.layout
+    shape = (0, layout.header_bytes, layout.file_bytes)
+    return TensorSpec(f"frozen:{frozen.digest}:{layout.header}", "U8", shape, is_buffer=True)
 
 
 def is_mark(spec: TensorSpec) -> bool:
     """Return whether *spec* is the mark of frozen tensors."""
-    return spec.name.startswith(_MARK) and not spec.elements
+    kind, *digests = spec.name.split(":")
+    are_digests = len(digests) == 2 and all(len(one) == 64 and {*one} <= _DIGITS for one in digests)
+    return kind == "frozen" and are_digests and len(spec.shape) == 3 and spec.shape[0] == 0
 
 
-def frozen_in(schema: Schema) -> str:
-    """Return the digest of the frozen tensors that *schema* marks; empty without a mark."""
-    return next((spec.name.removeprefix(_MARK) for spec in schema if is_mark(spec)), "")
+def frozen_in(schema: Schema) -> FrozenTensors | None:
+    """Return the frozen tensors that *schema* marks; None without a mark."""
+    for spec in filter(is_mark, schema):
+        _, digest, start = spec.name.split(":")
+        return FrozenTensors(digest, Layout(start, spec.shape[1], spec.shape[2]))
+    return None
+
+
+def frozen_to_take(mine: Schema, theirs: Schema) -> FrozenTensors | None:
+    """Return the frozen tensors of *theirs* if only their values are other ones than those of *mine*.
+
+    Their file then has the layout of this device's own, so its length is known from what is here.
+    """
+    here, there = frozen_in(mine), frozen_in(theirs)
+    if here is None or there is None or here.layout != there.layout or here.digest == there.digest:
+        return None
+    rest = [[spec for spec in schema if not is_mark(spec)] for schema in (mine, theirs)]
+    return there if rest[0] == rest[1] else None
 
 
 def first_difference(mine: Schema, theirs: Schema) -> str | None:
@@ -233,6 +260,8 @@ def first_difference(mine: Schema, theirs: Schema) -> str | None:
         return f"{spec} is missing there"
     there, here = frozen_in(theirs), frozen_in(mine)
     if there != here:
-        digests = [f"the digest {one[:8]}" if one else "none" for one in (there, here)]
-        return f"the frozen parameters differ: {digests[0]} there, {digests[1]} here"
+        sizes = [f"{one.layout.file_bytes:,} bytes" if one is not None else "none" for one in (there, here)]
+        if sizes[0] == sizes[1]:
+            return "the frozen parameters differ in their values, names or shapes"
+        return f"the frozen parameters differ: {sizes[0]} there, {sizes[1]} here"
     return None

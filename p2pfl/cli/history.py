@@ -204,6 +204,12 @@ def export(
     best: Annotated[
         bool, typer.Option("--best", help="The model with the best primary metric, such as accuracy.")
     ] = False,
+    personal: Annotated[
+        bool,
+        typer.Option(
+            "--personal", help="The personal model of this device (Ditto) in place of the common one."
+        ),
+    ] = False,
     run: RunOption = None,
     onnx: Annotated[
         Path | None,
@@ -221,6 +227,8 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Copy a committed model from a data directory to a safetensors file."""
+    import msgspec
+
     from p2pfl.cli.settings import data_dir_here
     from p2pfl.errors import UserError
     from p2pfl.learning.exports.judging import Converted, ConvertModel, ask, code_of, path_of
@@ -228,6 +236,7 @@ def export(
     from p2pfl.observe.target import find_data_dir
     from p2pfl.store.directory import DataDirectory
     from p2pfl.store.export import export_blob
+    from p2pfl.strategy_specs import DittoSpec
 
     if file is None and onnx is None and torchscript is None:
         raise UserError("where to? Name a file, for example `p2pfl export model.safetensors`")
@@ -240,25 +249,32 @@ def export(
         row = _pick(journal, blobs, chosen, round_, best)
         genesis = journal.genesis(chosen.run)
         assert genesis is not None
-        personal = _personal(journal, blobs, row) if genesis.spec.personalisation.personal else None
+        if personal and not isinstance(genesis.spec.strategy, DittoSpec):
+            raise UserError(
+                "--personal exports the personal model of a run with --strategy ditto, and run "
+                f"{chosen.run[:SHORT]} has none: leave it out"
+            )
+        is_own = personal or bool(genesis.spec.personalisation.personal)
+        memory = _memory(journal, blobs, row) if is_own else None
     with contextlib.ExitStack() as stack:
         if file is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pfl-export-"))
             target = Path(folder) / "model.safetensors"
         else:
             target = file
-        metadata = describe_model(genesis, row, __version__).metadata()
+        info = msgspec.structs.replace(describe_model(genesis, row, __version__), is_personal=personal)
         source = blobs.path(row.digest)
         export_blob(
             source,
             genesis.layout,
             target,
             force=force,
-            metadata=metadata,
-            personal=personal,
+            metadata=info.metadata(),
+            personal=memory,
+            is_ditto=personal,
             lora_scale=genesis.spec.lora_scale,
         )
-        described = _described(row)
+        described = f"{'the personal model of this device, ' if personal else ''}{_described(row)}"
         if file is not None:
             typer.echo(f"Wrote {file}: {described}")
         if onnx is not None or torchscript is not None:
@@ -268,8 +284,8 @@ def export(
                     typer.echo(f"Wrote {answer.path}: {described}")
 
 
-def _personal(journal: JournalReader, blobs: BlobReader, row: RoundRow) -> Path:
-    """Return the file with the personal tensors of this device for the model of *row*."""
+def _memory(journal: JournalReader, blobs: BlobReader, row: RoundRow) -> Path:
+    """Return the file with what is personal of this device for the model of *row*."""
     from p2pfl.errors import UserError
     from p2pfl.store.export import personal_file
 
@@ -282,7 +298,7 @@ def _personal(journal: JournalReader, blobs: BlobReader, row: RoundRow) -> Path:
     found = personal_file(blobs.directory, row.run, reversed(updates))
     if found is None:
         raise UserError(
-            f"the personal tensors of run {row.run[:SHORT]} are not here, since this device has not trained "
+            f"what is personal of run {row.run[:SHORT]} is not here, since this device has not trained "
             "in it: export the model on a device that has"
         )
     return found

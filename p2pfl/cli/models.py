@@ -16,6 +16,9 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A file tha
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where the model runs.")
 ]
+TaskOption = Annotated[
+    str | None, typer.Option("--task", metavar="FILE", help="The file that defines a model of your own.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead, an object a line.")]
 
 
@@ -35,9 +38,7 @@ def evaluate(
             "--target", metavar="COLUMN", help="The column with the true values (default: the run's)."
         ),
     ] = "",
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="FILE", help="The file that defines a model of your own.")
-    ] = None,
+    task: TaskOption = None,
     data_root: Annotated[
         Path | None,
         typer.Option("--data-root", metavar="DIR", help="The folder with the data sets of built-in tasks."),
@@ -59,7 +60,8 @@ def evaluate(
     request = EvaluateModel(str(model), code_of(task), path_of(data), target, path_of(data_root), device)
     [judged] = ask(request)
     assert isinstance(judged, Judged)
-    name = f"{task_label(info.task)}, {info.architecture}, round {info.round} of run {info.run[:7]}"
+    own = "personal model, " if info.is_personal else ""
+    name = f"{task_label(info.task)}, {own}{info.architecture}, round {info.round} of run {info.run[:7]}"
     if json:
         fields = {"model": str(model), "run": info.run, "round": info.round, "data": judged.data}
         _print_json({**fields, **judgement_fields(judged.evaluation, info.classes, judged.confusion)})
@@ -80,23 +82,35 @@ def evaluate(
 def predict(
     model: ModelArgument,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Pictures, or tables: each row is predicted.")
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Pictures; tables, of which each row is predicted; or what the task reads.",
+        ),
     ],
+    task: TaskOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
     """Classify pictures, or predict the rows of tables, with an exported model."""
     from p2pfl.errors import UserError
-    from p2pfl.learning.exports.judging import Predicted, PredictInputs, Unreadable, ask
+    from p2pfl.learning.exports.judging import Predicted, PredictInputs, Unreadable, ask, code_of
     from p2pfl.learning.exports.model_info import read_info
+    from p2pfl.spec import ScriptTask
 
-    if not read_info(model).reads_files:
+    info = read_info(model)
+    if isinstance(info.task, ScriptTask):
         raise UserError(
-            "this model is of a task of your own, and only its code knows how to read inputs: use "
-            "p2pfl.load(path, task=..) in a program"
+            "this model is of a script, and only its code knows how to read inputs: use "
+            "p2pfl.load(path, module=model) in a program"
+        )
+    if not info.reads_files and task is None:
+        raise UserError(
+            "this model is of a task of your own, and only its file knows how to read inputs: name it with "
+            "--task FILE"
         )
     is_complete = True
-    for answer in ask(PredictInputs(str(model), tuple(files), device)):
+    for answer in ask(PredictInputs(str(model), tuple(files), device, code_of(task))):
         if isinstance(answer, Unreadable):
             is_complete = False
             typer.echo(f"p2pfl: {_plain(answer.reason)}", err=True)
@@ -105,9 +119,13 @@ def predict(
             if json:
                 row = {"row": answer.row} if answer.row else {}
                 found: dict[str, Any] = {"value": answer.value}
-                if answer.label:
+                if answer.text:
+                    found = {"answer": answer.text}
+                elif answer.label:
                     found = {"class": answer.label, "probability": answer.probability}
                 _print_json({"file": answer.file, **row, **found})
+            elif answer.text:
+                typer.echo(f"{_plain(name)}  {_plain(answer.text)}")
             elif answer.label:
                 typer.echo(f"{_plain(name)}  {_plain(answer.label)}  {answer.probability:.4f}")
             else:

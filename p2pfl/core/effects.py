@@ -28,7 +28,7 @@ from p2pfl.messages import (
     UpdateEntry,
 )
 from p2pfl.proofs import CastVote
-from p2pfl.schema import Layout
+from p2pfl.schema import FrozenTensors, Layout
 from p2pfl.spec import Role, RunSpec
 from p2pfl.work import AggregationJob, EvaluationJob, TrainingJob
 
@@ -231,6 +231,8 @@ class Fetch(Effect, frozen=True):
     companions: tuple[Companion, ...] = ()
     """The other blobs of the record or the update. Their elements must be finite, but those of a committed
     record are not checked."""
+    is_frozen: bool = False
+    """Whether it has the frozen tensors of the run, which are kept beside the blobs for good."""
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -250,6 +252,11 @@ def fetch_update(
     """Return the effect that fetches the *blobs* of an update, which need not be durable; see `Fetch`."""
     control = (Companion(blobs.control, "control", spec),) if blobs.control else ()
     return Fetch(blobs.update, layout, sources, durable=False, parent=parent, companions=control)
+
+
+def fetch_frozen(frozen: FrozenTensors, sources: tuple[str, ...]) -> Fetch:
+    """Return the effect that fetches the frozen tensors of a run from *sources*; see `Fetch`."""
+    return Fetch(frozen.digest, frozen.layout, sources, is_frozen=True)
 
 
 class ReadSchema(Effect, frozen=True):

@@ -17,9 +17,10 @@ from p2pfl.agreement import agree, stated_examples
 from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
-from p2pfl.core.effects import Create, Describe, Exit, ReadSchema, fetch_record
+from p2pfl.core.effects import Create, Describe, Exit, ReadSchema, fetch_frozen, fetch_record
 from p2pfl.core.fitting import find_fitting
 from p2pfl.core.inputs import BlobFailed, Created, Described, SchemaRead
+from p2pfl.core.resumed_model import NO_FROZEN, differs
 from p2pfl.core.roster import Newcomer, contains, genesis_roster
 from p2pfl.core.stopping import unknown_target
 from p2pfl.disclosure import told_to_peers
@@ -35,7 +36,7 @@ from p2pfl.messages import (
     Status,
     record_digest,
 )
-from p2pfl.schema import Schema, first_difference, layout_of
+from p2pfl.schema import frozen_to_take, layout_of
 from p2pfl.spec import RunSpec, is_divided, with_options
 from p2pfl.strategy_specs import least_updates
 
@@ -133,6 +134,8 @@ class OfferedRun:
     """Whether this device can take part in the run."""
     described: Described | None = None
     """The worker's answer about the run's task; None until it comes."""
+    frozen: str = ""
+    """The digest of the run's frozen tensors while they are pulled, since this device's are others."""
     since: float = 0.0
     """When the run was offered."""
 
@@ -402,7 +405,7 @@ class Lobby:
             return None
         assert described.schema is not None, "the agreement is known"
         offered.described, genesis = described, offered.genesis
-        sources, policy = self._sources(offered), self.ctx.policy
+        policy = self.ctx.policy
         flaw = policy.data(genesis.spec.task, genesis.agreement, described.card) or policy.roles(
             genesis, genesis.spec
         )
@@ -410,12 +413,16 @@ class Lobby:
             self._decline(offered, flaw)
             return None
         if layout_of(described.schema) != genesis.layout:
-            self.ctx.do(ReadSchema(genesis.model, genesis.layout, sources))
+            self.ctx.do(ReadSchema(genesis.model, genesis.layout, self._sources(offered)))
             return None
-        offered.is_fit = True
-        if offered.commits or not contains(offered.genesis.roster, self.ctx.me):
+        return self._fits(offered)
+
+    def _fits(self, offered: OfferedRun) -> OfferedRun | None:
+        """Pull the first model of the run that this device fits; return the run if that is not needed."""
+        offered.is_fit, genesis = True, offered.genesis
+        if offered.commits or not contains(genesis.roster, self.ctx.me):
             return offered
-        self.ctx.do(fetch_record(genesis.blobs, genesis, sources))
+        self.ctx.do(fetch_record(genesis.blobs, genesis, self._sources(offered)))
         return None
 
     def _sources(self, offered: OfferedRun) -> tuple[str, ...]:
@@ -424,18 +431,28 @@ class Lobby:
         return tuple(dict.fromkeys(node for node in (offered.source, *members) if node != self.ctx.me.node))
 
     def schema_read(self, read: SchemaRead) -> None:
-        """Decline the offered run, whose model schema differs, and name the first different tensor."""
+        """Pull the frozen tensors of the offered run, or decline it and name the first different tensor."""
         offered = self.offered
-        if offered is None or offered.described is None or offered.is_fit:
+        if offered is None or offered.described is None or offered.is_fit or offered.frozen:
             return
-        if offered.genesis.layout == read.layout:
-            schema = offered.described.schema
-            assert schema is not None, "the agreement is known"
+        if offered.genesis.layout != read.layout:
+            return
+        schema = offered.described.schema
+        assert schema is not None, "the agreement is known"
+        frozen = frozen_to_take(schema, read.schema or ())
+        if frozen is None:
             self._decline(offered, differs(schema, read))
+            return
+        offered.described = msgspec.structs.replace(offered.described, schema=read.schema)
+        offered.frozen = frozen.digest
+        self.ctx.do(fetch_frozen(frozen, self._sources(offered)))
 
     def blob_ready(self, digests: tuple[str, ...]) -> OfferedRun | None:
-        """Return the offered run if the blobs *digests*, now durable, are those of its record 0."""
+        """Return the offered run if the blobs *digests*, now durable, are the last that it needs."""
         offered = self.offered
+        if offered is not None and offered.frozen and digests == (offered.frozen,):
+            offered.frozen = ""
+            return self._fits(offered)
         if offered is not None and offered.is_fit and offered.genesis.blobs.digests == digests:
             return offered
         return None
@@ -443,6 +460,9 @@ class Lobby:
     def blob_failed(self, failed: BlobFailed) -> None:
         """Drop the offer, so that this node asks again; decline the run after too many failed pulls."""
         offered, invalid = self.offered, failed.invalid
+        if offered is not None and offered.frozen and failed.digest == offered.frozen:
+            self._decline(offered, f"{NO_FROZEN}: {failed.reason}")
+            return
         if offered is None or not failed.is_of(offered.genesis.blobs.digests):
             return
         self.offered = None
@@ -496,13 +516,3 @@ def _shorten(by_run: dict[str, Any]) -> None:
 
 def _unfit_for(run: str, name: str, reason: str) -> str:
     return f"this device cannot take part in run {run[:12]} of {name}: {reason}"
-
-
-def differs(mine: Schema, theirs: SchemaRead) -> str:
-    """Describe the first tensor in which this device's model differs from the run's, if it is known."""
-    difference = first_difference(mine, theirs.schema) if theirs.schema is not None else None
-    if difference is None:
-        difference = f"the different tensor is unknown ({theirs.reason or 'its file has another layout'})"
-    else:
-        difference += " (run's model first)"
-    return f"its model differs: {difference}. Use the same task, model and version on all devices"

@@ -22,16 +22,16 @@ from p2pfl.core.effects import (
     Create,
     Describe,
     Exit,
-    ReadSchema,
     SaveGenesis,
     SendRecords,
 )
 from p2pfl.core.ending import Ending
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.lobby import Lobby, OfferedRun, differs
+from p2pfl.core.lobby import Lobby, OfferedRun
 from p2pfl.core.options import Options, Policy
 from p2pfl.core.otherruns import OtherRuns
 from p2pfl.core.presence import NodeCondition, Presence
+from p2pfl.core.resumed_model import ResumedModel
 from p2pfl.core.roster import contains
 from p2pfl.core.running import Running
 from p2pfl.core.saved import Saved, SavedRun, Vote
@@ -89,8 +89,7 @@ class Node:
         self._ending = Ending(self._ctx, lambda: self._presence.refresh(self._condition()))
         self._is_exiting = False
         self._wake: float | None = None
-        self._other: Schema | None = None
-        """The model schema of this device's worker, if it differs from the schema of the node's run."""
+        self._resumed_model = ResumedModel(self._ctx)
 
     # --- interface for the driver ---------------------------------------------------------------------------
 
@@ -210,6 +209,7 @@ class Node:
                 if running is not None:
                     running.blob_ready(event)
                 if event.durable:
+                    self._go_on(self._resumed_model.blob_ready(event.digests))
                     self._take_run(self._lobby.blob_ready(event.digests))
             case inputs.BlobProgress():
                 if running is not None:
@@ -218,6 +218,7 @@ class Node:
                 if running is not None:
                     running.blob_failed(event)
                 self._lobby.blob_failed(event)
+                self._fail_resumed(self._resumed_model.blob_failed(event))
             case inputs.Described():
                 self._described(event)
             case inputs.SchemaRead():
@@ -271,29 +272,37 @@ class Node:
             ledger = running.ledger
             assert event.schema is not None, "the agreement is known"
             if flaw := self._ctx.policy.data(ledger.spec.task, ledger.agreement, event.card):
-                self._fail(f"this device cannot go on with run {ledger.run[:12]}: {flaw}")
+                self._fail_resumed(flaw)
                 return
             if layout_of(event.schema) != ledger.genesis.layout:
-                self._other = event.schema
-                nodes = (entry.node for entry in ledger.roster if entry.node != self._ctx.me.node)
-                self._ctx.do(ReadSchema(ledger.model, ledger.genesis.layout, tuple(nodes)))
+                self._resumed_model.compare(event, ledger)
                 return
-            ledger.schema = event.schema
-            self._ctx.card = event.card
-            running.notices.other_sources()
-            running.ready = True
-            running.begin()
+            self._go_on(event)
         elif running is None and event.agreement is None and event.spec == self._ctx.options.spec:
             self._ctx.card = event.card
         self._take_run(self._lobby.describe(event))
 
+    def _go_on(self, described: inputs.Described | None) -> None:
+        """Take part in the run again, whose model the worker has *described*; do nothing without that."""
+        running = self._running
+        if running is not None and described is not None:
+            running.ledger.schema = described.schema
+            self._ctx.card = described.card
+            running.notices.other_sources()
+            running.ready = True
+            running.begin()
+
     def _schema_read(self, event: inputs.SchemaRead) -> None:
-        ledger = self.ledger
-        if ledger is not None and self._other is not None and ledger.genesis.layout == event.layout:
-            reason = differs(self._other, event)
-            self._fail(f"this device cannot go on with run {ledger.run[:12]}: {reason}")
+        ledger, resumed = self.ledger, self._resumed_model
+        if ledger is not None and resumed.described is not None and ledger.genesis.layout == event.layout:
+            self._fail_resumed(resumed.schema_read(event, ledger))
         else:
             self._lobby.schema_read(event)
+
+    def _fail_resumed(self, flaw: str) -> None:
+        """End the node because of *flaw*; do nothing without one."""
+        if flaw and self.ledger is not None:
+            self._fail(f"this device cannot go on with run {self.ledger.run[:12]}: {flaw}")
 
     def _work_failed(self, event: inputs.WorkFailed) -> None:
         running, effect = self._running, event.effect
@@ -506,6 +515,8 @@ class Node:
             self._consider_continuing(self._running)
         if self._running is not None:
             self._running.advance()
+        self._resumed_model.advance()
+        self._wake = earliest(self._wake, self._resumed_model.retry_at)
         self._lobby_retries()
         if self._running is not None:
             running = self._running

@@ -13,7 +13,7 @@ from p2pfl.agreement import source_note
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
-from p2pfl.core.pausing import PAUSES
+from p2pfl.core.pausing import PAUSES, name_reasons
 from p2pfl.core.roster import entry_of
 from p2pfl.core.stopping import STOPPED, unknown_target
 from p2pfl.messages import Accept, Ballot, Collect, Commit
@@ -127,8 +127,10 @@ class Notices:
         """Publish why the run paused by itself, if it did, and what to do."""
         ledger = self.ledger
         if ledger.last is not None and ledger.is_paused and PAUSES in ledger.last.record.note:
-            note = ledger.last.record.note.replace(f", {PAUSES}", "")
-            text = f"the run is paused after round {ledger.trained}: {note}"
+            record = ledger.last.record
+            note = record.note.replace(f", {PAUSES}", "")
+            reasons = name_reasons({self.ctx.name_of(left.node): left.reason for left in record.left_out})
+            text = f"the run is paused after round {ledger.trained}: {note} ({reasons})"
             self.ctx.warn(
                 f"{text}. Remove the cause, then run `p2pfl resume`; options of the run itself, such as "
                 "--lr, change with a new one only: stop all nodes and start them with --new-run"

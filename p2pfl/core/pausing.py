@@ -37,21 +37,24 @@ class TrainingSummary(msgspec.Struct, frozen=True):
 
 
 def decide_pausing(summary: TrainingSummary) -> tuple[bool, str]:
-    """Return whether the run pauses with this round, and why."""
+    """Return whether the run pauses with this round, and why; the record has the reason of each member."""
     failed, counted = summary.failed, summary.counted
-    told = "; ".join(
-        f"{', '.join(name for name, why in failed.items() if why == reason)}: {reason}"
-        for reason in dict.fromkeys(failed.values())
-    )
     rounds = summary.unproductive + 1
     if summary.shortage:
-        text = f"{PAUSES}: {told}" if told else PAUSES
-        return rounds >= UNPRODUCTIVE_ROUNDS, f"the model stayed for {rounds} rounds, {text}"
+        return rounds >= UNPRODUCTIVE_ROUNDS, f"the model stayed for {rounds} rounds, {PAUSES}"
     if failed and not counted and not summary.late:
-        return True, f"nobody who is here could train, {PAUSES}: {told}"
+        return True, f"nobody who is here could train, {PAUSES}"
     if len(failed) > counted and rounds >= UNPRODUCTIVE_ROUNDS:
-        return True, f"for {rounds} rounds more members failed than trained, {PAUSES}: {told}"
+        return True, f"for {rounds} rounds more members failed than trained, {PAUSES}"
     return False, f"{counted} trained, {len(failed)} failed"
+
+
+def name_reasons(reasons: Mapping[str, str]) -> str:
+    """Return the *reasons* by member name for people, each reason once."""
+    return "; ".join(
+        f"{', '.join(name for name, why in reasons.items() if why == reason)}: {reason}"
+        for reason in dict.fromkeys(reasons.values())
+    )
 
 
 def count_unproductive(before: int, record: Record) -> int:

@@ -55,6 +55,9 @@ class CreateJob(_Struct, frozen=True, tag="create"):
     spec: RunSpec
     agreement: Agreement
     path: str
+    folder: str = ""
+    """The folder of the blobs, beside which the frozen tensors are kept for other devices; empty: they are
+    not."""
 
 
 class CheckStrategy(_Struct, frozen=True, tag="check_strategy"):

@@ -159,6 +159,8 @@ class Jobs:
                 "trainable parameter: correct its initialisation in the task, or make it a buffer."
             )
         digest = model.save(Path(command.path))
+        if command.folder:
+            model.keep_frozen(Path(command.folder))
         self._keep(command.spec, command.agreement, model)
         return commands.CreateDone(command.id, digest, schema)
 

@@ -1,8 +1,9 @@
 """The model of a run in the memory of one device: what is exchanged of it, and what the device adds.
 
 A model file has the shared tensors only (`p2pfl.learning.exchange`). The personal ones are in the memory of
-the device (`p2pfl.learning.memory`), and the frozen ones in the module as the code of the task made it. A
-copy of the frozen tensors is beside the blobs, so that a model can be exported without torch.
+the device (`p2pfl.learning.memory`). The frozen ones are in the module as the code of the task made it, or as
+another device has them: then they were pulled before. A copy of the frozen tensors is beside the blobs, so
+that a model can be exported without torch, and other devices can pull it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from p2pfl.learning import weights
 from p2pfl.learning.exchange import frozen_buffers, restore, tensor_kinds
 from p2pfl.learning.local_files import DITTO_PREFIX, PERSONAL_PREFIX, frozen_file
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
-from p2pfl.schema import Schema, is_mark
+from p2pfl.schema import Schema, frozen_to_take, is_mark
 from p2pfl.spec import slot_schema
 
 Remembered = Mapping[str, Tensor]
@@ -69,10 +70,11 @@ class LocalModel:
         held = (status.st_dev, status.st_ino, status.st_mtime_ns, key)
         if self._holds != held:
             self._holds = None
+            self.take_frozen(path)
             weights.load_into(path, self.module, path.name, self.personal)
             self.restore_own(recall)
             self._holds = held
-        self._keep_frozen(path.parent)
+        self.keep_frozen(path.parent)
 
     def restore_own(self, recall: Callable[[], Remembered]) -> None:
         """Put the tensors that are not exchanged into the module: the frozen buffers, and the personal ones.
@@ -142,16 +144,28 @@ class LocalModel:
         names = tensor_kinds(self.module, self.personal, state).personal
         return {name: state[name].detach().clone() for name in names}
 
-    def _keep_frozen(self, blobs: Path) -> None:
+    def take_frozen(self, path: Path) -> None:
+        """Read the frozen tensors of the run, where the model file *path* marks others, and they were pulled.
+
+        Raises:
+            BlobError: they, or the model file, cannot be read.
+        """
+        with weights.ModelFile(path) as file:
+            frozen = frozen_to_take(self.schema, file.schema)
+        if frozen is not None and (pulled := frozen_file(path.parent, frozen.digest)).exists():
+            weights.take_frozen(pulled, self.module, self.personal)
+            self._still = frozen_buffers(self.module, self.personal)
+
+    def keep_frozen(self, blobs: Path) -> None:
         """Write the frozen tensors beside the folder *blobs*, once."""
         if blobs in self._kept_in:
             return
         if tensor_kinds(self.module, self.personal).frozen:
-            target = frozen_file(blobs, weights.frozen_digest(self.module, self.personal))
+            target = frozen_file(blobs, weights.frozen_tensors(self.module, self.personal).digest)
             half = target.with_suffix(".part")
             try:
                 if not target.exists():
-                    target.parent.mkdir(exist_ok=True)
+                    target.parent.mkdir(mode=0o700, exist_ok=True)
                     state = self.module.state_dict()
                     schema = weights.frozen_schema(self.module, self.personal)
                     weights.write(half, schema, (state[spec.name] for spec in schema))

@@ -205,9 +205,14 @@ class Worker:
         """Load the task of *spec* and describe its data, and its model if there is an *agreement*."""
         return await self._do(commands.DescribeJob(next(self._ids), spec, agreement), commands.DescribeDone)
 
-    async def create(self, spec: RunSpec, agreement: Agreement, path: Path) -> commands.CreateDone:
-        """Write the initial model of *spec* for *agreement* to *path* and flush it to disk."""
-        command = commands.CreateJob(next(self._ids), spec, agreement, str(path))
+    async def create(
+        self, spec: RunSpec, agreement: Agreement, path: Path, folder: Path | None = None
+    ) -> commands.CreateDone:
+        """Write the initial model of *spec* for *agreement* to *path* and flush it to disk.
+
+        Its frozen tensors are kept beside *folder*, that of the blobs, if there is one.
+        """
+        command = commands.CreateJob(next(self._ids), spec, agreement, str(path), str(folder or ""))
         return await self._do(command, commands.CreateDone)
 
     async def check_strategy(self, spec: RunSpec) -> str:

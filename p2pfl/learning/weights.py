@@ -29,6 +29,7 @@ from p2pfl.learning.exchange import tensor_kinds
 from p2pfl.schema import (
     MAX_HEADER_BYTES,
     SCHEMAS_REMEMBERED,
+    FrozenTensors,
     Schema,
     TensorSpec,
     canonical,
@@ -37,6 +38,7 @@ from p2pfl.schema import (
     frozen_mark,
     header,
     is_mark,
+    layout_of,
     parse_header,
 )
 
@@ -70,8 +72,8 @@ _parse_header = lru_cache(maxsize=SCHEMAS_REMEMBERED)(parse_header)
 """Cached, since all model files of a run have the same header."""
 
 
-_frozen: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], str]] = WeakKeyDictionary()
-"""Digests of the frozen tensors of modules, by their names: the tensors never change."""
+_frozen: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], FrozenTensors]] = WeakKeyDictionary()
+"""The frozen tensors of modules, by their names: only `take_frozen` changes them."""
 
 
 def schema_of(module: nn.Module, personal: Sequence[str] = ()) -> Schema:
@@ -85,7 +87,7 @@ def schema_of(module: nn.Module, personal: Sequence[str] = ()) -> Schema:
     """
     state = module.state_dict()
     kinds = tensor_kinds(module, personal, state)
-    marks = [frozen_mark(frozen_digest(module, personal))] if kinds.frozen else []
+    marks = [frozen_mark(frozen_tensors(module, personal))] if kinds.frozen else []
     return _checked([*_specs(module, state, kinds.shared), *marks])
 
 
@@ -104,8 +106,8 @@ def frozen_schema(module: nn.Module, personal: Sequence[str] = ()) -> Schema:
     return _checked(_specs(module, module.state_dict(), tensor_kinds(module, personal).frozen))
 
 
-def frozen_digest(module: nn.Module, personal: Sequence[str] = ()) -> str:
-    """Return the digest that a model file of the frozen tensors of *module* has."""
+def frozen_tensors(module: nn.Module, personal: Sequence[str] = ()) -> FrozenTensors:
+    """Return digest and layout of the file that the frozen tensors of *module* make."""
     names = tensor_kinds(module, personal).frozen
     known = _frozen.setdefault(module, {})
     if names not in known:
@@ -113,8 +115,27 @@ def frozen_digest(module: nn.Module, personal: Sequence[str] = ()) -> str:
         digest = blake3(header(schema))
         for spec in schema:
             digest.update(bytes_of(state[spec.name]))
-        known[names] = digest.hexdigest()
+        known[names] = FrozenTensors(digest.hexdigest(), layout_of(schema))
     return known[names]
+
+
+def take_frozen(path: Path, module: nn.Module, personal: Sequence[str] = ()) -> None:
+    """Read the frozen tensors in the file *path*, named by its digest, into *module*.
+
+    Raises:
+        BlobError: the file has other tensors (*module* is unchanged), or is damaged.
+    """
+    schema = frozen_schema(module, personal)
+    with ModelFile(path, is_hashed=True) as file:
+        if file.schema != schema:
+            raise BlobError(f"The file {path} has other tensors than the frozen ones of this model.")
+        state = module.state_dict(keep_vars=True)
+        for spec in schema:
+            file.read_into(state[spec.name].detach())
+        if file.digest() != path.name:
+            raise BlobError(f"The file {path} is damaged: its digest differs from its name.")
+    names = tensor_kinds(module, personal).frozen
+    _frozen.setdefault(module, {})[names] = FrozenTensors(path.name, layout_of(schema))
 
 
 def _specs(module: nn.Module, state: Mapping[str, Any], names: Iterable[str]) -> list[TensorSpec]:

@@ -48,6 +48,7 @@ from p2pfl.runtime.observing.endpoint import Endpoint, endpoint_file
 from p2pfl.runtime.observing.metrics import MetricsSampler
 from p2pfl.runtime.observing.observers import Observers, last_rounds
 from p2pfl.runtime.observing.publish import Publisher, Sink
+from p2pfl.runtime.old_memory import forget_old_runs
 from p2pfl.runtime.script_training import ScriptSettings, script_training
 from p2pfl.spec import MAX_ROSTER, RunSpec, task_name
 from p2pfl.store.blobs import BlobStore
@@ -190,6 +191,7 @@ async def _run(
 ) -> Exit:
     store = BlobStore(directory.blobs_path)
     saved = _recover(journal.load(), store)
+    await asyncio.to_thread(forget_old_runs, journal, store)
     signer = signer_of(config.credentials)
     node = Node(
         journal.member, config.credentials.name, _options(config), saved, signer, settings=config.protocol

@@ -51,7 +51,8 @@ def assemble(
 ) -> None:
     """Write the tensors of *model* and *others* to *target*, with the metadata of *model*.
 
-    The mark of frozen tensors is left out. The tensors come in the order of the canonical layout. If the
+    Of tensors with the same name, that of the last file is taken. The mark of frozen tensors is left out. The
+    tensors come in the order of the canonical layout. If the
     model has adapters, *lora_scale* is the factor of their product.
 
     Raises:
@@ -64,6 +65,7 @@ def assemble(
         buffers |= set(json.loads(theirs.get("buffers", "[]")))
         tensors += more
     tensors = [one for one in tensors if not is_mark(TensorSpec(one.name, one.dtype, tuple(one.shape)))]
+    tensors = list({one.name: one for one in tensors}.values())
     if lora_scale is not None:
         tensors = _without_adapters(tensors)
     tensors.sort(key=lambda one: (-DTYPE_BYTES[one.dtype], one.name))

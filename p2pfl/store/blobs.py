@@ -12,6 +12,8 @@ how long it stays.
   unflushed blob that is found at a start is hashed again before it is believed (`recover`). A marker alone
   proves nothing about the bytes after a power cut: names and bytes reach the disk in any order.
 * A **pinned** blob is not deleted, whatever the protocol needs (`pin`, `unpin`, `collect`).
+* The **frozen tensors** of a run are a blob too, which is in `frozen/` beside this folder for good. The
+  worker writes it there, or it is moved there after its pull, before its path is given out.
 * `tmp/`, on the same file system, holds files that are no blob yet, or none any more: `new-...` is written by
   the worker, `DIGEST.part` is a pull under way or broken off, kept so that the next pull goes on where it
   stopped, `old-...` waits to be deleted.
@@ -35,6 +37,7 @@ from io import FileIO
 from pathlib import Path
 
 from p2pfl.errors import BlobError
+from p2pfl.learning.local_files import frozen_file
 from p2pfl.store.durable import begin_flush, disk_errors, flush, flush_folder, make_folder
 from p2pfl.store.hashing import digest_of
 from p2pfl.store.partial import PartialBlob, PieceWatcher
@@ -307,8 +310,43 @@ class BlobStore(BlobReader):
         Raises:
             FileNotFoundError: it is not here.
         """
-        with self.path(digest).open("rb", buffering=0) as file:
+        try:
+            opened = self.path(digest).open("rb", buffering=0)
+        except FileNotFoundError:
+            opened = frozen_file(self.directory, digest).open("rb", buffering=0)
+        with opened as file:
             yield file
+
+    def has_frozen(self, digest: str) -> bool:
+        """Whether the frozen tensors *digest* are beside the blobs; deletes them if they are damaged.
+
+        Raises:
+            BlobError: *digest* is not a digest.
+            DataDirectoryError: the disk refused.
+        """
+        self.path(digest)  # checks the name
+        path = frozen_file(self.directory, digest)
+        with disk_errors("read", path):
+            if not path.exists():
+                return False
+            if digest_of(path) == digest:
+                return True
+            path.unlink()
+            return False
+
+    def move_frozen(self, digest: str) -> None:
+        """Move blob *digest*, which is durable, to the frozen tensors beside the blobs.
+
+        Raises:
+            FileNotFoundError: it is not here (any more).
+            DataDirectoryError: the disk refused.
+        """
+        target = frozen_file(self.directory, digest)
+        make_folder(target.parent)
+        with self._lock, disk_errors("keep", target):
+            self.path(digest).replace(target)
+            self._marker(digest).unlink(missing_ok=True)
+            flush_folder(target.parent)
 
     def collect(self, keep: Container[str]) -> list[Path]:
         """Remove blobs and broken pulls that are neither in *keep* nor pinned from the store.

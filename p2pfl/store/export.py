@@ -12,7 +12,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from p2pfl.errors import DataDirectoryError, UserError
-from p2pfl.learning.local_files import PERSONAL_PREFIX, frozen_file, memory_files
+from p2pfl.learning.local_files import DITTO_PREFIX, PERSONAL_PREFIX, frozen_file, memory_files
 from p2pfl.schema import Layout, Schema, frozen_in, schema_in
 from p2pfl.store.assemble import TensorFile, assemble, is_damaged
 from p2pfl.store.durable import disk_errors, flush, flush_folder
@@ -29,13 +29,15 @@ def export_blob(
     force: bool,
     metadata: Mapping[str, str] | None = None,
     personal: Path | None = None,
+    is_ditto: bool = False,
     lora_scale: float | None = None,
 ) -> None:
     """Copy the file *blob*, named by its digest and of *layout*, to *target*, durably.
 
     With *metadata*, the copy has another header, which holds these too. The tensors are the same bytes. If
     the run has frozen tensors, they are added, and with *personal*, a file of the memory of this device
-    (`personal_file`), its personal tensors. With *lora_scale* the adapters of the model are merged.
+    (`personal_file`), its personal tensors; or, with *is_ditto*, its personal model of Ditto in place of the
+    exchanged tensors. With *lora_scale* the adapters of the model are merged.
 
     Raises:
         UserError: *target* exists and *force* is not set, or its folder cannot be written to.
@@ -59,7 +61,7 @@ def export_blob(
             with half.open("xb") as copy:
                 schema = _copy(source, copy, blob, layout, metadata or {})
                 flush(copy.fileno())
-            others = _others(blob, schema, personal)
+            others = _others(blob, schema, personal, DITTO_PREFIX if is_ditto else PERSONAL_PREFIX)
             if others:
                 with whole.open("xb") as copy:
                     assemble(half, others, copy, lora_scale=lora_scale)
@@ -84,11 +86,11 @@ def personal_file(blobs: Path, run: str, updates: Iterable[str]) -> Path | None:
     return next(fitting, next(iter(files.values()), None))
 
 
-def _others(blob: Path, schema: Schema, personal: Path | None) -> list[TensorFile]:
-    """Return the files with the tensors of a model that are not in its file *blob* of *schema*."""
+def _others(blob: Path, schema: Schema, personal: Path | None, prefix: str) -> list[TensorFile]:
+    """Return the files with the tensors of a model that are not taken from its file *blob* of *schema*."""
     others = []
-    if digest := frozen_in(schema):
-        frozen = frozen_file(blob.parent, digest)
+    if marked := frozen_in(schema):
+        frozen = frozen_file(blob.parent, marked.digest)
         if not frozen.exists():
             raise DataDirectoryError(
                 "the frozen parameters of this model are not here, since this device has not trained or "
@@ -101,7 +103,7 @@ def _others(blob: Path, schema: Schema, personal: Path | None) -> list[TensorFil
             )
         others.append(TensorFile(frozen))
     if personal is not None:
-        others.append(TensorFile(personal, PERSONAL_PREFIX))
+        others.append(TensorFile(personal, prefix))
     return others
 
 

@@ -14,7 +14,14 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.mark.parametrize(
-    ("strategy", "args"), [("fedavg", {}), ("median", {}), ("trimmed-mean", {"attackers": 1})]
+    ("strategy", "args"),
+    [
+        ("fedavg", {}),
+        ("median", {}),
+        ("trimmed-mean", {"attackers": 1}),
+        ("fedadam", {"server_lr": 0.01}),  # a state of the server
+        ("scaffold", {}),  # a state, controls of the updates, and a memory of each device
+    ],
 )
 async def test_nodes_and_simulation_commit_the_same_models_round_by_round(
     tmp_path: Path, strategy: str, args: dict[str, Any]

@@ -39,10 +39,12 @@ def test_when_everybody_fails_the_run_pauses_with_the_reason_and_can_be_resumed(
     for device in world.devices.values():
         (record,) = chain(device)
         assert (record.then, record.updates) == ("pause", ())
-        assert "its training failed: batch normalisation needs more than one sample" in record.note
+        assert record.note.startswith("nobody who is here could train, so the run pauses")
+        failed = "its training failed: batch normalisation needs more than one sample"
+        assert [left.reason for left in record.left_out] == [failed] * 3
         told = [notice.text for notice in news(device, events.Notice)]
         [pause] = [text for text in told if text.startswith("the run is paused after round 1: ")]
-        assert "its training failed: batch normalisation needs more than one sample" in pause
+        assert pause.count(failed) == 1
         assert "p2pfl resume" in pause
     for one in mend:
         one()

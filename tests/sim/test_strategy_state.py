@@ -86,7 +86,7 @@ def test_a_run_without_enough_members_keeps_its_model_and_pauses_until_it_is_res
     assert {record.blobs for record in found} == {found[0].blobs}
     assert [record.then for record in found] == ["go", "go", "pause"]
     assert "needy needs 3 updates, and 2 came" in found[-1].note
-    assert found[-1].note.startswith("the model stayed for 3 rounds, so the run pauses: ")
+    assert found[-1].note.startswith("the model stayed for 3 rounds, so the run pauses; ")
     for device in failing:
         del device.__dict__["work"]
     world.feed(number(world, 3), inputs.OperatorRequest("resume", "an operator"))

@@ -18,13 +18,16 @@ from p2pfl.errors import BlobError
 from p2pfl.schema import (
     DTYPE_BYTES,
     MAX_HEADER_BYTES,
+    FrozenTensors,
     Layout,
+    Schema,
     TensorSpec,
     canonical,
     file_bytes,
     first_difference,
     frozen_in,
     frozen_mark,
+    frozen_to_take,
     header,
     layout_of,
     parse_header,
@@ -254,24 +257,47 @@ def test_a_layout_out_of_bounds_is_refused(changes: dict[str, int] | dict[str, s
         msgspec.convert(fields, Layout)
 
 
+HEAD = canonical([TensorSpec("head", "F32", (2,))])
+BODY = canonical([TensorSpec("body", "F32", (3,))])
+
+
+def with_frozen(digit: str, body: Schema = BODY) -> Schema:
+    """Return a schema whose frozen tensors have the schema *body*, and a digest of *digit*."""
+    return canonical([*HEAD, frozen_mark(FrozenTensors(digit * 32, layout_of(body)))])
+
+
 def test_the_mark_of_frozen_tensors_is_part_of_the_layout_and_read_back() -> None:
-    plain = canonical([TensorSpec("head", "F32", (2,))])
-    marked = canonical([*plain, frozen_mark("ab" * 32)])
-    assert layout_of(plain) != layout_of(marked) != layout_of(canonical([*plain, frozen_mark("cd" * 32)]))
+    marked = with_frozen("ab")
+    assert layout_of(HEAD) != layout_of(marked) != layout_of(with_frozen("cd"))
     assert parse_header(header(marked)) == marked
-    assert (frozen_in(plain), frozen_in(marked)) == ("", "ab" * 32)
+    assert frozen_in(HEAD) is None
+    assert frozen_in(marked) == FrozenTensors("ab" * 32, layout_of(BODY))
     assert file_bytes(marked) - len(header(marked)) == 8
 
 
+@pytest.mark.parametrize(
+    "name", ["frozen:../../key", "frozen:", f"frozen:{'ab' * 32}", f"frozen:{'AB' * 32}:{'ab' * 32}"]
+)
+def test_a_tensor_with_a_name_that_has_no_digests_marks_nothing(name: str) -> None:
+    assert frozen_in(canonical([TensorSpec(name, "U8", (0, 8, 16))])) is None
+    assert frozen_in(canonical([TensorSpec(f"frozen:{'ab' * 32}:{'ab' * 32}", "U8", (0,))])) is None
+
+
+def test_frozen_tensors_are_taken_only_where_nothing_but_their_values_differs() -> None:
+    here, there = with_frozen("ab"), with_frozen("cd")
+    assert frozen_to_take(here, there) == FrozenTensors("cd" * 32, layout_of(BODY))
+    assert frozen_to_take(here, here) is None
+    assert frozen_to_take(HEAD, there) is frozen_to_take(here, HEAD) is None
+    longer = canonical([TensorSpec("body", "F32", (4,))])
+    assert frozen_to_take(here, with_frozen("cd", longer)) is None
+    assert frozen_to_take(canonical([TensorSpec("head", "F32", (9,)), *here[1:]]), there) is None
+
+
 def test_other_frozen_tensors_are_a_difference_that_is_named_last() -> None:
-    plain = canonical([TensorSpec("head", "F32", (2,))])
-    here, there = (canonical([*plain, frozen_mark(digit * 32)]) for digit in ("ab", "cd"))
+    here, there = with_frozen("ab"), with_frozen("cd")
     assert first_difference(here, here) is None
-    assert first_difference(here, there) == (
-        "the frozen parameters differ: the digest cdcdcdcd there, the digest abababab here"
-    )
-    assert first_difference(plain, there) == (
-        "the frozen parameters differ: the digest cdcdcdcd there, none here"
-    )
-    other = canonical([TensorSpec("head", "F32", (3,)), frozen_mark("cd" * 32)])
+    assert first_difference(here, there) == "the frozen parameters differ in their values, names or shapes"
+    length = f"{file_bytes(BODY)} bytes"
+    assert first_difference(HEAD, there) == f"the frozen parameters differ: {length} there, none here"
+    other = canonical([TensorSpec("head", "F32", (3,)), *there[1:]])
     assert first_difference(here, other) == "head F32[3] there is head F32[2] here"

@@ -17,10 +17,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from p2pfl.errors import TaskError, UserError
+from p2pfl.learning.batches import call_model
 from p2pfl.learning.catalogue import check_model
 from p2pfl.learning.exports.model_info import ModelInfo, read_info, read_schema
 from p2pfl.learning.models import MODELS, ImageShape
-from p2pfl.learning.own.code import load_user_code
+from p2pfl.learning.own.code import UserCode, load_user_code
+from p2pfl.learning.own.prediction import answers_to, read_inputs
 from p2pfl.learning.own.task import build_user_model
 from p2pfl.learning.pictures.files import PictureError, fit_picture, read_picture
 from p2pfl.learning.tables.encoding import encode_file, encode_rows
@@ -45,13 +47,17 @@ class Prediction:
     """Of all classes, in the order of the model's `classes`."""
     value: float = 0.0
     """The predicted number, in the units of the target."""
+    text: str = ""
+    """What `predict(outputs)` of the user's task answers; empty without such a function."""
 
 
 class LoadedModel(nn.Module):
     """An exported model in evaluation mode. Calling it calls `module`: preprocessed inputs to outputs."""
 
-    def __init__(self, module: nn.Module, info: ModelInfo) -> None:
+    def __init__(self, module: nn.Module, info: ModelInfo, code: UserCode | None = None) -> None:
         super().__init__()
+        self.code = code
+        """The user's task that defines the model; None if there is none, or the model was given."""
         self.module = module
         """The model itself, whose state dict has the names of the file."""
         self.info = info
@@ -87,21 +93,33 @@ class LoadedModel(nn.Module):
             return self._rows(inputs).to(self.device)
         raise TaskError(
             "This model is of a task of your own, whose inputs p2pfl does not know: give a tensor, as your "
-            "data() makes it."
+            "data() makes it, or to predict() a path, with the task file at hand."
         )
 
     @torch.no_grad()
     def predict(self, inputs: Any) -> list[Prediction]:
         """Return a prediction for each of *inputs*, which are as in `preprocess`.
 
+        For a model of a task file, *inputs* may be a path: the file or folder that `inputs(place)` or
+        `data(place)` of the task reads.
+
         Raises:
-            TaskError: the inputs do not fit, or the outputs are neither classes nor numbers.
+            TaskError: the inputs do not fit, the user's code fails, or the outputs are neither classes nor
+                numbers.
         """
+        if self.code is not None and isinstance(inputs, str | os.PathLike):
+            return [
+                prediction
+                for batch, count in read_inputs(self.code, Path(inputs), self.device)
+                for prediction in self._interpret(call_model(self.module, batch), count)
+            ]
         batch = self.preprocess(inputs)
         parts = torch.split(batch, EVALUATION_BATCH) if len(batch) else ()
-        return [prediction for part in parts for prediction in self._interpret(self(part))]
+        return [prediction for part in parts for prediction in self._interpret(self(part), len(part))]
 
-    def _interpret(self, outputs: Any) -> list[Prediction]:
+    def _interpret(self, outputs: Any, count: int) -> list[Prediction]:
+        if self.code is not None and self.code.task.predict is not None:
+            return [Prediction(text=text) for text in answers_to(self.code, outputs, count)]
         if isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] == len(self.classes):
             probabilities = outputs.double().softmax(1).tolist()
             best = outputs.argmax(1).tolist()
@@ -114,8 +132,8 @@ class LoadedModel(nn.Module):
                 values = values * target.deviation + target.mean
             return [Prediction(value=value) for value in values.tolist()]
         raise TaskError(
-            "The outputs of this model are neither one number for each class nor one number: call the model "
-            "itself, and interpret them as your task does."
+            "The outputs of this model are neither one number for each class nor one number: define "
+            "predict(outputs) in the task, or call the model itself and interpret them as your task does."
         )
 
     def _pictures(self, inputs: Any) -> Tensor:
@@ -180,8 +198,11 @@ def load(
     """
     path = Path(path)
     info, schema = read_info(path), read_schema(path)
+    code = None
+    if module is None and task is not None and isinstance(info.task, FileTask):
+        code = load_user_code(os.fspath(task))
     with torch.random.fork_rng(devices=[]):  # a caller's random numbers stay as they are
-        built = module if module is not None else _build(info, None if task is None else os.fspath(task))
+        built = module if module is not None else _build(info, code)
     difference = first_difference(_without_kinds(state_schema(built)), _without_kinds(schema))
     if difference is not None:
         raise UserError(
@@ -192,7 +213,7 @@ def load(
         built.load_state_dict(safetensors.torch.load_file(path))
     except (SafetensorError, OSError) as error:
         raise UserError(f"The model {shown(path)} is damaged ({error}): export it again.") from error
-    return LoadedModel(built, info)
+    return LoadedModel(built, info, code)
 
 
 def _without_kinds(schema: Schema) -> Schema:
@@ -200,7 +221,7 @@ def _without_kinds(schema: Schema) -> Schema:
     return tuple(msgspec.structs.replace(spec, is_buffer=False) for spec in schema)
 
 
-def _build(info: ModelInfo, code: str | None) -> nn.Module:
+def _build(info: ModelInfo, code: UserCode | None) -> nn.Module:
     """Return a model of the architecture of *info*; its parameters are random."""
     match info.task:
         case BuiltinTask():
@@ -220,7 +241,7 @@ def _build(info: ModelInfo, code: str | None) -> nn.Module:
                     f"only: use p2pfl.load(path, task={_file_name(info.task.name)!r}) with the path of the "
                     "task on this device; on the command line, --task."
                 )
-            return build_user_model(load_user_code(code), info.agreement())
+            return build_user_model(code, info.agreement())
         case ScriptTask():
             raise TaskError(
                 f"This model is defined by the script {info.task.name!r}, and its file has the parameters "

@@ -71,7 +71,7 @@ def answer_to(request: Request) -> Iterator[Answer]:
     from p2pfl.learning.exports.exported import load
     from p2pfl.learning.own.code import explain
 
-    code = "" if isinstance(request, PredictInputs) else request.code
+    code = request.code
     device = "cpu" if isinstance(request, ConvertModel) else request.device
     try:
         from p2pfl.learning.training import choose_device
@@ -96,10 +96,10 @@ def answer_to(request: Request) -> Iterator[Answer]:
 
 
 def predictions(model: LoadedModel, files: tuple[str, ...]) -> Iterator[Predicted | Unreadable]:
-    """Yield the predictions for the pictures or tables *files*.
+    """Yield the predictions for the pictures or tables *files*, or for what the user's task reads there.
 
     Raises:
-        TaskError: a table cannot be read, or a file is none.
+        TaskError: a table cannot be read, or a file is none; or the user's task fails.
     """
     if model.info.target is not None:
         for file in files:
@@ -110,6 +110,15 @@ def predictions(model: LoadedModel, files: tuple[str, ...]) -> Iterator[Predicte
                 )
             for row, one in enumerate(model.predict(Path(file)), start=1):
                 yield Predicted(file, row, one.label, one.probability, one.value)
+    elif model.code is not None:
+        for file in files:
+            if not Path(file).exists():
+                yield Unreadable(file, f"{shown(file)} does not exist.")
+                continue
+            found = model.predict(Path(file))
+            for row, one in enumerate(found, start=1):
+                number = row if len(found) > 1 else 0
+                yield Predicted(file, number, one.label, one.probability, one.value, one.text)
     else:
         for file in files:
             try:

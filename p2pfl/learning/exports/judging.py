@@ -43,6 +43,8 @@ class PredictInputs(msgspec.Struct, frozen=True, tag="predict"):
     model: str
     files: tuple[str, ...]
     device: str = "auto"
+    code: str = ""
+    """As in `EvaluateModel`; then the files, or folders, are what the user's task reads."""
 
 
 class ConvertModel(msgspec.Struct, frozen=True, tag="convert"):
@@ -76,16 +78,19 @@ class Predicted(msgspec.Struct, frozen=True, tag="predicted"):
 
     file: str
     row: int = 0
-    """Number of the row in a table, from 1; 0 for a picture."""
+    """Number of the row in a table, or of the example that the user's task reads, from 1; 0 for a picture, or
+    where there is one only."""
     label: str = ""
     """The most probable class; empty where numbers are predicted."""
     probability: float = 0.0
     value: float = 0.0
     """The predicted number."""
+    text: str = ""
+    """The answer of the user's task, in place of a class or a number."""
 
 
 class Unreadable(msgspec.Struct, frozen=True, tag="unreadable"):
-    """A picture that cannot be read; the others are predicted nevertheless."""
+    """A picture that cannot be read, or a file that is not there; the others are predicted nevertheless."""
 
     file: str
     reason: str

@@ -103,6 +103,8 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The columns of a table in the order of the model's inputs, without the target."""
     target: ColumnInfo | None = None
     """The target of a table. A predicted number is output * deviation + mean."""
+    is_personal: bool = False
+    """Whether it is the personal model of one device, and not the common one of the round."""
 
     @property
     def task(self) -> TaskSpec:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from blake3 import blake3
 
 from p2pfl.errors import P2pflError, TaskError
-from p2pfl.learning.own.interface import OPTIONAL, Task
+from p2pfl.learning.own.interface import OPTIONAL, PREDICTING, Task
 from p2pfl.learning.own.mistakes import line_of, misspelled
 
 MAX_CAUSE = 180
@@ -239,16 +239,18 @@ def _from_module(module: ModuleType, path: Path) -> Task:
             f"{path.name} defines no {functions}; a task file defines model() and data(), or "
             "task = p2pfl.Task(model=..., data=...). `p2pfl task new FILE` writes one."
         )
-    return Task(
-        **{name: getattr(module, name) for name in ("model", "data", *OPTIONAL) if hasattr(module, name)}
-    )
+    found = {name: getattr(module, name) for name in ("model", "data", *OPTIONAL) if hasattr(module, name)}
+    for name in PREDICTING:
+        if callable(hook := getattr(module, name, None)):
+            found[name] = hook
+    return Task(**found)
 
 
 def checked_task(task: Task, path: Path) -> Task:
     """Return *task* if its parts are of the kinds that they must be."""
-    for name in ("model", "data", *OPTIONAL):
+    for name in ("model", "data", *OPTIONAL, *PREDICTING):
         value = getattr(task, name)
-        is_optional = value is None and name in OPTIONAL
+        is_optional = value is None and name not in ("model", "data")
         if name not in ("primary", "classes") and not is_optional and not callable(value):
             raise TaskError(f"{path.name}: {name} is {a(value)}, and a function is expected.")
     classes = task.classes

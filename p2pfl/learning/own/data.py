@@ -67,7 +67,7 @@ def read_data(
         )
     with code.calling("data"):
         returned = hook(place) if takes(hook, "place") else hook()
-    whole, test = _parts(code, returned)
+    whole, test = parts_of(code, returned)
     for dataset in (whole, test):
         if dataset is not None:
             check_example(code, dataset)
@@ -250,7 +250,12 @@ def in_memory(dataset: Dataset[Any]) -> tuple[Tensor, Tensor, Tensor] | None:
 # --- what data() returned -----------------------------------------------------------------------------------
 
 
-def _parts(code: UserCode, returned: Any) -> tuple[Dataset[Any], Dataset[Any] | None]:
+def parts_of(code: UserCode, returned: Any) -> tuple[Dataset[Any], Dataset[Any] | None]:
+    """Return the data sets to train and to test on that `data()` has *returned*, the latter if there is one.
+
+    Raises:
+        TaskError: it is something else, or has no examples.
+    """
     if isinstance(returned, tuple) and len(returned) == 2 and not _is_array(returned[0]):
         return _dataset(code, returned[0], "train"), _dataset(code, returned[1], "test")
     return _dataset(code, returned, "data"), None

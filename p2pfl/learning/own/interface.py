@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2pfl.cards import AgreedColumn, Agreement
@@ -89,7 +90,16 @@ class Task:
     """`train(model, loader, settings)`: replaces the training loop; may return the mean training loss."""
     evaluate: Callable[[nn.Module, DataLoader[Any]], Mapping[str, Any]] | None = None
     """`evaluate(model, loader)`: replaces the evaluation; returns numbers by name."""
+    inputs: Callable[[Path], Any] | None = None
+    """`inputs(place)`: what `p2pfl predict` passes to the model for a file or folder that has no targets: a
+    tensor [examples, ...], or a list or data set of inputs. Default: all inputs of `data(place)`."""
+    predict: Callable[[Any], Any] | None = None
+    """`predict(outputs)`: what `p2pfl predict` prints, a text or number for each example of a batch. Default:
+    the most probable class with its probability, or the number."""
 
 
 OPTIONAL = ("loss", "metrics", "primary", "optimizer", "scheduler", "collate", "classes", "train", "evaluate")
 """The names that a file may define besides `model` and `data`."""
+
+PREDICTING = ("inputs", "predict")
+"""The same for functions that no run needs. Other things of a file may have these names."""

@@ -234,6 +234,8 @@ class _Trainer:
                 "round: correct its initialisation."
             )
         model = self._model_of(command.spec)
+        if command.folder:
+            model.keep_frozen(Path(command.folder))
         return commands.CreateDone(command.id, model.save(Path(command.path)), model.schema)
 
     def _card(self, share: Share, examples: int) -> DataCard:
@@ -269,9 +271,10 @@ class _Trainer:
     def _load_final(self, path: str) -> None:
         """Leave the loop with the final model of the run, if it is here."""
         if path:
-            personal = self._local.personal if self._local is not None else ()
+            local = self._local or LocalModel(self._model)
             try:
-                weights.load_into(Path(path), self._model, personal=personal)
+                local.take_frozen(Path(path))
+                weights.load_into(Path(path), self._model, personal=local.personal)
             except BlobError as error:
                 raise NetworkError(f"The final model of the run cannot be loaded: {error}") from error
 
@@ -305,7 +308,8 @@ def rounds(
 
     Args:
         model: the devices exchange its parameters that train and the buffers of modules that train, except
-            those of `--personal`; all devices need the same ones, and the same frozen parameters.
+            those of `--personal`; all devices need the same ones. The values of its frozen parameters become
+            those of the run.
         metrics: called with *model* in evaluation mode, without gradients. It returns means by name, such as
             `{"accuracy": 0.9, "loss": 0.3}`, and perhaps "examples", the number of examples that they are of.
             All devices need the same names. It is called once at the start too.

@@ -356,9 +356,14 @@ class TrainerWorker:
         card = msgspec.structs.replace(described.card, strategy_source=source)
         return msgspec.structs.replace(described, card=card)
 
-    async def create(self, spec: RunSpec, agreement: Agreement, path: Path) -> commands.CreateDone:
-        """Have the trainer write its model as it is to *path*, flushed to disk."""
-        command = commands.CreateJob(self._server.next_id(), spec, agreement, str(path))
+    async def create(
+        self, spec: RunSpec, agreement: Agreement, path: Path, folder: Path | None = None
+    ) -> commands.CreateDone:
+        """Have the trainer write its model as it is to *path*, flushed to disk.
+
+        Its frozen tensors are kept beside *folder*, that of the blobs, if there is one.
+        """
+        command = commands.CreateJob(self._server.next_id(), spec, agreement, str(path), str(folder or ""))
         return expect(await self._server.ask(command), commands.CreateDone)
 
     async def train(

@@ -41,11 +41,7 @@ class Bulyan(Robust):
         return sorted(selected)
 
     def combine(
-        self,
-        parent: Tensor,  # noqa: ARG002  the result does not depend on it
-        updates: UpdatePieces,
-        weights: Tensor,  # noqa: ARG002  each update counts once
-        state: Tensor | None,
+        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the mean of the values closest to the median, and *state* unchanged."""
         rows = updates.sortable().numpy()  # [theta, elements]

@@ -52,11 +52,7 @@ class CentredClipping(Combination):
         return result
 
     def combine(
-        self,
-        parent: Tensor,
-        updates: UpdatePieces,
-        weights: Tensor,  # noqa: ARG002  each update counts once
-        state: Tensor | None,
+        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the parent plus the new centre, and the new centre as the state."""
         assert state is not None

@@ -1,4 +1,4 @@
-"""Sums and means of the changes of updates: what a server optimizer takes in place of a gradient.
+"""Sums and means of the changes of updates, which a server optimizer takes in place of a gradient.
 
 A change is update minus parent. The differences are computed before they are summed, so an element that is
 equal in parent and updates has a change of exactly 0.
@@ -7,11 +7,26 @@ equal in parent and updates has a change of exactly 0.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from p2pfl.learning.strategies.elementwise import Elementwise, UpdateTable
 from p2pfl.learning.weights import is_finite
+
+
+class AmongMembers(Elementwise):
+    """The base of servers whose state is about the whole roster, also where a sample of it trains."""
+
+    averages_buffers: ClassVar[bool] = True
+    members = 1
+    """Size of the roster."""
+
+    def begin(self, table: UpdateTable) -> range:
+        """Take over the size of the roster."""
+        self.members = table.members
+        return range(len(table.examples))
 
 
 def summed_change(parent: Tensor, updates: Iterable[Tensor], factors: Tensor) -> Tensor:

@@ -45,11 +45,7 @@ class Combination(Robust):
         return [int(index) for index in indices]
 
     def combine(
-        self,
-        parent: Tensor,
-        updates: UpdatePieces,
-        weights: Tensor,  # noqa: ARG002  each update counts once
-        state: Tensor | None,
+        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the combination and *state* unchanged."""
         return self.change(parent, updates).add_(parent), state
@@ -74,11 +70,7 @@ class WeightedCombination(Combination):
     stays_between: ClassVar[bool] = True
 
     def combine(
-        self,
-        parent: Tensor,  # noqa: ARG002  the mean does not depend on it
-        updates: UpdatePieces,
-        weights: Tensor,  # noqa: ARG002  each update counts once
-        state: Tensor | None,
+        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the mean, weighted by the coefficients, and *state* unchanged."""
         return weighted_mean(updates, self._chosen), state

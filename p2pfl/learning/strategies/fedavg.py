@@ -20,11 +20,7 @@ class FedAvg(Elementwise):
     stays_between: ClassVar[bool] = True
 
     def combine(
-        self,
-        parent: Tensor,  # noqa: ARG002  the mean does not depend on it
-        updates: UpdatePieces,
-        weights: Tensor,
-        state: Tensor | None,
+        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the weighted mean and *state* unchanged."""
         return weighted_mean(updates, weights), state

@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from p2pfl.learning.strategies.changes import summed_change
-from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces, UpdateTable
+from p2pfl.learning.strategies.changes import AmongMembers, summed_change
+from p2pfl.learning.strategies.elementwise import UpdatePieces
 from p2pfl.learning.strategies.local import LocalEnd, LocalStart, corrected_parameters, in_memory, recalled
 from p2pfl.strategy_specs import FedDynSpec
 
@@ -24,20 +24,13 @@ SLOT = "gradient"
 """The slot of the memory."""
 
 
-class FedDyn(Elementwise):
+class FedDyn(AmongMembers):
     """The server's part."""
 
     slots: ClassVar[tuple[str, ...]] = ("drift",)
-    averages_buffers: ClassVar[bool] = True
 
     def __init__(self, spec: FedDynSpec) -> None:
         self._alpha = spec.alpha
-        self._members = 1
-
-    def begin(self, table: UpdateTable) -> range:
-        """Take over the size of the roster."""
-        self._members = table.members
-        return range(len(table.examples))
 
     def combine(
         self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
@@ -45,7 +38,7 @@ class FedDyn(Elementwise):
         """Return the new elements and h."""
         assert state is not None
         total = summed_change(parent, updates, torch.ones_like(weights))  # sum of theta_k - theta^(t-1)
-        drift = state - self._alpha / self._members * total  # [1, elements]: h^t
+        drift = state - self._alpha / self.members * total  # [1, elements]: h^t
         return parent + total / len(weights) - drift[0] / self._alpha, drift  # theta^t
 
 
@@ -60,7 +53,7 @@ class FedDynRule:
         self._gradients = list(recalled(start, SLOT).values())
 
     @torch.no_grad()
-    def correct(self, parameters: list[nn.Parameter]) -> None:  # noqa: ARG002  only those that are exchanged
+    def correct(self, parameters: list[nn.Parameter]) -> None:
         """Add `-grad L_k(theta_k^(t-1)) + alpha (theta - theta^(t-1))` to each gradient."""
         rows = zip(self._parameters.values(), self._parent, self._gradients, strict=True)
         for parameter, parent, known in rows:
@@ -68,7 +61,7 @@ class FedDynRule:
                 parameter.grad.sub_(known).add_(parameter - parent, alpha=self._alpha)
 
     @torch.no_grad()
-    def finish(self, steps: int, learning_rate: float) -> LocalEnd:  # noqa: ARG002  the interface
+    def finish(self, steps: int, learning_rate: float) -> LocalEnd:
         """Return the gradient at the new parameters as the memory."""
         # grad L_k(theta_k^t) = grad L_k(theta_k^(t-1)) - alpha (theta_k^t - theta^(t-1))
         rows = zip(self._parameters.items(), self._parent, self._gradients, strict=True)

@@ -35,11 +35,7 @@ class FedNova(Elementwise):
         return range(len(self._factors))
 
     def combine(
-        self,
-        parent: Tensor,
-        updates: UpdatePieces,
-        weights: Tensor,  # noqa: ARG002  `begin` has them
-        state: Tensor | None,
+        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the parent moved by the normalised mean change."""
         return parent + summed_change(parent, updates, self._factors), state

@@ -22,7 +22,7 @@ class FedProxRule:
         self._rows = [(value, value.detach().clone()) for value in corrected_parameters(start).values()]
 
     @torch.no_grad()
-    def correct(self, parameters: list[nn.Parameter]) -> None:  # noqa: ARG002  only those that are exchanged
+    def correct(self, parameters: list[nn.Parameter]) -> None:
         """Add `mu (w - w^t)` to each gradient."""
         if not self._mu:  # FedAvg to the bit: a sum with zeros changes the sign of negative zeros
             return
@@ -30,6 +30,6 @@ class FedProxRule:
             if parameter.grad is not None:
                 parameter.grad.add_(parameter - parent, alpha=self._mu)
 
-    def finish(self, steps: int, learning_rate: float) -> LocalEnd:  # noqa: ARG002  the interface
+    def finish(self, steps: int, learning_rate: float) -> LocalEnd:
         """Return nothing: only the gradients differ."""
         return LocalEnd()

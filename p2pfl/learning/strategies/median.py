@@ -6,13 +6,12 @@ option I.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from p2pfl.learning.strategies.elementwise import UpdatePieces, UpdateTable
+from p2pfl.learning.strategies.elementwise import UpdatePieces
 from p2pfl.learning.strategies.robust import Robust, mean_of
 from p2pfl.learning.strategies.sorting_network import order_statistics
 from p2pfl.strategy_specs import MedianSpec, StrategySpec
@@ -27,16 +26,8 @@ class Median(Robust):
         """Make the strategy; *spec* is a `MedianSpec`."""
         super().__init__(spec or MedianSpec())
 
-    def choose(self, table: UpdateTable) -> Sequence[int]:
-        """Return all indices."""
-        return range(len(table.examples))
-
     def combine(
-        self,
-        parent: Tensor,  # noqa: ARG002  the median does not depend on it
-        updates: UpdatePieces,
-        weights: Tensor,  # noqa: ARG002  each update counts once
-        state: Tensor | None,
+        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the median and *state* unchanged."""
         rows = updates.sortable().numpy()  # [updates, elements]

@@ -44,11 +44,7 @@ class QFedAvg(Elementwise):
         return range(count)
 
     def combine(
-        self,
-        parent: Tensor,
-        updates: UpdatePieces,
-        weights: Tensor,  # noqa: ARG002  members count alike
-        state: Tensor | None,
+        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the parent moved by the changes times their factors."""
         return parent + summed_change(parent, updates, self._factors), state
@@ -79,7 +75,7 @@ class QFedAvgRule:
     def correct(self, parameters: list[nn.Parameter]) -> None:
         """Change nothing."""
 
-    def finish(self, steps: int, learning_rate: float) -> LocalEnd:  # noqa: ARG002  the interface
+    def finish(self, steps: int, learning_rate: float) -> LocalEnd:
         """Return the loss that was measured."""
         return LocalEnd(loss=self._loss)
 

@@ -21,8 +21,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from p2pfl.learning.strategies.changes import mean_change
-from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces, UpdateTable
+from p2pfl.learning.strategies.changes import AmongMembers, mean_change
+from p2pfl.learning.strategies.elementwise import UpdatePieces
 from p2pfl.learning.strategies.local import (
     LocalEnd,
     LocalStart,
@@ -36,20 +36,13 @@ SLOT = "control"
 """The slot of the state, of the control of an update, and of the memory."""
 
 
-class Scaffold(Elementwise):
+class Scaffold(AmongMembers):
     """The server's part."""
 
     slots: ClassVar[tuple[str, ...]] = (SLOT,)
-    averages_buffers: ClassVar[bool] = True
 
     def __init__(self, spec: ScaffoldSpec) -> None:
         self._rate = spec.server_lr
-        self._members = 1
-
-    def begin(self, table: UpdateTable) -> range:
-        """Take over the size of the roster."""
-        self._members = table.members
-        return range(len(table.examples))
 
     def combine(
         self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
@@ -59,7 +52,7 @@ class Scaffold(Elementwise):
         moved = parent + self._rate * mean_change(parent, updates, torch.ones_like(weights))  # x
         control = state.clone()
         for change in updates.controls():  # [1, elements]: c_i+ - c_i
-            control.add_(change, alpha=1 / self._members)  # c <- c + |S|/N * mean of all changes
+            control.add_(change, alpha=1 / self.members)  # c <- c + |S|/N * mean of all changes
         return moved, control
 
 
@@ -75,7 +68,7 @@ class ScaffoldRule:
         self._steps = 0
 
     @torch.no_grad()
-    def correct(self, parameters: list[nn.Parameter]) -> None:  # noqa: ARG002  only those that are exchanged
+    def correct(self, parameters: list[nn.Parameter]) -> None:
         """Add each gradient to its sum, and `c - c_i` to the gradient of the local step."""
         self._steps += 1
         rows = zip(self._parameters.values(), self._sums, self._corrections, strict=True)
@@ -84,7 +77,7 @@ class ScaffoldRule:
                 total.add_(parameter.grad)
                 parameter.grad.add_(correction)
 
-    def finish(self, steps: int, learning_rate: float) -> LocalEnd:  # noqa: ARG002  the interface
+    def finish(self, steps: int, learning_rate: float) -> LocalEnd:
         """Return the new c_i as the memory, and its change as the control."""
         means = dict(zip(self._before, self._sums, strict=True))
         if self._steps:

@@ -6,6 +6,7 @@ variance that moves on by its momentum may become negative.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar
 
 from torch import Tensor
@@ -15,16 +16,13 @@ from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces
 from p2pfl.strategy_specs import DiLoCoSpec, FedAvgMSpec
 
 
-class FedAvgM(Elementwise):
-    """Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution" (2019).
-
-    FedAvgM: `v <- beta v + change; w <- w + eta v`, with the weighted mean of the members' changes.
-    """
+class ServerMomentum(Elementwise):
+    """What both have in common: `v <- beta v + change`, with the weighted mean of the members' changes."""
 
     slots: ClassVar[tuple[str, ...]] = ("momentum",)
     averages_buffers: ClassVar[bool] = True
 
-    def __init__(self, spec: FedAvgMSpec) -> None:
+    def __init__(self, spec: FedAvgMSpec | DiLoCoSpec) -> None:
         self._rate = spec.server_lr
         self._decay = spec.server_momentum
 
@@ -33,29 +31,33 @@ class FedAvgM(Elementwise):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the moved elements and the new momentum."""
         assert state is not None
-        momentum = self._decay * state[0] + mean_change(parent, updates, weights)
-        return parent + self._rate * momentum, momentum.unsqueeze(0)
+        change = mean_change(parent, updates, weights)
+        momentum = self._decay * state[0] + change
+        return parent + self._rate * self.step(change, momentum), momentum.unsqueeze(0)
+
+    @abstractmethod
+    def step(self, change: Tensor, momentum: Tensor) -> Tensor:
+        """Return the direction in which the elements move, [elements]."""
 
 
-class DiLoCo(Elementwise):
+class FedAvgM(ServerMomentum):
+    """Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution" (2019).
+
+    FedAvgM: `w <- w + eta v`.
+    """
+
+    def step(self, change: Tensor, momentum: Tensor) -> Tensor:
+        """Return the momentum."""
+        return momentum
+
+
+class DiLoCo(ServerMomentum):
     """Douillard et al., "DiLoCo: Distributed Low-Communication Training of Language Models" (2023).
 
     Algorithm 1 with Nesterov's momentum as its outer optimizer, in the form of `torch.optim.SGD`:
-    `v <- beta v + change; w <- w + eta (change + beta v)`.
+    `w <- w + eta (change + beta v)`. The change is minus the outer gradient.
     """
 
-    slots: ClassVar[tuple[str, ...]] = ("momentum",)
-    averages_buffers: ClassVar[bool] = True
-
-    def __init__(self, spec: DiLoCoSpec) -> None:
-        self._rate = spec.server_lr
-        self._decay = spec.server_momentum
-
-    def combine(
-        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the elements after a step of Nesterov's momentum, and the new momentum."""
-        assert state is not None
-        change = mean_change(parent, updates, weights)  # minus the outer gradient
-        momentum = self._decay * state[0] + change
-        return parent + self._rate * (change + self._decay * momentum), momentum.unsqueeze(0)
+    def step(self, change: Tensor, momentum: Tensor) -> Tensor:
+        """Return the direction of Nesterov's momentum."""
+        return change + self._decay * momentum

@@ -6,13 +6,12 @@ option II.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from p2pfl.learning.strategies.elementwise import UpdatePieces, UpdateTable
+from p2pfl.learning.strategies.elementwise import UpdatePieces
 from p2pfl.learning.strategies.robust import Robust, mean_of
 from p2pfl.learning.strategies.sorting_network import order_statistics
 from p2pfl.strategy_specs import TrimmedMeanSpec
@@ -28,16 +27,8 @@ class TrimmedMean(Robust):
         super().__init__(spec)
         self._attackers = spec.attackers
 
-    def choose(self, table: UpdateTable) -> Sequence[int]:
-        """Return all indices."""
-        return range(len(table.examples))
-
     def combine(
-        self,
-        parent: Tensor,  # noqa: ARG002  the mean does not depend on it
-        updates: UpdatePieces,
-        weights: Tensor,  # noqa: ARG002  each update counts once
-        state: Tensor | None,
+        self, parent: Tensor, updates: UpdatePieces, weights: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the trimmed mean and *state* unchanged."""
         rows = updates.sortable().numpy()  # [updates, elements]

@@ -91,6 +91,8 @@ class Blobs:
         """Damaged blobs that were deleted and not pulled again yet."""
         self._checked: dict[tuple[str, str], None] = {}
         """Usable blobs, each with its parent or `FINITE`."""
+        self._senders: dict[str, str] = {}
+        """By pulled blob: the node that sent the end of it."""
         self._can_check = False
         """Whether numpy, which a check needs, has been imported."""
 
@@ -109,12 +111,16 @@ class Blobs:
             DataDirectoryError: a disk error.
         """
         digest, companions = effect.digests[0], effect.digests[1:]
+        if effect.is_frozen and await asyncio.to_thread(self._store.has_frozen, digest):
+            return inputs.BlobReady(digest, durable=True)
         try:
             await self._obtain(_Wanted(digest, effect.layout, effect.sources, effect.durable, effect.parent))
             for companion in effect.companions:
                 await self._obtain(await self._wanted(effect, companion))
             if effect.durable:
                 await self._keep(effect.digests)
+            if effect.is_frozen:
+                await self._move_frozen(digest, effect.layout.file_bytes)
         except _UnusableError as error:
             return inputs.BlobFailed(digest, str(error), error.invalid, companions=companions)
         return inputs.BlobReady(digest, effect.durable, companions)
@@ -142,6 +148,18 @@ class Blobs:
                 await asyncio.to_thread(self._store.keep, digest)
         except (FileNotFoundError, OutOfFilesError) as error:
             raise _UnusableError(str(error), invalid=False) from error
+
+    async def _move_frozen(self, digest: str, length: int) -> None:
+        """Keep the frozen tensors *digest*, of *length* bytes, that were pulled, and say so."""
+        try:
+            await asyncio.to_thread(self._store.move_frozen, digest)
+        except FileNotFoundError as error:
+            raise _UnusableError(str(error), invalid=False) from error
+        sender = self._senders.pop(digest, "")
+        origin = f" from {self._listener.name_of(sender)}" if sender else ""
+        self._listener.publish(
+            events.Notice("info", f"took {length / 1e6:.1f} MB of frozen parameters{origin}")
+        )
 
     async def _obtain(self, wanted: _Wanted) -> None:
         """Verify or pull a blob and check it, without a flush to disk.
@@ -259,6 +277,10 @@ class Blobs:
         return True
 
     def _on_pull(self, digest: str, node: str, done: int, total: int) -> None:
+        if done == total:
+            self._senders[digest] = node
+            if len(self._senders) > MAX_CHECKED:
+                del self._senders[next(iter(self._senders))]
         if total > QUICK_BYTES:  # smaller blobs arrive before a user could see the progress
             self._listener.feed(inputs.BlobProgress(digest))
             self._listener.publish(events.ProgressMade(0, "pull", done, total, self._listener.name_of(node)))

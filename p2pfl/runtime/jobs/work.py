@@ -182,7 +182,9 @@ class Work:
     async def _create(self, effect: Create) -> None:
         path = self._store.new_path()
         try:
-            created = await self._twice(lambda: self._worker.create(effect.spec, effect.agreement, path))
+            created = await self._twice(
+                lambda: self._worker.create(effect.spec, effect.agreement, path, self._store.directory)
+            )
         except (TaskError, WorkerError) as error:
             _remove(path)
             self._host.feed(inputs.WorkFailed(effect, str(error)))

@@ -20,7 +20,7 @@ from p2pfl.learning.exports.judging import Converted, ConvertModel
 from p2pfl.learning.exports.model_info import read_info
 from p2pfl.messages import LeftOut
 from p2pfl.schema import file_bytes, header
-from p2pfl.spec import with_options
+from p2pfl.spec import RunSpec, with_options
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
@@ -333,7 +333,7 @@ def test_an_exported_model_has_the_personal_tensors_of_this_device(tmp_path: Pat
     target = tmp_path / "out"
     refused = run("export", "--data-dir", str(tmp_path), str(target)).exception
     assert isinstance(refused, UserError)
-    assert "the personal tensors of run" in str(refused)
+    assert "what is personal of run" in str(refused)
     folder = tmp_path / "memory" / chain.run[:32]
     folder.mkdir(parents=True)
     for commit, value in zip(commits, (1.0, 2.0), strict=True):
@@ -342,6 +342,47 @@ def test_an_exported_model_has_the_personal_tensors_of_this_device(tmp_path: Pat
     for options, value in (((), 2.0), (("--round", "1"), 1.0)):
         assert run("export", "--data-dir", str(tmp_path), str(target), "--force", *options).exit_code == 0
         assert load_file(target)["head.bias"].tolist() == [value]
+
+
+def test_a_run_of_ditto_gives_the_common_model_or_with_personal_that_of_the_device(tmp_path: Path) -> None:
+    chain, update = with_model(tmp_path, with_options(SPEC, strategy="ditto"))
+    folder = tmp_path / "memory" / chain.run[:32]
+    folder.mkdir(parents=True)
+    own = {"weight": np.full((2, 3), 7, "<f4"), "steps": np.array(7, "<i8")}
+    save_file({f"ditto:{name}": value for name, value in own.items()}, folder / f"1-{update[:32]}")
+    target = tmp_path / "out"
+    result = run("export", "--data-dir", str(tmp_path), str(target))
+    assert result.exit_code == 0
+    assert not read_info(target).is_personal
+    common = load_file(target)
+    assert common["weight"].ravel()[0] != 7
+    result = run("export", "--data-dir", str(tmp_path), str(target), "--force", "--personal")
+    assert result.stdout.startswith(f"Wrote {target}: the personal model of this device, round 1 of run")
+    assert read_info(target).is_personal
+    personal = load_file(target)
+    assert set(personal) == set(common)
+    assert {float(value.ravel()[0]) for value in personal.values()} == {7.0}
+
+
+def test_personal_is_refused_where_the_devices_have_no_personal_models(tmp_path: Path) -> None:
+    with_model(tmp_path, SPEC)
+    error = run("export", "--data-dir", str(tmp_path), str(tmp_path / "out"), "--personal").exception
+    assert isinstance(error, UserError)
+    assert "--personal exports the personal model of a run with --strategy ditto" in str(error)
+
+
+def with_model(folder: Path, spec: RunSpec) -> tuple[Chain, str]:
+    """Write a data directory with one committed round; return its chain, and the digest of its update."""
+    chain = Chain(msgspec.structs.replace(genesis(model=model_digest(0)), spec=spec))
+    commit = chain.commit(model=model_digest(2))
+    with DataDirectory(folder) as directory, Journal.open(directory.journal_path, node("ada")) as book:
+        book.save(SaveGenesis(chain.run, chain.genesis))
+        book.save(SaveCommit(chain.run, commit, 1.0))
+        store = BlobStore(directory.blobs_path)
+        path = store.new_path()
+        path.write_bytes(model(2))
+        store.adopt(path, model_digest(2))
+    return chain, commit.record.updates[0].digest
 
 
 def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path, data_dir: Path) -> None:

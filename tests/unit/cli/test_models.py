@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from torch import nn
 from typer import Typer
@@ -24,6 +25,7 @@ from p2pfl.learning.exports.judging import (
 )
 from p2pfl.learning.tasks.digits import TASK as DIGITS
 from p2pfl.messages import ClassCount, Evaluation
+from p2pfl.spec import ScriptTask
 from tests.support.exported import export_module
 from tests.support.learning import SPEC
 from tests.support.pictures import write_digits
@@ -151,15 +153,36 @@ def test_another_file_is_refused_before_any_process_starts(
     assert requests == []
 
 
-def test_a_model_of_ones_own_predicts_in_a_program_only(
+OWN = Agreement(("0", "1"), 90, input_shape=(4,))
+
+
+def test_a_model_of_ones_own_predicts_with_its_file_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    requests = answering(monkeypatch)
-    path = export_module(tmp_path, nn.Linear(4, 2), file_spec(), Agreement(("0", "1"), 90, input_shape=(4,)))
-    error = run("predict", str(path), "a.png").exception
+    rows = [Predicted("a.npy", row, text=text) for row, text in ((1, "cat\a"), (2, "dog"))]
+    requests = answering(monkeypatch, *rows)
+    path = export_module(tmp_path, nn.Linear(4, 2), file_spec(), OWN)
+    error = run("predict", str(path), "a.npy").exception
     assert isinstance(error, UserError)
-    assert "only its code knows how to read inputs" in str(error)
+    assert "name it with --task FILE" in str(error)
     assert requests == []
+    words = ("predict", str(path), "a.npy", "--task", "mine.py")
+    assert run(*words).stdout.splitlines() == ["a.npy:1  cat?", "a.npy:2  dog"]
+    assert isinstance(requests[0], PredictInputs)
+    assert requests[0].code.endswith("mine.py")
+    first = json.loads(run(*words, "--json").stdout.splitlines()[0])
+    assert first == {"file": "a.npy", "row": 1, "answer": "cat\a"}
+
+
+def test_a_model_of_a_script_predicts_in_a_program_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answering(monkeypatch)
+    spec = msgspec.structs.replace(file_spec(), task=ScriptTask("train"))
+    path = export_module(tmp_path, nn.Linear(4, 2), spec, OWN)
+    error = run("predict", str(path), "a.png", "--task", "train.py").exception
+    assert isinstance(error, UserError)
+    assert "use p2pfl.load(path, module=model) in a program" in str(error)
 
 
 def test_real_pictures_are_classified_by_the_real_process(model: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from p2pfl.agreement import agree
 from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
-from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema
+from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema, fetch_record
 from p2pfl.core.fitting import MAX_COMPARED
 from p2pfl.core.inputs import BlobFailed, Created, Described, SchemaRead
 from p2pfl.core.lobby import (
@@ -26,8 +26,17 @@ from p2pfl.core.lobby import (
 from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.events import Notice
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import Decline, Genesis, Origin, Provenance, RecordBlobs, RecordsRequest, record_digest
-from p2pfl.schema import TensorSpec, canonical, layout_of
+from p2pfl.messages import (
+    Commit,
+    Decline,
+    Genesis,
+    Origin,
+    Provenance,
+    RecordBlobs,
+    RecordsRequest,
+    record_digest,
+)
+from p2pfl.schema import FrozenTensors, TensorSpec, canonical, frozen_mark, layout_of
 from p2pfl.spec import RunSpec, from_options, partitions_of, to_options, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.known import known
@@ -366,6 +375,59 @@ def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx: Co
     (notice,) = told(effects, events.Notice)
     assert notice.level == "error"
     assert "of ben: its model differs" in notice.text
+
+
+# --- frozen tensors -----------------------------------------------------------------------------------------
+
+FROZEN = FrozenTensors("cd" * 32, LAYOUT)
+MINE, THEIRS = (
+    canonical([*SCHEMA, frozen_mark(FrozenTensors(digits * 32, LAYOUT))]) for digits in ("ab", "cd")
+)
+"""The models of this device and of the run, which differ in the values of their frozen tensors."""
+
+
+def offered_with_other_frozen_tensors(
+    ctx: Context, commits: tuple[Commit, ...] = ()
+) -> tuple[Lobby, Genesis]:
+    """Offer a run, and pull its frozen tensors."""
+    lobby = ready_lobby(ctx)
+    record_0 = msgspec.structs.replace(genesis(), layout=layout_of(THEIRS))
+    lobby.offer(node("ben"), record_0, commits)
+    lobby.describe(described(ctx, MINE, spec=record_0.spec))
+    taken(ctx)
+    lobby.schema_read(SchemaRead(record_0.layout, THEIRS))
+    lobby.schema_read(SchemaRead(record_0.layout, THEIRS))
+    (fetch,) = taken(ctx)
+    assert fetch == Fetch(FROZEN.digest, LAYOUT, (node("ben"), node("cleo")), is_frozen=True)
+    return lobby, record_0
+
+
+def test_frozen_tensors_that_differ_are_pulled_and_then_the_first_model(ctx: Context) -> None:
+    lobby, record_0 = offered_with_other_frozen_tensors(ctx)
+    assert lobby.blob_ready(("ef" * 32,)) is None
+    assert taken(ctx) == []
+    assert lobby.blob_ready((FROZEN.digest,)) is None
+    (fetch,) = taken(ctx)
+    assert fetch == fetch_record(record_0.blobs, record_0, (node("ben"), node("cleo")))
+    offered = known(lobby.blob_ready(record_0.blobs.digests))
+    assert known(offered.described).schema == THEIRS
+
+
+def test_a_member_that_comes_late_pulls_the_frozen_tensors_alone(ctx: Context) -> None:
+    lobby, _ = offered_with_other_frozen_tensors(ctx, tuple(chain_of(*NAMES[:3], rounds=2).commits))
+    offered = known(lobby.blob_ready((FROZEN.digest,)))
+    assert known(offered.described).schema == THEIRS
+    assert taken(ctx) == []
+
+
+def test_a_run_whose_frozen_tensors_nobody_has_is_declined_for_a_rest(ctx: Context) -> None:
+    lobby, record_0 = offered_with_other_frozen_tensors(ctx)
+    lobby.blob_failed(BlobFailed(FROZEN.digest, "nobody has it", invalid=False))
+    assert lobby.declines(record_digest(record_0))
+    reason = sent(taken(ctx), Decline)[0].reason
+    assert reason == (
+        "its frozen parameters differ from those of the run, which could not be pulled: nobody has it"
+    )
 
 
 def test_the_schema_of_another_model_than_the_offered_one_declines_nothing(ctx: Context) -> None:

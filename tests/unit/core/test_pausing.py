@@ -7,6 +7,7 @@ from p2pfl.core.pausing import (
     count_unproductive,
     decide_holding,
     decide_pausing,
+    name_reasons,
 )
 from p2pfl.messages import LeftOut
 from tests.support.records import NAMES, Chain, node, roster
@@ -18,9 +19,13 @@ def decide(**changes: dict[str, str] | int | str) -> tuple[bool, str]:
     return decide_pausing(msgspec.structs.replace(NOTHING, **changes))
 
 
-def test_a_run_in_which_everybody_failed_pauses_at_once_and_names_each_reason_once() -> None:
-    assert decide() == (True, "nobody who is here could train, so the run pauses: ada, ben: no data")
-    assert decide(failed={"ada": "no data", "ben": "killed"})[1].endswith("ada: no data; ben: killed")
+def test_a_run_in_which_everybody_failed_pauses_at_once() -> None:
+    assert decide() == (True, "nobody who is here could train, so the run pauses")
+
+
+def test_each_reason_is_named_once() -> None:
+    assert name_reasons({"ada": "no data", "ben": "no data"}) == "ada, ben: no data"
+    assert name_reasons({"ada": "no data", "ben": "killed"}) == "ada: no data; ben: killed"
 
 
 @pytest.mark.parametrize("changes", [{"late": 1}, {"counted": 1}, {"failed": {}}])
@@ -69,6 +74,6 @@ def test_a_run_pauses_when_too_few_updates_came_for_some_rounds() -> None:
     assert not decide(shortage=short, unproductive=before - 1)[0], "a killed worker is no reason"
     assert decide(shortage=short, unproductive=before, failed={"ada": "no data"}) == (
         True,
-        "the model stayed for 3 rounds, so the run pauses: ada: no data",
+        "the model stayed for 3 rounds, so the run pauses",
     )
-    assert decide(shortage=short, unproductive=before, failed={})[1].endswith("so the run pauses")
+    assert decide(shortage=short, unproductive=before, failed={})[0]

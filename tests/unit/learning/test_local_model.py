@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from p2pfl.errors import TaskError, WorkerError
+from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import commands, weights
 from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.local_files import frozen_file, memory_files
@@ -18,6 +18,7 @@ from p2pfl.store.check import check_blob
 from p2pfl.store.hashing import digest_of
 from p2pfl.work import AggregatedModel, AggregationJob, TrainingJob, WeightedUpdate
 from tests.support.core import ballot
+from tests.support.known import known
 from tests.support.user_tasks import Device, agree, file_spec, write_task
 
 HEADS = """
@@ -58,6 +59,24 @@ def folder(tmp_path: Path) -> Path:
     return blobs(tmp_path)
 
 
+BACKBONE = """
+import torch
+from torch import nn
+
+NUMBER = 1
+
+def model():
+    torch.manual_seed(NUMBER)
+    return nn.Sequential(nn.Linear(2, 8).requires_grad_(False), nn.Tanh(), nn.Linear(8, 2))
+
+def data():
+    x = torch.randn(80, 2, generator=torch.Generator().manual_seed(1))
+    return x, (x[:, 0] > 0).long()
+
+"""
+"""Devices with another NUMBER have another frozen layer."""
+
+
 def blobs(place: Path) -> Path:
     (place / "blobs").mkdir(parents=True)
     return place / "blobs"
@@ -78,7 +97,7 @@ def test_a_frozen_backbone_stays_and_an_update_has_the_head_only(folder: Path) -
     assert (folder / update.digest).stat().st_size < 22_000  # 20,520 bytes of numbers; all of it has 45 MB
     schema = one.describe(agreement).schema
     assert schema is not None
-    frozen = frozen_file(folder, frozen_in(schema))
+    frozen = frozen_file(folder, known(frozen_in(schema)).digest)
     assert digest_of(frozen) == frozen.name
     assert {*load_file(frozen)} | {"fc.weight", "fc.bias"} == {*_resnet().state_dict()}
 
@@ -134,14 +153,77 @@ def test_a_loop_of_the_users_own_cannot_change_frozen_buffers_for_longer_than_a_
 
 
 def test_devices_with_other_frozen_parameters_differ_and_are_told_so() -> None:
-    def schema(seed: int) -> LocalModel:
-        torch.manual_seed(seed)
-        return LocalModel(nn.Sequential(nn.Linear(2, 3).requires_grad_(False), nn.Linear(3, 1)))
+    assert with_body(1).schema == with_body(1).schema
+    difference = first_difference(with_body(1).schema, with_body(2).schema)
+    assert difference == "the frozen parameters differ in their values, names or shapes"
 
-    assert schema(1).schema == schema(1).schema
-    difference = first_difference(schema(1).schema, schema(2).schema)
-    assert difference is not None
-    assert difference.startswith("the frozen parameters differ: the digest ")
+
+def with_body(seed: int) -> LocalModel:
+    """Return a model whose body is frozen."""
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.BatchNorm1d(2).requires_grad_(False), nn.Linear(2, 1))
+    state = module.state_dict()
+    state["0.weight"].normal_()
+    state["0.running_mean"].normal_()
+    return LocalModel(module)
+
+
+def written(model: LocalModel, folder: Path) -> Path:
+    """Return a blob with the shared tensors of *model*."""
+    digest = model.save(folder / "new")
+    return (folder / "new").rename(folder / digest)
+
+
+def test_frozen_tensors_of_another_device_that_were_pulled_are_those_of_the_model_from_then_on(
+    folder: Path,
+) -> None:
+    founder, mine = with_body(1), with_body(2)
+    founder.keep_frozen(folder)
+    assert mine.schema != founder.schema
+    mine.load(written(founder, folder), "", dict)
+    assert mine.schema == founder.schema
+    theirs = founder.module.state_dict()
+    for name, value in mine.module.state_dict().items():
+        assert torch.equal(value, theirs[name]), name
+    mine.module.train()(torch.randn(8, 2))  # the statistics of a frozen part are restored as they were pulled
+    mine.restore_own(dict)
+    assert torch.equal(mine.module.state_dict()["0.running_mean"], theirs["0.running_mean"])
+    digest = known(frozen_in(mine.schema)).digest
+    assert [path.name for path in (folder.parent / "frozen").iterdir()] == [digest]
+
+
+def test_a_model_whose_frozen_tensors_are_not_here_or_damaged_is_not_loaded(folder: Path) -> None:
+    founder, mine = with_body(1), with_body(2)
+    path = written(founder, folder)
+    with pytest.raises(BlobError, match="the frozen parameters differ in their values"):
+        mine.load(path, "", dict)
+    founder.keep_frozen(folder)
+    frozen = frozen_file(folder, known(frozen_in(founder.schema)).digest)
+    content = frozen.read_bytes()
+    frozen.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BlobError, match="is damaged"):
+        mine.load(path, "", dict)
+    frozen.write_bytes(path.read_bytes())
+    with pytest.raises(BlobError, match="other tensors than the frozen ones"):
+        mine.load(path, "", dict)
+
+
+def test_a_device_with_another_backbone_trains_the_head_on_that_of_the_founder(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    founder = Device(write_task(folder, BACKBONE), folder, file_spec())
+    other = Device(write_task(tmp_path / "other", BACKBONE + "NUMBER = 5\n"), folder, file_spec())
+    agreement = agree(founder, other)
+    create = commands.CreateJob(2, founder.spec, agreement, str(folder / "new"), str(folder))
+    created = founder.do(create)
+    assert isinstance(created, commands.CreateDone)
+    (folder / "new").rename(folder / created.digest)
+    assert other.describe(agreement).schema != created.schema
+    update = other.train(agreement, created.digest)
+    assert first_difference(created.schema, known(other.describe(agreement).schema)) is None
+    same, theirs = founder.evaluate(agreement, update.digest), other.evaluate(agreement, update.digest)
+    assert same.sums == theirs.sums
 
 
 def test_a_frozen_file_that_cannot_be_written_is_told(folder: Path) -> None:

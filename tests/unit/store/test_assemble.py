@@ -9,17 +9,26 @@ import pytest
 import safetensors.numpy
 
 from p2pfl.errors import DataDirectoryError
-from p2pfl.schema import Schema, TensorSpec, canonical, frozen_mark, header, parse_header
+from p2pfl.schema import (
+    FrozenTensors,
+    Schema,
+    TensorSpec,
+    canonical,
+    frozen_mark,
+    header,
+    layout_of,
+    parse_header,
+)
 from p2pfl.store.assemble import TensorFile, assemble
 
+FROZEN = canonical([TensorSpec("body.weight", "F64", (2,)), TensorSpec("body.count", "I64", (), True)])
 SHARED = canonical(
     [
         TensorSpec("head.weight", "F32", (2,)),
         TensorSpec("head.mean", "F32", (1,), True),
-        frozen_mark("ab" * 32),
+        frozen_mark(FrozenTensors("ab" * 32, layout_of(FROZEN))),
     ]
 )
-FROZEN = canonical([TensorSpec("body.weight", "F64", (2,)), TensorSpec("body.count", "I64", (), True)])
 
 
 def put(path: Path, schema: Schema, *values: bytes) -> Path:

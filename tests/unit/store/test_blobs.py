@@ -559,3 +559,36 @@ def test_a_discarded_blob_is_gone_durable_or_not_and_another_stays(store: BlobSt
         store.discard(digest)
         assert not store.has(digest)
     assert store.has(other)
+
+
+# --- frozen tensors -----------------------------------------------------------------------------------------
+
+
+def test_frozen_tensors_leave_the_blobs_for_good_and_are_read_as_one(store: BlobStore) -> None:
+    digest = put(store, BYTES)
+    assert not store.has_frozen(digest)
+    store.move_frozen(digest)
+    assert store.has_frozen(digest)
+    assert not store.is_durable(digest)
+    assert store.collect(NOTHING) == []
+    with store.reading(digest) as file:
+        assert file.read() == BYTES
+    assert {path.name for path in store.directory.iterdir()} == {"tmp"}
+
+
+def test_damaged_frozen_tensors_are_deleted(store: BlobStore) -> None:
+    digest = put(store, BYTES)
+    store.move_frozen(digest)
+    path = store.directory.parent / "frozen" / digest
+    path.write_bytes(BYTES[:-1])
+    assert not store.has_frozen(digest)
+    assert not path.exists()
+
+
+def test_no_text_of_a_peer_names_a_file_of_frozen_tensors(store: BlobStore) -> None:
+    with pytest.raises(BlobError, match="no blob's name"):
+        store.has_frozen("../key")
+    with pytest.raises(BlobError, match="no blob's name"), store.reading("../key"):
+        pass
+    with pytest.raises(FileNotFoundError), store.reading(OTHER):
+        pass

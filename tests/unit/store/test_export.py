@@ -10,7 +10,7 @@ import safetensors.numpy
 from blake3 import blake3
 
 from p2pfl.errors import DataDirectoryError, UserError
-from p2pfl.schema import TensorSpec, canonical, file_bytes, frozen_mark, header, layout_of
+from p2pfl.schema import FrozenTensors, TensorSpec, canonical, file_bytes, frozen_mark, header, layout_of
 from p2pfl.store.export import export_blob, personal_file, with_metadata
 from tests.support.records import LAYOUT, SCHEMA
 
@@ -129,7 +129,8 @@ def test_a_model_without_tensors_takes_metadata_too() -> None:
 
 STILL = canonical([TensorSpec("body", "F32", (2,))])
 STILL_CONTENT = header(STILL) + np.array([3, 4], "<f4").tobytes()
-MARKED = canonical([*SCHEMA, frozen_mark(blake3(STILL_CONTENT).hexdigest())])
+MARK = frozen_mark(FrozenTensors(blake3(STILL_CONTENT).hexdigest(), layout_of(STILL)))
+MARKED = canonical([*SCHEMA, MARK])
 MARKED_CONTENT = header(MARKED) + bytes(file_bytes(MARKED) - len(header(MARKED)))
 
 

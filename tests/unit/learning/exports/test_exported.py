@@ -180,6 +180,20 @@ def test_a_model_of_ones_own_needs_the_file_that_defines_it(tmp_path: Path) -> N
         model.predict(["a.png"])
 
 
+def test_a_task_may_answer_from_the_outputs_itself(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(4, 2))
+    path = export_module(tmp_path, module, file_spec(), OWN)
+    functions = """
+    def inputs(place):
+        return torch.ones(2, 4)
+
+    def predict(outputs):
+        return [f"{len(row)} outputs" for row in outputs]
+    """
+    model = load(path, task=write_task(tmp_path, MINE + functions))
+    assert [one.text for one in model.predict(tmp_path)] == ["2 outputs", "2 outputs"]
+
+
 def test_other_code_than_the_runs_is_refused(tmp_path: Path) -> None:
     path = export_module(tmp_path, nn.Sequential(nn.Linear(4, 3)), file_spec(), OWN)
     with pytest.raises(

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -58,6 +59,38 @@ def test_pictures_are_predicted_one_by_one_and_a_broken_one_stops_nothing(tmp_pa
     assert isinstance(two, Unreadable)
     assert (two.file, "cannot be read" in two.reason) == (str(broken), True)
     assert isinstance(three, Predicted)
+
+
+READS_FILES = """
+    import numpy as np
+    import torch
+    from torch import nn
+
+    def model(agreed):
+        return nn.Sequential(nn.Linear(agreed.input_shape[0], len(agreed.classes)))
+
+    def data(place):
+        rows = torch.from_numpy(np.load(place))
+        return rows, torch.zeros(len(rows), dtype=torch.int64)
+    """
+
+
+def test_what_the_users_task_reads_is_predicted_example_by_example(tmp_path: Path) -> None:
+    path = export_module(tmp_path, nn.Sequential(nn.Linear(4, 2)), file_spec(), OWN)
+    task = write_task(tmp_path, READS_FILES)
+    several, single = tmp_path / "several.npy", tmp_path / "single.npy"
+    rows = torch.randn(3, 4)
+    np.save(several, rows.numpy())
+    np.save(single, rows[:1].numpy())
+    request = PredictInputs(str(path), (str(several), "gone.npy", str(single)), "cpu", str(task))
+    found = answers(request)
+    expected = load(path, task=task).predict(rows)
+    assert found[:3] == [
+        Predicted(str(several), row, one.label, one.probability) for row, one in enumerate(expected, start=1)
+    ]
+    assert found[3] == Unreadable("gone.npy", "gone.npy does not exist.")
+    assert isinstance(found[4], Predicted)
+    assert (found[4].row, found[4].label) == (0, expected[0].label)
 
 
 def test_rows_are_numbered(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate, Companion, Evaluate, Fetch, ReadSchema, Train
 from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
+from p2pfl.learning.local_files import frozen_file
 from p2pfl.net.bulk.request import PullRequest
 from p2pfl.runtime.jobs import blobs
 from p2pfl.schema import file_bytes, header
 from p2pfl.spec import blob_schema
+from p2pfl.store.hashing import digest_of
 from p2pfl.work import AggregationJob, EvaluationJob, TrainingJob
 from tests.support.core import ballot
 from tests.support.records import AGREEMENT, LAYOUT, SCHEMA, SPEC, STATEFUL
@@ -45,6 +47,23 @@ async def test_the_coming_of_a_long_blob_is_told_with_the_name_of_whom_it_comes_
     bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     await bench.host.outcome()
     assert bench.host.told == [events.ProgressMade(0, "pull", len(GOOD), len(GOOD), "the device ben")]
+
+
+async def test_frozen_tensors_are_pulled_once_kept_beside_the_blobs_and_told(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    fetch = Fetch(name, LAYOUT, ("ben",), is_frozen=True)
+    bench.work.begin(fetch)
+    assert await bench.host.outcome() == on_disk(name)
+    assert not bench.store.has(name)
+    assert digest_of(frozen_file(bench.store.directory, name)) == name
+    assert bench.host.told == [
+        events.Notice("info", f"took {len(GOOD) / 1e6:.1f} MB of frozen parameters from the device ben")
+    ]
+    bench.host.fed.clear()
+    bench.work.begin(fetch)
+    assert await bench.host.outcome() == [inputs.BlobReady(name, durable=True)]
+    assert len(bench.puller.pulls) == 1
+    assert len(bench.host.told) == 1
 
 
 async def test_an_update_is_fetched_without_a_flush_and_said_to_be_so(tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ async def test_that_the_worker_is_ready_is_told_once_however_often_it_is_asked(t
 async def test_a_created_model_is_durable_and_pinned(tmp_path: Path) -> None:
     name = blake3(GOOD).hexdigest()
 
-    def create(spec: Any, agreement: Any, path: Path) -> commands.CreateDone:
+    def create(spec: Any, agreement: Any, path: Path, folder: Path) -> commands.CreateDone:
+        assert folder == bench.store.directory
         path.write_bytes(GOOD)
         return commands.CreateDone(0, name, SCHEMA)
 
