@@ -35,6 +35,7 @@ TESTED_AS_A_WHOLE = {
     "p2pfl.net.mesh": "net/test_mesh.py",
     "p2pfl.net.neighbours": "net/test_mesh.py",
     "p2pfl.net.transport.acceptor": "net/test_strangers.py",
+    "p2pfl.net.transport.pending": "net/test_strangers.py",
     "p2pfl.net.transport.stream": "net/test_mesh.py",
     "p2pfl.store.partial": "unit/store/test_blobs.py",
     "p2pfl.store.wal": "unit/store/test_journal.py",
