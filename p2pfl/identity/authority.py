@@ -7,7 +7,7 @@ for nothing else. So they pass the strictest checks of OpenSSL (`X509_V_FLAG_X50
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -71,6 +71,16 @@ class Federation:
     name: str
     not_before: datetime
     not_after: datetime
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A CA whose key was read: it can sign."""
+
+    directory: Path
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    certificate: x509.Certificate
+    federation: str
 
 
 def create_authority(
@@ -196,19 +206,66 @@ def list_certificates(directory: Path) -> list[IssuedCertificate]:
     return listed
 
 
+def sign_request(
+    authority: Authority,
+    request: x509.CertificateSigningRequest,
+    name: str,
+    role: Role = "node",
+    now: datetime | None = None,
+) -> x509.Certificate:
+    """Return a certificate for the key of *request*; name, role and dates are the CA's decision.
+
+    Raises:
+        CredentialsError: the request is not signed by its own key, the key is of another kind, a bad name, or
+        the CA is not valid now.
+    """
+    key = request.public_key()
+    if not request.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise CredentialsError(
+            "The signing request is not signed by an ECDSA key that it holds: it was damaged or changed on its "
+            "way. Make it again."
+        )
+    return _sign(authority, key, name, role, now or datetime.now(UTC))
+
+
+def write_certificates(folder: Path, certificate: x509.Certificate, authority: x509.Certificate) -> None:
+    """Write a device's *certificate*, and that of its CA, to *folder*, each durably and all or nothing.
+
+    Raises:
+        CredentialsError: they cannot be written.
+    """
+    write_file(folder / CERTIFICATE_FILE, certificate.public_bytes(Encoding.PEM))
+    write_file(folder / AUTHORITY_FILE, authority.public_bytes(Encoding.PEM))
+
+
 def _issue(directory: Path, name: str, role: Role, key: ec.EllipticCurvePrivateKey, now: datetime) -> Path:
     """Sign a certificate for *key* and write the device's folder."""
-    authority_key, authority, federation = _read_authority(directory)
-    _check_authority_dates(directory, authority, now)
+    authority = open_authority(directory)
+    certificate = _sign(authority, key.public_key(), name, role, now)
+    folder = directory / name
+    _make_folder(folder)
+    write_key(folder / KEY_FILE, key)
+    write_certificates(folder, certificate, authority.certificate)
+    return folder
+
+
+def _sign(
+    authority: Authority, key: ec.EllipticCurvePublicKey, name: str, role: Role, now: datetime
+) -> x509.Certificate:
+    """Return a certificate of device *name* for the public *key*."""
+    check_name(name)
+    _check_authority_dates(authority.directory, authority.certificate, now)
     # Never outside the CA's own dates: OpenSSL refuses a chain in which any certificate is out of date.
-    not_before = max(now - CLOCK_ALLOWANCE, authority.not_valid_before_utc)
-    not_after = min(now + DEVICE_LIFETIME, authority.not_valid_after_utc)
-    authority_identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    certificate = (
+    not_before = max(now - CLOCK_ALLOWANCE, authority.certificate.not_valid_before_utc)
+    not_after = min(now + DEVICE_LIFETIME, authority.certificate.not_valid_after_utc)
+    authority_identifier = authority.certificate.extensions.get_extension_for_class(
+        x509.SubjectKeyIdentifier
+    ).value
+    return (
         x509.CertificateBuilder()
-        .subject_name(_distinguished_name(federation, name))
-        .issuer_name(authority.subject)
-        .public_key(key.public_key())
+        .subject_name(_distinguished_name(authority.federation, name))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(not_before)
         .not_valid_after(not_after)
@@ -218,24 +275,22 @@ def _issue(directory: Path, name: str, role: Role, key: ec.EllipticCurvePrivateK
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
             critical=False,
         )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_identifier),
             critical=False,
         )
-        .add_extension(_uri(device_uri(federation, role, name)), critical=False)
-        .sign(authority_key, hashes.SHA256())
+        .add_extension(_uri(device_uri(authority.federation, role, name)), critical=False)
+        .sign(authority.key, hashes.SHA256())
     )
-    folder = directory / name
-    _make_folder(folder)
-    write_key(folder / KEY_FILE, key)
-    write_file(folder / CERTIFICATE_FILE, certificate.public_bytes(Encoding.PEM))
-    write_file(folder / AUTHORITY_FILE, authority.public_bytes(Encoding.PEM))
-    return folder
 
 
-def _read_authority(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, str]:
-    """Read the CA in *directory*: its key, its certificate, its federation."""
+def open_authority(directory: Path) -> Authority:
+    """Read the CA in *directory*.
+
+    Raises:
+        CredentialsError: there is no CA, or its key and certificate do not belong together.
+    """
     key_path, certificate_path = directory / AUTHORITY_KEY_FILE, directory / AUTHORITY_FILE
     if not key_path.is_file() or not certificate_path.is_file():
         raise CredentialsError(
@@ -247,7 +302,7 @@ def _read_authority(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.C
         raise CredentialsError(
             f"{key_path} and {certificate_path} do not belong together. Restore both from one backup."
         )
-    return key, certificate, _federation_of(certificate, certificate_path)
+    return Authority(directory, key, certificate, _federation_of(certificate, certificate_path))
 
 
 def _federation_of(certificate: x509.Certificate, path: Path) -> str:
