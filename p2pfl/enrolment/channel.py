@@ -73,7 +73,7 @@ class EnrolmentChannel(Generic[_Frame]):
     def __init__(self, stream: FrameStream, decode: Callable[[bytes], _Frame], max_bytes: int) -> None:
         """Read frames with *decode*; frames to send have at most *max_bytes*."""
         self._stream = stream
-        self._decode = decode
+        self._decode: Callable[[bytes], _Frame] = decode
         self._max_bytes = max_bytes
 
     def binding(self, certificate: bytes | None = None) -> TlsBinding:
@@ -84,8 +84,8 @@ class EnrolmentChannel(Generic[_Frame]):
         """
         connection: ssl.SSLObject = self._stream.transport.get_extra_info("ssl_object")
         shown = certificate or connection.getpeercert(binary_form=True)
-        # Python's `ssl` has no exporter (RFC 9266). In TLS 1.3 this is the client's Finished message: a MAC over
-        # the whole handshake, with a key that only its two ends have.
+        # Python's `ssl` has no exporter (RFC 9266). In TLS 1.3 this is the client's Finished message: a MAC
+        # over the whole handshake, with a key that only its two ends have.
         finished = connection.get_channel_binding("tls-unique")
         if connection.selected_alpn_protocol() != ENROL_ALPN or not shown or not finished:
             raise ProtocolError("it does not speak the protocol of invitations")

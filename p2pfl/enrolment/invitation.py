@@ -1,8 +1,8 @@
 """An open invitation: its code, its seats, its end. It is kept in a file beside the CA's key.
 
-Each change is durable before it has an effect: a seat is taken before a certificate is signed, and a wrong code
-is counted before it is answered. So an inviter that crashed goes on with the same code, no seat is given twice,
-and a device whose answer was lost gets the same certificate again.
+Each change is durable before it has an effect: a seat is taken before a certificate is signed, and a wrong
+code is counted before it is answered. So an inviter that crashed goes on with the same code, no seat is
+given twice, and a device whose answer was lost gets the same certificate again.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class InvitationBook:
         return max(0, MAX_WRONG_CODES - self.invitation.wrong)
 
     def name_for(self, wished: str) -> str:
-        """Return the name that a device gets that wishes for *wished*: it, or with a number if it is taken."""
+        """Return the name for a device that wishes for *wished*: with a number if that is taken."""
         taken = {seat.name for seat in self.invitation.seats}
         for number in range(1, len(taken) + MAX_SEATS + 2):
             suffix = "" if number == 1 else f"-{number}"
@@ -187,7 +187,7 @@ class InvitationBook:
 def open_invitation(
     authority: Authority, role: Role, count: int, ttl: float, now: float
 ) -> Iterator[tuple[InvitationBook, bool]]:
-    """Open an invitation in the CA's folder, for this process alone; yield it, and whether it was open before.
+    """Open an invitation in the CA's folder, for this process alone; yield it, and whether it goes on.
 
     An invitation of the same kind that was not ended, because its inviter crashed, goes on with its code. The
     CA's key is the file that is locked.

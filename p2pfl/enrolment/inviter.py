@@ -1,8 +1,8 @@
 """The inviter: listens while an invitation is open, and gives certificates to devices that know its code.
 
-A connection first proves that it knows the code: within a time limit, among a limited number of others, and one
-after the other, because the key exchange costs some processor time. Only then a request is read, a person is
-asked, a seat is taken, and a certificate is signed, in this order.
+A connection first proves that it knows the code: within a time limit, among a limited number of others, and
+one after the other, because the key exchange costs some processor time. Only then a request is read, a
+person is asked, a seat is taken, and a certificate is signed, in this order.
 """
 
 from __future__ import annotations
@@ -240,7 +240,8 @@ class Inviter:
         offer = await _expect(channel, PakeOffer)
         if offer.version != VERSION:
             raise _DeclinedError(
-                Declined("version"), f"it speaks version {offer.version} of invitations, and this one {VERSION}"
+                Declined("version"),
+                f"it speaks version {offer.version} of invitations, and this one {VERSION}",
             )
         async with self._exchanging:
             self._check_open()
@@ -250,7 +251,8 @@ class Inviter:
         proof = await _expect(channel, Proof)
         binding = channel.binding(self._identity.certificate)
         async with self._exchanging:
-            # An attacker may have sent many proofs at the same time: each is counted before the next is checked.
+            # An attacker may have sent many proofs at the same time: each is counted before the next is
+            # checked.
             self._check_open()
             keys = await asyncio.to_thread(pake.finish, PakeMessage(offer.nonce, offer.element), binding)
             if not keys.is_proof("joiner", proof.proof):
@@ -264,7 +266,9 @@ class Inviter:
     def _wrong_code(self) -> _DeclinedError:
         left = self._book.count_wrong_code()
         self._changed.set()
-        outlook = f"{left} more wrong ones end the invitation" if left else "the invitation ends with this one"
+        outlook = (
+            f"{left} more wrong ones end the invitation" if left else "the invitation ends with this one"
+        )
         return _DeclinedError(
             Declined("code" if left else "tries", left),
             f"it gave a wrong code, or another device stood between the two; {outlook}",
@@ -284,7 +288,9 @@ class Inviter:
         try:
             certificate = self._book.certificate_for(signing, datetime.fromtimestamp(now, UTC))
         except CredentialsError as error:
-            raise _DeclinedError(Declined("signing"), f"its certificate could not be signed: {error}") from error
+            raise _DeclinedError(
+                Declined("signing"), f"its certificate could not be signed: {error}"
+            ) from error
         authority = self._book.authority.certificate.public_bytes(Encoding.DER)
         members = merged([*self._members(), *self._joined.values()], own=node)
         body = encode_body(Membership(certificate, authority, members, now))
@@ -329,9 +335,9 @@ class Inviter:
             raise _DeclinedError(Declined("full"), "all seats of the invitation are taken")
 
     def _check_open(self) -> None:
-        """Decline if the invitation has ended. One that is full has not: lost answers may be fetched again."""
+        """Decline if the invitation has ended. One that is full has not: lost answers can be fetched."""
         state = self._book.invitation.state(self._clock())
-        if state == "expired" or state == "tries":  # noqa: PLR1714 - narrows the type
+        if state == "expired" or state == "tries":
             raise _DeclinedError(Declined(state), "the invitation has ended")
 
     def _check_clock(self, wish: Wish) -> None:

@@ -1,7 +1,7 @@
 """The device that joins: proves that it knows the code, asks for a certificate, and checks what it gets.
 
-Nothing is believed before the inviter has proved that it knows the code too: until then whoever answers at the
-address may be anybody.
+Nothing is believed before the inviter has proved that it knows the code too: until then whoever answers at
+the address may be anybody.
 """
 
 from __future__ import annotations
@@ -111,19 +111,19 @@ async def join(
         NetworkError: the inviter could not be reached.
     """
     settings = settings or JoinerSettings()
-    for left in range(settings.tries - 1, 0, -1):
+    lost: ReplyLostError | None = None
+    for number in range(settings.tries):
+        if lost is not None:
+            tell(f"{lost} Asking again ({number + 1} of {settings.tries} times).")
         try:
             return await _Attempt(query, store, tell, settings, clock).run()
         except ReplyLostError as error:
-            tell(f"{error} Asking again ({left} more {'try' if left == 1 else 'tries'}).")
-    try:
-        return await _Attempt(query, store, tell, settings, clock).run()
-    except EnrolmentRefused:
-        raise
-    except NetworkError as error:
-        if settings.tries == 1 and not isinstance(error, ReplyLostError):
-            raise
-        raise ReplyLostError(str(error)) from error
+            lost = error
+        except NetworkError as error:
+            if lost is None or isinstance(error, EnrolmentRefused):
+                raise
+    assert lost is not None, "there is at least one try"
+    raise lost
 
 
 class _ClosedError(NetworkError):
@@ -179,8 +179,8 @@ class _Attempt:
             connection = await connect(address, settings.dial_seconds)
         except NetworkError as error:
             raise NetworkError(
-                f"No invitation is open at {address}: {error} If there was one, it has ended: all its seats are "
-                f"taken, its time is over, five codes were wrong, or it was stopped. {ASK}"
+                f"No invitation is open at {address}: {error} If there was one, it has ended: all its "
+                f"seats are taken, its time is over, five codes were wrong, or it was stopped. {ASK}"
             ) from error
         transport, protocol = await secure_with(
             connection,
@@ -220,7 +220,9 @@ class _Attempt:
         await channel.send(JoinRequest(wish, keys.mac("joiner", wish)))
         frame = await self._next(channel)
         if isinstance(frame, Wait):
-            self._tell("The code is right. Waiting until this device is let in on the inviting device's screen.")
+            self._tell(
+                "The code is right. Waiting until this device is let in on the inviting device's screen."
+            )
             frame = await self._next(channel, for_person=True)
         if not isinstance(frame, JoinGrant):
             raise self._unexpected(frame)
@@ -264,8 +266,9 @@ class _Attempt:
 
     def _false_inviter(self) -> EnrolmentRefused:
         return EnrolmentRefused(
-            f"The device at {self._query.address} does not know this code, or another device stands between the "
-            "two: it got nothing from this one. Compare the address and the code with the inviting device's screen."
+            f"The device at {self._query.address} does not know this code, or another device stands "
+            "between the two: it got nothing from this one. Compare the address and the code with the "
+            "inviting device's screen."
         )
 
     def _unexpected(self, frame: InviterFrame) -> Exception:
@@ -280,9 +283,9 @@ class _Attempt:
                 return f"The inviter {at} has another version of p2pfl: install the same one on both devices."
             case "code":
                 return (
-                    f"The inviter {at} did not accept the code: it is wrong, or another device stands between the "
-                    f"two. Compare it with the inviting device's screen; after {frame.left} more wrong codes the "
-                    "invitation ends."
+                    f"The inviter {at} did not accept the code: it is wrong, or another device stands "
+                    f"between the two. Compare it with the inviting device's screen; after {frame.left} "
+                    "more wrong codes the invitation ends."
                 )
             case "tries":
                 return f"The invitation {at} has ended after five wrong codes. {ASK}"
@@ -295,8 +298,8 @@ class _Attempt:
             case "clock":
                 return (
                     f"This device's clock is wrong, or the inviter's: it is {_shown(self._clock())} here and "
-                    f"{_shown(frame.clock)} there. Set the wrong one right, and try again; certificates begin "
-                    f"only {CLOCK_ALLOWANCE.days} day before they are made."
+                    f"{_shown(frame.clock)} there. Set the wrong one right, and try again; certificates "
+                    f"begin only {CLOCK_ALLOWANCE.days} day before they are made."
                 )
             case "person":
                 return f"The person {at} did not let this device in."

@@ -35,13 +35,13 @@ class JoiningFolder:
         check_name(name)
         if holds_file(directory / AUTHORITY_KEY_FILE):
             raise CredentialsError(
-                f"{directory} holds the CA's key, so this is the inviting device's folder: choose another one with "
-                "--certs."
+                f"{directory} holds the CA's key, so this is the inviting device's folder: choose another "
+                "one with --certs."
             )
         if os.path.lexists(directory / name):
             raise CredentialsError(
-                f"{directory / name} exists already, so this device has joined as {name}. Start it with `p2pfl "
-                "node`, or join with another --name or --certs."
+                f"{directory / name} exists already, so this device has joined as {name}. Start it with "
+                "`p2pfl node`, or join with another --name or --certs."
             )
         self._directory = directory
         self._pending = directory / f".{name}.joining"
@@ -65,7 +65,8 @@ class JoiningFolder:
         except OSError as error:
             self.discard()
             raise CredentialsError(
-                f"The folder {self._pending} cannot be made: {error.strerror}. Choose another one with --certs."
+                f"The folder {self._pending} cannot be made: {error.strerror}. Choose another one with "
+                "--certs."
             ) from error
         key = generate_key()
         write_key(path, key)
@@ -85,8 +86,8 @@ class JoiningFolder:
             sync_folder(self._directory)
         except OSError as error:
             raise CredentialsError(
-                f"{self._pending} holds this device's key and certificate, and cannot be renamed to {folder}: "
-                f"{error.strerror}. Rename it yourself."
+                f"{self._pending} holds this device's key and certificate, and cannot be renamed to "
+                f"{folder}: {error.strerror}. Rename it yourself."
             ) from error
         return folder
 

@@ -81,6 +81,7 @@ def _identity(certificate: bytes, authority: Authority) -> PeerIdentity:
         x509.load_der_x509_certificate(certificate).verify_directly_issued_by(authority.certificate)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise HandshakeRefused(
-            f"The node there is not of the federation {authority.federation!r}: its certificate is another CA's."
+            f"The node there is not of the federation {authority.federation!r}: its certificate is another "
+            "CA's."
         ) from error
     return identify(certificate, authority.federation)

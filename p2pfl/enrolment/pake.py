@@ -5,8 +5,8 @@ key that nobody else has, and an attacker who takes part learns only whether one
 PROTOCOL.md, "Enrolment", has the exact bytes and test vectors.
 
 A relay that ends TLS on both sides must not be able to pass the exchange on. So all keys are derived from a
-*transcript* that holds what the two TLS connections of a relay never share: the inviter's certificate, and the
-Finished message of the TLS client, which is a MAC over the whole TLS handshake.
+*transcript* that holds what the two TLS connections of a relay never share: the inviter's certificate, and
+the Finished message of the TLS client, which is a MAC over the whole TLS handshake.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Pake:
 
 @dataclass(frozen=True)
 class SharedKeys:
-    """The keys of an exchange: each side proves with them that it knows the code, and authenticates what it says."""
+    """The keys of an exchange: they prove that a side knows the code, and authenticate what it says."""
 
     secret: bytes = field(repr=False)
     """The key of SPAKE2."""

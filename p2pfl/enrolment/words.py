@@ -1,8 +1,9 @@
 """The code of an invitation: three words that people can say across a room.
 
-The words are those of the English list of BIP 39 (package `mnemonic`): 2048 common words that already differ in
-their first four letters. Three of them are 33 bits. That is little for a password, and plenty here: the code is
-checked by a PAKE, so that an attacker must ask for each guess, and the invitation ends after five wrong ones.
+The words are those of the English list of BIP 39 (package `mnemonic`): 2048 common words that already differ
+in their first four letters. Three of them are 33 bits. That is little for a password, and plenty here: the
+code is checked by a PAKE, so that an attacker must ask for each guess, and the invitation ends after five
+wrong ones.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def parse_code(text: str) -> str:
     words = _split(text)
     if len(words) != WORDS_IN_A_CODE:
         raise UserError(
-            f"A code has {WORDS_IN_A_CODE} words, such as lemon-tiger-voyage, and {one_line(repr(text), 60)} has "
-            f"{len(words)}: type it as the inviting device shows it."
+            f"A code has {WORDS_IN_A_CODE} words, such as lemon-tiger-voyage, and "
+            f"{one_line(repr(text), 60)} has {len(words)}: type it as the inviting device shows it."
         )
     for word in words:
         if word not in word_list():

@@ -222,8 +222,8 @@ def sign_request(
     key = request.public_key()
     if not request.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
         raise CredentialsError(
-            "The signing request is not signed by an ECDSA key that it holds: it was damaged or changed on its "
-            "way. Make it again."
+            "The signing request is not signed by an ECDSA key that it holds: it was damaged or changed on "
+            "its way. Make it again."
         )
     return _sign(authority, key, name, role, now or datetime.now(UTC))
 

@@ -1,8 +1,8 @@
 """Accepts connections, limits the unidentified ones, and passes each to the handler of its ALPN name.
 
 A connection is *pending* until it has passed TLS and its first frame was handled. Pending connections are
-limited (see `p2pfl.net.transport.pending`), and each has a deadline, with a shorter one for its first byte. So
-strangers cannot hold file descriptors or memory for long.
+limited (see `p2pfl.net.transport.pending`), and each has a deadline, with a shorter one for its first byte.
+So strangers cannot hold file descriptors or memory for long.
 """
 
 from __future__ import annotations

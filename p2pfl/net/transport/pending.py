@@ -1,8 +1,8 @@
 """Accepted connections that have not identified themselves yet: how many there may be, and how long.
 
-They are limited in total and for each source address, so that strangers cannot hold file descriptors or memory.
-Nor can strangers lock others out: beyond the limit, the oldest pending connection of the address with most of
-them is closed, and connections from addresses of known nodes are counted apart.
+They are limited in total and for each source address, so that strangers cannot hold file descriptors or
+memory. Nor can strangers lock others out: beyond the limit, the oldest pending connection of the address
+with most of them is closed, and connections from addresses of known nodes are counted apart.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def wait_first_byte(connection: socket.socket, seconds: float, expected: s
     """Wait for the first byte on *connection*, and close it if none comes: a dialer sends it at once.
 
     Raises:
-        HandshakeRefused: none arrived within *seconds*; the message says that it may not be what is *expected*.
+        HandshakeRefused: none arrived within *seconds*; it may be something else than *expected*.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -52,8 +52,8 @@ async def wait_first_byte(connection: socket.socket, seconds: float, expected: s
         if not isinstance(error, TimeoutError):
             raise
         raise HandshakeRefused(
-            f"The other side connected and sent nothing for {seconds:g} s: it did not answer in time, or it is "
-            f"not {expected}."
+            f"The other side connected and sent nothing for {seconds:g} s: it did not answer in time, or "
+            f"it is not {expected}."
         ) from None
 
 
