@@ -43,6 +43,8 @@ class JoiningFolder:
                 f"{directory / name} exists already, so this device has joined as {name}. Start it with "
                 "`p2pfl node`, or join with another --name or --certs."
             )
+        self.wished = name
+        """The name that the device would like."""
         self._directory = directory
         self._pending = directory / f".{name}.joining"
         self._made: list[Path] = []
