@@ -85,7 +85,7 @@ async def _invite(options: InvitationOptions, *, yes: bool) -> InvitationState:
 
     keyboard = Keyboard()
     with keyboard.reading():
-        async with serving(options, confirmer(keyboard, yes=yes), tell) as invitation:
+        async with serving(options, None if yes else confirmer(keyboard), tell) as invitation:
             many = f"{options.count} {plural(options.count, 'device')}"
             tell(f"{many} can join the federation {invitation.federation!r} as {options.role}. Type there:")
             typer.echo(invitation.command)

@@ -1,4 +1,4 @@
-"""What `p2pfl invite` and `p2pfl up` share: the questions to the person who invites, and the lines for them."""  # noqa: E501
+"""What `p2pfl invite` and `p2pfl up` share: questions and lines for the person who invites."""
 
 from __future__ import annotations
 
@@ -41,12 +41,10 @@ def check_can_confirm(*, yes: bool) -> None:
         )
 
 
-def confirmer(keyboard: Keyboard, *, yes: bool) -> ConfirmFunction:
-    """Return what decides whether a device may join: the person at *keyboard*, or with *yes* the code alone."""  # noqa: E501
+def confirmer(keyboard: Keyboard) -> ConfirmFunction:
+    """Return what asks the person at *keyboard* whether a device may join."""
 
     async def confirm(applicant: Applicant) -> bool:
-        if yes:
-            return True
         while True:
             tell(f"? {applicant} wants to join. Let it in? Type y or n, then Enter.")
             answer = await keyboard.ask()

@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from p2pfl.enrolment.words import new_code
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.authority import AUTHORITY_KEY_FILE, Authority, sign_request, write_certificates
-from p2pfl.identity.credentials import show_time
 from p2pfl.identity.keys import node_id_of, write_file
 from p2pfl.identity.names import Role, check_name
 from p2pfl.store.directory import try_lock
@@ -215,11 +214,6 @@ def open_invitation(
         invitation = Invitation(new_code(), role, count, now + ttl)
         _write(directory, invitation)
         yield InvitationBook(authority, invitation), False
-
-
-def shown_end(invitation: Invitation) -> str:
-    """Return the time at which *invitation* expires, for people."""
-    return show_time(datetime.fromtimestamp(invitation.expires, UTC))
 
 
 def _goes_on(before: Invitation, role: Role, count: int, now: float) -> bool:

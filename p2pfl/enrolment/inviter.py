@@ -116,7 +116,7 @@ class Inviter:
     def __init__(
         self,
         book: InvitationBook,
-        confirm: ConfirmFunction,
+        confirm: ConfirmFunction | None,
         tell: Callable[[str], None],
         members: Callable[[], Sequence[KnownPeer]] = lambda: (),
         limits: EnrolmentLimits | None = None,
@@ -124,8 +124,9 @@ class Inviter:
     ) -> None:
         """Open nothing yet.
 
-        *tell* gets a line for the person at this device; *members* returns whom joiners can dial; *clock* is
-        this device's, in seconds since the epoch.
+        *confirm* None lets in every device that knows the code; *tell* gets a line for the person at this
+        device; *members* returns whom joiners can dial; *clock* is this device's, in seconds since the
+        epoch.
         """
         self._book = book
         self._confirm = confirm
@@ -315,13 +316,14 @@ class Inviter:
         self._waiting += 1
         try:
             self._check_seats()
-            await channel.send(Wait())
+            if self._confirm is not None:
+                await channel.send(Wait())
             async with self._asking:
                 if self._book.invitation.seat_of(node) is not None:  # by an earlier connection, which broke
                     return
                 self._check_seats()
                 applicant = Applicant(node, self._book.name_for(valid_name(wish.name)), host)
-                if not await self._confirm(applicant):
+                if self._confirm is not None and not await self._confirm(applicant):
                     raise _DeclinedError(Declined("person"), f"{applicant} was refused here")
                 self._check_seats()  # the person may have taken long
                 self._book.take_seat(node, applicant.name)

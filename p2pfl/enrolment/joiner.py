@@ -178,9 +178,11 @@ class _Attempt:
         try:
             connection = await connect(address, settings.dial_seconds)
         except NetworkError as error:
+            is_closed = isinstance(error.__cause__, ConnectionRefusedError)
             raise NetworkError(
-                f"No invitation is open at {address}: {error} If there was one, it has ended: all its "
-                f"seats are taken, its time is over, five codes were wrong, or it was stopped. {ASK}"
+                f"No invitation is open at {address}: {'nothing listens there.' if is_closed else error} "
+                "If there was one, it has ended: all its seats are taken, its time is over, five codes "
+                f"were wrong, or it was stopped. {ASK}"
             ) from error
         transport, protocol = await secure_with(
             connection,

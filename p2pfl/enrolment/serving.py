@@ -62,6 +62,11 @@ class OpenInvitation:
     inviter: Inviter
 
     @property
+    def shown_end(self) -> str:
+        """When it expires, by this device's clock."""
+        return time.strftime("%H:%M", time.localtime(self.expires))
+
+    @property
     def command(self) -> str:
         """What is typed on a device that joins."""
         return f"p2pfl join {self.address} {self.code}"
@@ -69,11 +74,11 @@ class OpenInvitation:
 
 @contextlib.asynccontextmanager
 async def serving(
-    options: InvitationOptions, confirm: ConfirmFunction, tell: Callable[[str], None]
+    options: InvitationOptions, confirm: ConfirmFunction | None, tell: Callable[[str], None]
 ) -> AsyncIterator[OpenInvitation]:
     """Serve an invitation while the context lasts; then it has ended, and its code is of no use.
 
-    *confirm* asks a person about a device, *tell* gets lines for that person.
+    *confirm* asks a person about a device (None: the code is enough), *tell* gets lines for that person.
 
     Raises:
         UserError: an option is of no use, there is no CA, or this device cannot listen.
