@@ -1,7 +1,7 @@
 """The frames between a device that joins and its inviter, with the bounds of each field.
 
 The order is: PAKE-OFFER and PAKE-ANSWER (the key exchange), PROOF from the joiner, PROOF from the inviter,
-REQUEST, WAIT where a person is asked, GRANT, STORED. In place of any of its frames the inviter may send
+JOIN-REQUEST, WAIT where a person is asked, JOIN-GRANT, STORED. In place of any of its frames the inviter may send
 DECLINED. No text is in a DECLINED: before the proofs anybody could have written it, so the joiner has a
 sentence of its own for each kind.
 """
@@ -61,7 +61,7 @@ class Proof(msgspec.Struct, frozen=True, tag="proof", forbid_unknown_fields=True
     proof: Mac
 
 
-class JoinRequest(msgspec.Struct, frozen=True, tag="request", forbid_unknown_fields=True):
+class JoinRequest(msgspec.Struct, frozen=True, tag="join-request", forbid_unknown_fields=True):
     """Holds a `Wish`."""
 
     body: Annotated[bytes, Meta(max_length=MAX_REQUEST_BYTES)]
@@ -72,7 +72,7 @@ class Wait(msgspec.Struct, frozen=True, tag="wait", forbid_unknown_fields=True):
     """A person at the inviting device is asked whether this device may join."""
 
 
-class JoinGrant(msgspec.Struct, frozen=True, tag="grant", forbid_unknown_fields=True):
+class JoinGrant(msgspec.Struct, frozen=True, tag="join-grant", forbid_unknown_fields=True):
     """Holds a `Membership`."""
 
     body: Annotated[bytes, Meta(max_length=MAX_REPLY_BYTES)]
@@ -150,7 +150,7 @@ def decode_from_inviter(body: bytes) -> InviterFrame:
 
 
 def decode_wish(body: bytes) -> Wish:
-    """Return what is in the body of a REQUEST.
+    """Return what is in the body of a JOIN-REQUEST.
 
     Raises:
         ProtocolError: it holds none.
@@ -159,7 +159,7 @@ def decode_wish(body: bytes) -> Wish:
 
 
 def decode_membership(body: bytes) -> Membership:
-    """Return what is in the body of a GRANT.
+    """Return what is in the body of a JOIN-GRANT.
 
     Raises:
         ProtocolError: it holds none.

@@ -301,7 +301,9 @@ class Inviter:
         self._book.mark_stored(node)
         seat = self._book.invitation.seat_of(node)
         assert seat is not None, "it was taken above"
-        self._joined[node] = KnownPeer(node, seat.name, (str(Address(host, DEFAULT_PORT)),), now)
+        address = Address(host, DEFAULT_PORT)
+        if not address.is_loopback:  # on one device, each node has a port of its own
+            self._joined[node] = KnownPeer(node, seat.name, (str(address),), now)
         left = self._book.invitation.count - len(self._book.invitation.seats)
         self._tell(f"{seat.name} ({short(node)}) has joined; {f'{left} more can' if left else 'all are in'}.")
         self._changed.set()
