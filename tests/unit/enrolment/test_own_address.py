@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import p2pfl.enrolment.own_address as module
+import psutil
 from p2pfl.enrolment.own_address import own_address
 
 
@@ -16,14 +16,14 @@ def without_way(monkeypatch: pytest.MonkeyPatch, **interfaces: list[tuple[int, s
     def no_way(*_: Any) -> None:
         raise OSError("no way")
 
-    monkeypatch.setattr(module.socket.socket, "connect", no_way)
+    monkeypatch.setattr(socket.socket, "connect", no_way)
     states = {name: SimpleNamespace(isup=not name.startswith("down")) for name in interfaces}
     found = {
         name: [SimpleNamespace(family=family, address=address) for family, address in addresses]
         for name, addresses in interfaces.items()
     }
-    monkeypatch.setattr(module.psutil, "net_if_stats", lambda: states)
-    monkeypatch.setattr(module.psutil, "net_if_addrs", lambda: found)
+    monkeypatch.setattr(psutil, "net_if_stats", lambda: states)
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
 
 
 def test_without_a_way_out_it_is_the_address_of_an_interface_that_is_up_ipv4_first(
@@ -48,5 +48,5 @@ def test_a_device_without_a_network_has_loopback_only(monkeypatch: pytest.Monkey
 
 
 def test_with_a_way_out_it_is_the_address_on_that_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FAR", "127.0.0.1")
+    monkeypatch.setattr("p2pfl.enrolment.own_address.FAR", "127.0.0.1")
     assert own_address() == "127.0.0.1"

@@ -33,7 +33,7 @@ def test_capitals_and_what_stands_between_the_words_do_not_matter(typed: str) ->
 
 
 def test_a_word_that_is_in_no_code_is_named_with_similar_ones() -> None:
-    with pytest.raises(UserError, match="'tigre' is in no code: did you mean .*tiger"):
+    with pytest.raises(UserError, match=r"'tigre' is in no code: did you mean .*tiger"):
         parse_code("lemon tigre voyage")
     with pytest.raises(UserError, match="'xqzw' is in no code: look at the inviting device again"):
         parse_code("lemon xqzw voyage")
