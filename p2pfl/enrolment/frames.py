@@ -1,8 +1,8 @@
 """The frames between a device that joins and its inviter, with the bounds of each field.
 
 The order is: PAKE-OFFER and PAKE-ANSWER (the key exchange), PROOF from the joiner, PROOF from the inviter,
-JOIN-REQUEST, WAIT where a person is asked, JOIN-GRANT, STORED. In place of any of its frames the inviter may send
-DECLINED. No text is in a DECLINED: before the proofs anybody could have written it, so the joiner has a
+JOIN-REQUEST, WAIT where a person is asked, JOIN-GRANT, STORED. In place of any of its frames the inviter may
+send DECLINED. No text is in a DECLINED: before the proofs anybody could have written it, so the joiner has a
 sentence of its own for each kind.
 """
 

@@ -27,7 +27,12 @@ DIAL_SECONDS = 5.0
 
 
 def own_devices(directory: Path, host: str, port: int = DEFAULT_PORT) -> list[KnownPeer]:
-    """Return the nodes whose keys are in the CA's folder *directory*: they run on this device, at *host*."""
+    """Return the nodes whose keys are in the CA's folder *directory*: they run on this device, at *host*.
+
+    With *port* 0 nobody knows yet where, and there are none.
+    """
+    if port == 0:
+        return []
     own = [one for one in list_certificates(directory) if holds_file(one.directory / KEY_FILE)]
     address = (str(Address(host, port)),)
     return [KnownPeer(one.node_id, one.name, address, time.time()) for one in own if one.role == "node"]

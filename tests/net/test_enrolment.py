@@ -322,7 +322,7 @@ async def test_a_port_that_is_no_inviters_is_named(ant: Device) -> None:
         writer.close()
 
     async with serve(greet) as address:
-        with pytest.raises(NetworkError, match="No invitation answers at .* Compare the address"):
+        with pytest.raises(NetworkError, match=r"No invitation answers at .* Compare the address"):
             await ant.join(address, "lemon-tiger-voyage")
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def test_the_folder_appears_whole_under_the_name_that_was_given(tmp_path: Path) 
     assert place == tmp_path / "certs" / "pi-2"
     assert load_credentials(tmp_path / "certs").name == "pi-2"
     assert list(read_known_peers(place).values()) == [PEER]
-    assert os.listdir(tmp_path / "certs") == ["pi-2"]
+    assert [path.name for path in (tmp_path / "certs").iterdir()] == ["pi-2"]
 
 
 def test_a_key_that_was_not_answered_is_used_again(tmp_path: Path) -> None:
@@ -53,12 +52,12 @@ def test_what_was_made_for_nothing_is_removed_and_nothing_else(tmp_path: Path) -
     folder = JoiningFolder(tmp_path / "here" / "deep" / "certs", "pi")
     folder.key()
     folder.discard()
-    assert os.listdir(tmp_path / "here") == []
+    assert [path.name for path in (tmp_path / "here").iterdir()] == []
     folder = JoiningFolder(tmp_path / "here" / "certs", "pi")
     folder.key()
     (tmp_path / "here" / "certs" / "mine").touch()
     folder.discard()
-    assert os.listdir(tmp_path / "here" / "certs") == ["mine"]
+    assert [path.name for path in (tmp_path / "here" / "certs").iterdir()] == ["mine"]
 
 
 def test_a_folder_that_is_there_or_holds_the_ca_is_refused(tmp_path: Path) -> None:

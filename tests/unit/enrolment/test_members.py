@@ -26,6 +26,7 @@ def test_own_devices_are_the_nodes_whose_keys_are_here(tmp_path: Path) -> None:
     issue(tmp_path, "desk", "operator")
     (issue(tmp_path, "elsewhere") / "node.key").unlink()
     (own,) = own_devices(tmp_path, "192.0.2.1", 9001)
+    assert own_devices(tmp_path, "192.0.2.1", 0) == []
     assert (own.name, own.addresses) == ("ant", ("192.0.2.1:9001",))
     assert own.node == load_credentials(tmp_path, "ant").node_id
 
@@ -68,5 +69,5 @@ async def test_a_node_is_asked_who_it_is_by_its_certificate(world: Lab, tmp_path
 
 async def test_an_address_where_nobody_answers_is_named(tmp_path: Path) -> None:
     create_authority(tmp_path / "ca", "lab")
-    with pytest.raises(NetworkError, match="No node answers at 127.0.0.1:1"):
+    with pytest.raises(NetworkError, match=r"No node answers at 127\.0\.0\.1:1"):
         await who_is_at(Address("127.0.0.1", 1), open_authority(tmp_path / "ca"))

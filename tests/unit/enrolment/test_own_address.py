@@ -4,9 +4,9 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
-import psutil
 from p2pfl.enrolment.own_address import own_address
 
 

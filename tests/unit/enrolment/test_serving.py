@@ -59,10 +59,11 @@ async def test_without_a_ca_or_with_a_bad_address_nothing_is_opened(tmp_path: Pa
     with pytest.raises(UserError, match="is not an address"):
         async with serving(InvitationOptions(tmp_path / "ca", listen=LOOPBACK, peers=("a:b",)), None, print):
             pass
-    with socket.create_server(LOOPBACK) as taken, pytest.raises(UserError, match="cannot listen on"):
+    with socket.create_server(LOOPBACK) as taken:
         options = InvitationOptions(tmp_path / "ca", listen=taken.getsockname()[:2])
-        async with serving(options, None, print):
-            pass
+        with pytest.raises(UserError, match="cannot listen on"):
+            async with serving(options, None, print):
+                pass
 
 
 async def test_the_usual_port_or_a_free_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
