@@ -192,11 +192,9 @@ def open_invitation(
     CA's key is the file that is locked.
 
     Raises:
-        UserError: an option is out of its range, or another process has an invitation open there.
+        UserError: another process has an invitation open there.
         CredentialsError: the disk refused.
     """
-    if not 1 <= count <= MAX_SEATS:
-        raise UserError(f"--count is {count}, and 1 to {MAX_SEATS} devices can join with one code.")
     directory = authority.directory
     key_path = directory / AUTHORITY_KEY_FILE
     with contextlib.ExitStack() as stack:

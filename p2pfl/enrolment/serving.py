@@ -13,7 +13,7 @@ from pathlib import Path
 from p2pfl.config import DEFAULT_PORT
 from p2pfl.enrolment.channel import DEFAULT_INVITATION_PORT
 from p2pfl.enrolment.finding import FoundInviter, announce_invitation
-from p2pfl.enrolment.invitation import DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, open_invitation
+from p2pfl.enrolment.invitation import DEFAULT_TTL_SECONDS, MAX_SEATS, MAX_TTL_SECONDS, open_invitation
 from p2pfl.enrolment.inviter import ConfirmFunction, Inviter
 from p2pfl.enrolment.members import known_members, own_devices, who_is_at
 from p2pfl.enrolment.own_address import own_address
@@ -45,7 +45,16 @@ class InvitationOptions:
     peers: tuple[str, ...] = ()
     """Addresses of nodes that run already."""
     node_port: int = DEFAULT_PORT
-    """Where the node of this device listens, or will."""
+    """Where the node of this device listens, or will; 0: nobody knows yet."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            UserError: no invitation has so many seats.
+        """
+        if not 1 <= self.count <= MAX_SEATS:
+            raise UserError(f"--count is {self.count}, and 1 to {MAX_SEATS} devices can join with one code.")
 
 
 @dataclass(frozen=True)

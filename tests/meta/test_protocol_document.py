@@ -15,8 +15,11 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from p2pfl import cards, messages, personal_specs, proofs, spec
 from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
+from p2pfl.enrolment import frames as enrolment
+from p2pfl.enrolment import pake
 from p2pfl.identity import signatures
 from p2pfl.identity.keys import id_of_spki, node_id_of
+from p2pfl.identity.known_peers import KnownPeer
 from p2pfl.messages import Genesis, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of
 from p2pfl.schema import Layout, Schema, canonical, file_bytes, header, layout_of, parse_header
@@ -122,6 +125,22 @@ def check_signature(vector: Vector) -> None:
     assert msgspec.msgpack.encode(msgspec.msgpack.decode(text)) == text
 
 
+def check_enrolment(vector: Vector) -> None:
+    sides: dict[str, pake.Pake] = {}
+    for side in get_args(pake.Side):
+        random = {64: bytes.fromhex(vector[f"{side}-scalar"]).rjust(64, b"\0")}
+        random[32] = bytes.fromhex(vector[f"{side}-nonce"])
+        sides[side] = pake.Pake(side, vector["code"], random.__getitem__)
+        assert sides[side].message.element.hex() == vector[f"{side}-element"]
+    binding = pake.TlsBinding(bytes.fromhex(vector["certificate"]), bytes.fromhex(vector["finished"]))
+    keys = sides["joiner"].finish(sides["inviter"].message, binding)
+    assert keys == sides["inviter"].finish(sides["joiner"].message, binding)
+    assert (keys.secret.hex(), keys.transcript.hex()) == (vector["secret"], vector["digest"])
+    for side in get_args(pake.Side):
+        assert keys.proof(side).hex() == vector[f"{side}-proof"]
+        assert keys.mac(side, bytes.fromhex(vector["body"])).hex() == vector[f"{side}-mac"]
+
+
 def signed_texts() -> set[bytes]:
     """Return what the frames among the vectors hold signed."""
     frames = [
@@ -153,6 +172,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "rank": check_rank,
     "sample": check_sample,
     "signature": check_signature,
+    "enrolment": check_enrolment,
 }
 
 
@@ -204,6 +224,8 @@ FRAMES = [
     BlobRefusal,
     *get_args(observing.ObserverFrame),
     *get_args(observing.NodeFrame),
+    *get_args(enrolment.JoinerFrame),
+    *get_args(enrolment.InviterFrame),
 ]
 
 
@@ -215,6 +237,9 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "struct"),
     [
+        ("wish", enrolment.Wish),
+        ("membership", enrolment.Membership),
+        ("member", KnownPeer),
         ("genesis", messages.Genesis),
         ("layout", Layout),
         ("origin", messages.Origin),

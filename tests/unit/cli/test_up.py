@@ -37,7 +37,7 @@ def test_a_ca_that_is_there_is_used(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     create_authority(tmp_path / "ca", "lab")
-    with pytest.raises(UserError, match="--federation is 'club', and .* holds the CA of 'lab'"):
+    with pytest.raises(UserError, match=r"--federation is 'club', and .* holds the CA of 'lab'"):
         prepare(tmp_path / "ca", None, "club")
     issue(tmp_path / "ca", "ant")
     issue(tmp_path / "ca", "bee")
@@ -55,6 +55,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("--count=0", "--yes"), "--count is 0, and 1 to 256"),
         (("--ttl=1d", "--yes"), "--ttl is '1d'"),
         (("--listen=a:b", "--yes"), "is not an address"),
         ((), "standard input is no terminal"),

@@ -88,12 +88,6 @@ def test_two_invitations_of_one_folder_are_refused(authority: Authority) -> None
         pass
 
 
-@pytest.mark.parametrize("count", [0, 257])
-def test_a_number_of_seats_has_bounds(authority: Authority, count: int) -> None:
-    with pytest.raises(UserError, match=f"--count is {count}, and 1 to 256"):
-        opened(authority, count=count)
-
-
 def test_wrong_codes_are_on_the_disk_before_they_are_answered(authority: Authority) -> None:
     book, _ = opened(authority)
     assert [book.count_wrong_code() for _ in range(5)] == [4, 3, 2, 1, 0]

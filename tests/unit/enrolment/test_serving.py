@@ -29,6 +29,12 @@ def test_other_times_are_refused_with_an_example(text: str) -> None:
         parse_ttl(text)
 
 
+@pytest.mark.parametrize("count", [0, 257])
+def test_a_number_of_seats_has_bounds(count: int) -> None:
+    with pytest.raises(UserError, match=f"--count is {count}, and 1 to 256"):
+        InvitationOptions(Path("certs"), count=count)
+
+
 async def test_an_invitation_is_served_while_its_context_lasts(tmp_path: Path) -> None:
     create_authority(tmp_path / "ca", "lab")
     issue(tmp_path / "ca", "desk")
