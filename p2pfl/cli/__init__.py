@@ -81,7 +81,7 @@ SUBCOMMANDS = {
     ),
     "up": Subcommand(
         "p2pfl.cli.up",
-        "up",
+        "app",
         "Make a federation on its first device: CA, certificate, invitation and node in one.",
     ),
     "invite": Subcommand(

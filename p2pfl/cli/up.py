@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from p2pfl.cli.options import GroupedCommand
 from p2pfl.errors import CredentialsError, UserError
 
 if TYPE_CHECKING:
@@ -21,18 +22,22 @@ if TYPE_CHECKING:
 MOST = 32
 """Seats without --count: a school class."""
 
-NODE = "Options of the node, as of 'p2pfl node'"
+NODE = "Options of the node, as of 'p2pfl node', which gets all others too"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 def _node(*names: str, **settings: Any) -> Any:
     return typer.Option(*names, rich_help_panel=NODE, show_default=False, **settings)
 
 
+@app.command(
+    "up",
+    cls=GroupedCommand,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
 def up(
-    more: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[-- OPTIONS]", help="Further options of 'p2pfl node'.", show_default=False),
-    ] = None,
+    context: typer.Context,
     name: Annotated[
         str | None,
         typer.Option(
@@ -91,6 +96,7 @@ def up(
     strategy: Annotated[str | None, _node("--strategy", metavar="NAME")] = None,
 ) -> None:
     """Make a federation on its first device: CA, certificate, invitation and node in one."""
+    from p2pfl.cli import load
     from p2pfl.cli.inviting import check_can_confirm
     from p2pfl.enrolment.serving import InvitationOptions, parse_ttl
     from p2pfl.net.transport import tasks
@@ -104,8 +110,6 @@ def up(
         listen=parse_listen(invite_on) if invite_on is not None else (node_host, 0) if node_host else None,
         node_port=node_port,
     )
-    check_can_confirm(yes=yes)
-    own = prepare(certs, name, federation)
     given = {
         "--listen": listen,
         "--data-dir": data_dir,
@@ -116,11 +120,14 @@ def up(
         "--strategy": strategy,
     }
     words = [
-        f"--certs={certs / own}",
         "--wait" if count is None else f"--min-nodes={count + 1}",
         *(f"{option}={value}" for option, value in given.items() if value is not None),
-        *(more or []),
+        *context.args,
     ]
+    load("node").make_context("p2pfl up", list(words))  # names a mistake before anything is made
+    check_can_confirm(yes=yes)
+    own = prepare(certs, name, federation)
+    words.append(f"--certs={certs / own}")
     raise typer.Exit(tasks.run(_run(options, own, words, is_held=count is None, yes=yes)))
 
 
@@ -209,7 +216,7 @@ def _banner(
     )
     return (
         f"\n  This is {own}, of the federation {invitation.federation!r}.\n\n"
-        f"  Type on each other device:\n\n      {invitation.command}\n\n"
+        f"  Type on each other device:\n\n      {invitation.command} --start\n\n"
         f"  {asked}\n  The code is of use for {options.ttl / 60:g} minutes, until {invitation.shown_end}.\n\n"
         f"  {start}\n"
     )

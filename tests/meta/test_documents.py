@@ -47,7 +47,8 @@ def commands() -> dict[str, set[str]]:
         found[name] = options(command)
         for inner, subcommand in getattr(command, "commands", {}).items():
             found[f"{name} {inner}"] = options(subcommand)
-    found["continue"] |= found["node"]  # it starts a node, and hands on every option it does not know
+    for starts_a_node in ("continue", "up"):  # they hand on every option they do not know
+        found[starts_a_node] |= found["node"]
     return found
 
 

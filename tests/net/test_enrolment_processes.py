@@ -50,8 +50,8 @@ class Command:
 
     async def ended(self) -> int:
         """Wait for its end; return its exit code."""
-        code = await until(lambda: self._process.poll() is not None and [self._process.returncode], "the end")
-        return code[0]
+        await until(lambda: self._process.poll() is not None, "the end")
+        return int(self._process.returncode)
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -159,7 +159,7 @@ async def test_a_killed_inviter_goes_on_with_its_code(shell: Shell) -> None:
 async def test_up_asks_about_a_device_and_starts_with_enter(shell: Shell, tmp_path: Path) -> None:
     certs, data = shell.folder / "certs", shell.folder / "data"
     words = ["--name=ada", f"--certs={certs}", f"--data-dir={data}", "--listen=127.0.0.1:0", "--rounds=1"]
-    async with terminal("up", *words, "--federation=lab", "--", *QUICK) as first:
+    async with terminal("up", *words, "--federation=lab", *QUICK) as first:
         address, code = (await seen(first, LINE)).groups()
         (port,) = (await seen(first, re.compile(r"listens on 127\.0\.0\.1:(\d+)"))).groups()
         joining = shell.start("join", address, code, "--name=ben", "--certs=ben")
@@ -190,12 +190,12 @@ async def test_ctrl_c_at_up_ends_the_node_politely_and_up_goes_on_later(shell: S
         "--certs=certs",
         "--count=1",
     )
-    first = shell.start(*words, "--", *QUICK)
+    first = shell.start(*words, *QUICK)
     await first.until(re.compile("listens on"))
     assert "The training starts by itself when 1 others are linked" in first.output
     first.signal(signal.SIGINT)
     assert await first.ended() == ExitCode.LEFT
-    again = shell.start(*words, "--", *QUICK)
+    again = shell.start(*words, *QUICK)
     await again.until(re.compile("listens on"))
     again.signal(signal.SIGTERM)
     assert await again.ended() == ExitCode.LEFT

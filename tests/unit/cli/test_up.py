@@ -52,6 +52,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         prepare(tmp_path / "joined", None, None)
 
 
+def test_an_option_that_no_node_has_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="No such option: --roundz"):
+        load("up").main([f"--certs={tmp_path / 'certs'}", "--yes", "--roundz=5"], standalone_mode=False)
+    assert not (tmp_path / "certs").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
