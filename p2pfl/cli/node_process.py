@@ -14,7 +14,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 the second one stops a node at once."""
 
 
-class NodeProcess:
+class LocalNodeProcess:
     """The process of `p2pfl node`."""
 
     def __init__(self, words: Sequence[str]) -> None:

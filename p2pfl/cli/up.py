@@ -186,10 +186,10 @@ async def _run(
 
     from p2pfl.cli.inviting import confirmer, tell, tell_end
     from p2pfl.cli.keyboard import Keyboard
-    from p2pfl.cli.node_process import NodeProcess
+    from p2pfl.cli.node_process import LocalNodeProcess
     from p2pfl.enrolment.serving import serving
 
-    node = NodeProcess(words)
+    node = LocalNodeProcess(words)
     keyboard = Keyboard(node.press_enter if is_held else lambda: None)
     with keyboard.reading():
         async with serving(options, None if yes else confirmer(keyboard), tell) as invitation:
