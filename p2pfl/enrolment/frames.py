@@ -1,7 +1,7 @@
 """The frames between a device that joins and its inviter, with the bounds of each field.
 
 The order is: PAKE-OFFER and PAKE-ANSWER (the key exchange), PROOF from the joiner, PROOF from the inviter,
-JOIN-REQUEST, WAIT where a person is asked, JOIN-GRANT, STORED. In place of any of its frames the inviter may
+JOIN-REQUEST, WAITs while a person is asked, JOIN-GRANT, STORED. In place of any of its frames the inviter may
 send DECLINED. No text is in a DECLINED: before the proofs anybody could have written it, so the joiner has a
 sentence of its own for each kind.
 """
@@ -35,7 +35,7 @@ Mac = Annotated[bytes, Meta(min_length=MAC_BYTES, max_length=MAC_BYTES)]
 Der = Annotated[bytes, Meta(min_length=1, max_length=8192)]
 
 DeclineKind = Literal[
-    "version", "code", "tries", "expired", "full", "busy", "clock", "person", "protocol", "signing"
+    "version", "code", "tries", "expired", "full", "busy", "clock", "person", "protocol", "signing", "stopped"
 ]
 """Why an inviter declines."""
 
@@ -69,7 +69,7 @@ class JoinRequest(msgspec.Struct, frozen=True, tag="join-request", forbid_unknow
 
 
 class Wait(msgspec.Struct, frozen=True, tag="wait", forbid_unknown_fields=True):
-    """A person at the inviting device is asked whether this device may join."""
+    """A person at the inviting device is asked whether this device may join; repeated until an answer."""
 
 
 class JoinGrant(msgspec.Struct, frozen=True, tag="join-grant", forbid_unknown_fields=True):

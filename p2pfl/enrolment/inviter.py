@@ -8,6 +8,7 @@ person is asked, a seat is taken, and a certificate is signed, in this order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -70,6 +71,8 @@ class EnrolmentLimits(msgspec.Struct, frozen=True):
     """From the accepted TCP connection to its first byte: a joiner sends at once."""
     proof_seconds: float = 15.0
     """From the TLS handshake to the request. The key exchange takes half a second on a small device."""
+    wait_seconds: float = 5.0
+    """Between two WAIT frames, by which a joiner knows that the inviter is still there."""
     stored_seconds: float = 15.0
     """Time of a joiner to write its files and say so."""
     max_pending: int = 32
@@ -141,6 +144,7 @@ class Inviter:
         self._waiting = 0
         """Number of connections that wait for a person."""
         self._joined: dict[str, KnownPeer] = {}
+        self._is_closing = False
         self._changed = asyncio.Event()
         self._tasks = BackgroundTasks()
         self._listening: Sequence[socket.socket] = ()
@@ -168,7 +172,8 @@ class Inviter:
                 continue
 
     async def close(self) -> None:
-        """Stop listening, and abort all connections."""
+        """Stop listening; devices that wait are told that the invitation has ended."""
+        self._is_closing = True
         await self._tasks.close()
         for one in self._listening:
             one.close()
@@ -232,6 +237,13 @@ class Inviter:
         except PeerError as error:
             logger.info("a device at %s broke the protocol of invitations: %s", host, error)
             frame = Declined("protocol")
+        except asyncio.CancelledError:
+            if self._is_closing:
+                state = self._book.invitation.state(self._clock())
+                with contextlib.suppress(OSError):
+                    await channel.send(Declined(state if state in ("expired", "tries") else "stopped"))
+                    await channel.finish()
+            raise
         await channel.send(frame)
         await channel.finish()
         return None
@@ -312,25 +324,43 @@ class Inviter:
     async def _take_seat(
         self, channel: EnrolmentChannel[JoinerFrame], host: str, node: str, wish: Wish
     ) -> None:
-        """Give a seat to the device *node*, if a person confirms it."""
+        """Give a seat to the device *node*, if a person confirms it; not if the device goes meanwhile."""
+        self._check_seats()
         if self._waiting >= self._limits.max_waiting:
             raise _DeclinedError(Declined("busy"), f"{self._waiting} others wait already to be let in")
         self._waiting += 1
+        deciding = asyncio.create_task(self._decide(host, node, wish))
+        leaving = asyncio.create_task(channel.receive())
         try:
-            self._check_seats()
-            if self._confirm is not None:
-                await channel.send(Wait())
-            async with self._asking:
-                if self._book.invitation.seat_of(node) is not None:  # by an earlier connection, which broke
-                    return
-                self._check_seats()
-                applicant = Applicant(node, self._book.name_for(valid_name(wish.name)), host)
-                if self._confirm is not None and not await self._confirm(applicant):
-                    raise _DeclinedError(Declined("person"), f"{applicant} was refused here")
-                self._check_seats()  # the person may have taken long
-                self._book.take_seat(node, applicant.name)
+            while not deciding.done():
+                if self._confirm is not None:
+                    await channel.send(Wait())
+                await asyncio.wait(
+                    (deciding, leaving),
+                    timeout=self._limits.wait_seconds,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if leaving.done() and not deciding.done():
+                    self._tell(f"{valid_name(wish.name)} ({short(node)}) has gone; it is not let in.")
+                    raise NetworkError("The other side closed the connection.")
+            deciding.result()
         finally:
             self._waiting -= 1
+            deciding.cancel()
+            leaving.cancel()
+            await asyncio.gather(deciding, leaving, return_exceptions=True)
+
+    async def _decide(self, host: str, node: str, wish: Wish) -> None:
+        """Ask a person about the device *node* when it is its turn, and take its seat."""
+        async with self._asking:
+            if self._book.invitation.seat_of(node) is not None:  # by an earlier connection, which broke
+                return
+            self._check_seats()
+            applicant = Applicant(node, self._book.name_for(valid_name(wish.name)), host)
+            if self._confirm is not None and not await self._confirm(applicant):
+                raise _DeclinedError(Declined("person"), f"{applicant} was refused here")
+            self._check_seats()  # the person may have taken long
+            self._book.take_seat(node, applicant.name)
 
     def _check_seats(self) -> None:
         """Decline if no seat is left, or the invitation has ended."""

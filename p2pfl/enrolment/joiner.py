@@ -60,7 +60,7 @@ class JoinerSettings(msgspec.Struct, frozen=True):
 
     dial_seconds: float = 8.0
     handshake_seconds: float = 20.0
-    """For each answer of the inviter, except while a person there is asked."""
+    """For each frame of the inviter."""
     tries: int = 3
     """Connections, if the answer to the request is lost."""
 
@@ -225,7 +225,8 @@ class _Attempt:
             self._tell(
                 "The code is right. Waiting until this device is let in on the inviting device's screen."
             )
-            frame = await self._next(channel, for_person=True)
+        while isinstance(frame, Wait):
+            frame = await self._next(channel)
         if not isinstance(frame, JoinGrant):
             raise self._unexpected(frame)
         if not keys.is_mac("inviter", frame.body, frame.mac):
@@ -240,10 +241,8 @@ class _Attempt:
         except OSError:
             return
 
-    async def _next(
-        self, channel: EnrolmentChannel[InviterFrame], *, for_person: bool = False
-    ) -> InviterFrame:
-        async with asyncio.timeout(None if for_person else self._settings.handshake_seconds):
+    async def _next(self, channel: EnrolmentChannel[InviterFrame]) -> InviterFrame:
+        async with asyncio.timeout(self._settings.handshake_seconds):
             frame = await channel.receive()
         if frame is None:
             raise _ClosedError
@@ -305,6 +304,8 @@ class _Attempt:
                 )
             case "person":
                 return f"The person {at} did not let this device in."
+            case "stopped":
+                return f"The invitation {at} was stopped there before this device was let in. {ASK}"
             case "signing":
                 return f"The inviter {at} could not sign the certificate: its screen says why."
             case _ as unreachable:

@@ -428,19 +428,70 @@ async def test_a_joiner_whose_answer_is_lost_asks_again_by_itself(tmp_path: Path
     assert load_credentials(ant.directory).name == "ant"
 
 
-async def test_a_lost_answer_keeps_the_key_for_the_next_command(tmp_path: Path, ant: Device) -> None:
-    async def never(_: Applicant) -> bool:
-        await asyncio.Event().wait()
-        return True
+async def never(_: Applicant) -> bool:
+    """Be a person who does not answer."""
+    await asyncio.Event().wait()
+    return True
 
+
+async def test_a_device_that_waits_is_told_that_the_invitation_was_stopped(
+    tmp_path: Path, ant: Device
+) -> None:
     async with inviting(tmp_path / "ca", confirm=never) as open_:
-        address, code = open_.address, open_.code
-        joining = asyncio.create_task(ant.join(address, code))
+        joining = asyncio.create_task(ant.refused(open_.address, open_.code))
         async with asyncio.timeout(30):
             while not ant.said:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
-    with pytest.raises(ReplyLostError):
-        await joining
+    assert "was stopped there before this device was let in" in await joining
+    assert ant.files() == []
+
+
+async def test_a_device_that_goes_while_a_person_thinks_takes_no_seat(tmp_path: Path, ant: Device) -> None:
+    asked = asyncio.Event()
+
+    async def confirm(applicant: Applicant) -> bool:
+        asked.set()
+        return applicant.name == "ant" or await never(applicant)
+
+    async with inviting(tmp_path / "ca", confirm=confirm) as open_:
+        async with connected(open_.address) as channel:
+            keys = await proved(channel, open_.code)
+            await channel.send(request_of(keys, new_wish("bee")))
+            await asked.wait()
+        await until_told(open_, "bee (")
+        await ant.join(open_.address, open_.code)
+        assert open_.signed() == ["ant"]
+
+
+async def test_a_device_that_waits_hears_from_the_inviter_again_and_again(tmp_path: Path) -> None:
+    limits = EnrolmentLimits(wait_seconds=0.01, exchange_seconds=0.0)
+    async with (
+        inviting(tmp_path / "ca", confirm=never, limits=limits) as open_,
+        connected(open_.address) as channel,
+    ):
+        await channel.send(request_of(await proved(channel, open_.code), new_wish()))
+        assert [await channel.receive() for _ in range(5)] == [Wait()] * 5
+
+
+async def test_a_lost_answer_keeps_the_key_for_the_next_command(tmp_path: Path, ant: Device) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass the exchange on, and break the connection when the seat is taken."""
+        inner_reader, inner_writer = await asyncio.open_connection(open_.address.host, open_.address.port)
+
+        async def copy() -> None:
+            while data := await reader.read(65536):
+                inner_writer.write(data)
+
+        forward = asyncio.create_task(copy())
+        while (data := await inner_reader.read(65536)) and not open_.invitation.seats:
+            writer.write(data)
+        forward.cancel()
+        writer.transport.abort()
+        inner_writer.transport.abort()
+
+    async with inviting(tmp_path / "ca") as open_, serve(cut) as address:
+        with pytest.raises(ReplyLostError):
+            await ant.join(address, open_.code)
     assert ant.files() == [".ant.joining", "node.key"]
     before = (ant.directory / ".ant.joining" / "node.key").read_bytes()
     async with inviting(tmp_path / "ca") as again:
