@@ -78,13 +78,15 @@ def invite(
 
 async def _invite(options: InvitationOptions, *, yes: bool) -> InvitationState:
     """Serve the invitation to its end; print what is typed on the devices that join."""
+    import contextlib
+
     from p2pfl.cli.inviting import confirmer, tell
     from p2pfl.cli.keyboard import Keyboard
     from p2pfl.enrolment.serving import serving
     from p2pfl.text import plural
 
     keyboard = Keyboard()
-    with keyboard.reading():
+    with contextlib.nullcontext() if yes else keyboard.reading():
         async with serving(options, None if yes else confirmer(keyboard), tell) as invitation:
             many = f"{options.count} {plural(options.count, 'device')}"
             tell(f"{many} can join the federation {invitation.federation!r} as {options.role}. Type there:")

@@ -183,6 +183,7 @@ async def _run(
 ) -> int:
     """Serve the invitation, and run the node to its end; return the node's exit code."""
     import asyncio
+    import contextlib
 
     from p2pfl.cli.inviting import confirmer, tell, tell_end
     from p2pfl.cli.keyboard import Keyboard
@@ -191,7 +192,7 @@ async def _run(
 
     node = LocalNodeProcess(words)
     keyboard = Keyboard(node.press_enter if is_held else lambda: None)
-    with keyboard.reading():
+    with keyboard.reading() if is_held or not yes else contextlib.nullcontext():
         async with serving(options, None if yes else confirmer(keyboard), tell) as invitation:
             typer.echo(_banner(invitation, own, options, is_held=is_held, yes=yes))
             await node.start()

@@ -35,7 +35,7 @@ Mac = Annotated[bytes, Meta(min_length=MAC_BYTES, max_length=MAC_BYTES)]
 Der = Annotated[bytes, Meta(min_length=1, max_length=8192)]
 
 DeclineKind = Literal[
-    "version", "code", "tries", "expired", "full", "busy", "clock", "person", "protocol", "signing", "stopped"
+    "version", "code", "tries", "expired", "full", "busy", "clock", "person", "protocol", "failed", "stopped"
 ]
 """Why an inviter declines."""
 

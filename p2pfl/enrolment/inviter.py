@@ -49,7 +49,7 @@ from p2pfl.enrolment.frames import (
 from p2pfl.enrolment.invitation import InvitationBook, InvitationState
 from p2pfl.enrolment.members import merged
 from p2pfl.enrolment.pake import Pake, PakeMessage, SharedKeys
-from p2pfl.errors import CredentialsError, NetworkError, P2pflError, PeerError, ProtocolError
+from p2pfl.errors import NetworkError, P2pflError, PeerError, ProtocolError, UserError
 from p2pfl.identity.authority import CLOCK_ALLOWANCE, DEVICE_LIFETIME
 from p2pfl.identity.credentials import show_time
 from p2pfl.identity.keys import node_id_of, short
@@ -101,6 +101,9 @@ class Applicant:
 ConfirmFunction = Callable[[Applicant], Awaitable[bool]]
 """Asks a person whether a device may join. It is called for one device at a time."""
 
+MAX_TOLD = 64
+"""Refusals of strangers that the person is told of, each address once."""
+
 _Outcome = TypeVar("_Outcome")
 _Expected = TypeVar("_Expected", PakeOffer, Proof, JoinRequest, Stored)
 
@@ -143,6 +146,8 @@ class Inviter:
         self._asking = asyncio.Lock()
         self._waiting = 0
         """Number of connections that wait for a person."""
+        self._told: set[tuple[str, str]] = set()
+        """Address and kind of the refusals that the person was told and that strangers can repeat."""
         self._joined: dict[str, KnownPeer] = {}
         self._is_closing = False
         self._changed = asyncio.Event()
@@ -232,11 +237,14 @@ class Inviter:
         try:
             return await steps
         except _DeclinedError as declined:
-            self._tell(f"A device at {host} was not let in: {declined}.")
             frame = declined.frame
+            self._tell_declined(host, frame.kind, f"A device at {host} was not let in: {declined}.")
         except PeerError as error:
             logger.info("a device at %s broke the protocol of invitations: %s", host, error)
             frame = Declined("protocol")
+        except UserError as error:  # the disk or the CA: the person here can change that
+            self._tell(f"A device at {host} was not let in: {error}")
+            frame = Declined("failed")
         except asyncio.CancelledError:
             if self._is_closing:
                 state = self._book.invitation.state(self._clock())
@@ -247,6 +255,15 @@ class Inviter:
         await channel.send(frame)
         await channel.finish()
         return None
+
+    def _tell_declined(self, host: str, kind: str, line: str) -> None:
+        """Tell the person *line*; not again and again what strangers can cause at will."""
+        is_rare = kind not in ("version", "expired", "tries")
+        if is_rare or ((host, kind) not in self._told and len(self._told) < MAX_TOLD):
+            self._told.add((host, kind))
+            self._tell(line)
+        else:
+            logger.info(line)
 
     async def _prove(self, channel: EnrolmentChannel[JoinerFrame]) -> tuple[SharedKeys, JoinRequest]:
         """Exchange keys; return them and the request, once each side has proved that it knows the code."""
@@ -298,12 +315,7 @@ class Inviter:
         if self._book.invitation.seat_of(node) is None:
             await self._take_seat(channel, host, node, wish)
         now = self._clock()
-        try:
-            certificate = self._book.certificate_for(signing, datetime.fromtimestamp(now, UTC))
-        except CredentialsError as error:
-            raise _DeclinedError(
-                Declined("signing"), f"its certificate could not be signed: {error}"
-            ) from error
+        certificate = self._book.certificate_for(signing, datetime.fromtimestamp(now, UTC))
         authority = self._book.authority.certificate.public_bytes(Encoding.DER)
         members = merged([*self._members(), *self._joined.values()], own=node)
         body = encode_body(Membership(certificate, authority, members, now))

@@ -306,8 +306,8 @@ class _Attempt:
                 return f"The person {at} did not let this device in."
             case "stopped":
                 return f"The invitation {at} was stopped there before this device was let in. {ASK}"
-            case "signing":
-                return f"The inviter {at} could not sign the certificate: its screen says why."
+            case "failed":
+                return f"The inviter {at} could not let this device in: its screen says why."
             case _ as unreachable:
                 assert_never(unreachable)
 

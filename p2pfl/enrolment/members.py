@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
@@ -24,6 +25,9 @@ from p2pfl.net.transport.tls import CONTROL_ALPN, anonymous_client_context, secu
 from p2pfl.paths import folders_in, holds_file
 
 DIAL_SECONDS = 5.0
+
+MAX_ADDRESSES = 8
+"""As many as a `KnownPeer` has."""
 
 
 def own_devices(directory: Path, host: str, port: int = DEFAULT_PORT) -> list[KnownPeer]:
@@ -45,12 +49,13 @@ def known_members(directory: Path) -> list[KnownPeer]:
 
 
 def merged(peers: Iterable[KnownPeer], own: str = "") -> tuple[KnownPeer, ...]:
-    """Return *peers*, each node once, those of the latest first; without the node *own*."""
-    latest: dict[str, KnownPeer] = {}
-    for peer in peers:
-        if peer.node != own and (peer.node not in latest or latest[peer.node].at < peer.at):
-            latest[peer.node] = peer
-    return tuple(sorted(latest.values(), key=lambda peer: (-peer.at, peer.node))[:MAX_MEMBERS])
+    """Return *peers*, each node once with all its addresses, those of the latest first; without *own*."""
+    found: dict[str, KnownPeer] = {}
+    for peer in sorted(peers, key=lambda peer: (-peer.at, peer.node)):
+        latest = found.get(peer.node, peer)
+        addresses = tuple(dict.fromkeys((*latest.addresses, *peer.addresses)))[:MAX_ADDRESSES]
+        found[peer.node] = msgspec.structs.replace(latest, addresses=addresses)
+    return tuple(peer for peer in found.values() if peer.node != own)[:MAX_MEMBERS]
 
 
 async def who_is_at(address: Address, authority: Authority) -> KnownPeer:

@@ -29,7 +29,7 @@ from p2pfl.enrolment.frames import (
 from p2pfl.enrolment.inviter import Applicant, EnrolmentLimits
 from p2pfl.enrolment.joiner import JoinerSettings
 from p2pfl.enrolment.pake import Pake, PakeMessage
-from p2pfl.errors import NetworkError, ReplyLostError
+from p2pfl.errors import CredentialsError, NetworkError, ReplyLostError
 from p2pfl.identity.credentials import load_credentials
 from p2pfl.identity.known_peers import KnownPeer, read_known_peers
 from p2pfl.net.transport.addresses import Address
@@ -329,8 +329,26 @@ async def test_a_port_that_is_no_inviters_is_named(ant: Device) -> None:
 async def test_another_version_is_named(tmp_path: Path, ant: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pfl.enrolment.joiner.VERSION", 2)
     async with inviting(tmp_path / "ca") as open_:
-        assert "another version of p2pfl" in await ant.refused(open_.address, open_.code)
-        assert "it speaks version 2 of invitations, and this one 1" in open_.told[0]
+        for _ in range(3):
+            assert "another version of p2pfl" in await ant.refused(open_.address, open_.code)
+        (told,) = open_.told  # not again and again: strangers can cause it at will
+        assert "it speaks version 2 of invitations, and this one 1" in told
+
+
+async def test_a_disk_that_refuses_is_told_and_lets_nobody_in(
+    tmp_path: Path, ant: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with inviting(tmp_path / "ca") as open_:
+
+        def refuse(path: Path, *_: object, **__: object) -> None:
+            raise CredentialsError(f"{path.name} cannot be written: the disk is full.")
+
+        monkeypatch.setattr("p2pfl.enrolment.invitation.write_file", refuse)
+        assert "could not let this device in: its screen says why" in await ant.refused(
+            open_.address, open_.code
+        )
+        assert "invitation.json cannot be written: the disk is full" in await until_told(open_, "not let in")
+        assert open_.signed() == []
 
 
 # What goes wrong without anybody's bad intent.

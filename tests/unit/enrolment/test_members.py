@@ -4,6 +4,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p2pfl.enrolment.members import known_members, merged, own_devices, who_is_at
@@ -42,6 +43,8 @@ def test_known_members_are_those_of_every_device_here(tmp_path: Path) -> None:
 def test_each_node_is_named_once_as_it_was_met_last_and_not_to_itself() -> None:
     peers = [peer("a", 1.0), peer("b", 3.0), peer("a", 2.0), peer("c", 4.0)]
     assert merged(peers, own="c" * 52) == (peer("b", 3.0), peer("a", 2.0))
+    elsewhere = msgspec.structs.replace(peer("a", 0.5), addresses=("192.0.2.7:9000", "192.0.2.9:9000"))
+    assert merged([elsewhere, *peers])[2].addresses == ("192.0.2.7:9000", "192.0.2.9:9000")
     many = [
         KnownPeer(f"{number:052d}".translate(str.maketrans("0189", "abcd")), "x", (), number)
         for number in range(200)
