@@ -17,7 +17,9 @@
      |    +-- BlobError           bytes that are not the blob they were announced as
      +-- NetworkError             nobody's fault: unreachable, timed out, closed
      |    +-- HandshakeRefused    one side refused the other and said why
-     |         +-- VersionRefused      their versions of p2pfl have no protocol in common
+     |    |    +-- VersionRefused      their versions of p2pfl have no protocol in common
+     |    +-- EnrolmentRefused    a device may not join, or nobody can be joined
+     |    +-- ReplyLostError      a device that joins was let in, but the answer did not arrive
      +-- WorkerError              the worker process failed, was killed or hung
 
 A message is a full sentence: what happened, what was expected, what to do.
@@ -99,6 +101,14 @@ class HandshakeRefused(NetworkError):  # noqa: N818 - says what happened
 
 class VersionRefused(HandshakeRefused):
     """The two sides have no version of the protocol in common: one of them must be upgraded."""
+
+
+class EnrolmentRefused(NetworkError):  # noqa: N818 - says what happened
+    """The exchange between an inviter and a device that wants to join ended without a certificate."""
+
+
+class ReplyLostError(NetworkError):
+    """The connection broke after the request: the same request fetches the answer again."""
 
 
 class WorkerError(P2pflError):

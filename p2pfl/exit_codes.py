@@ -25,7 +25,8 @@ class ExitCode(IntEnum):
     FAILED = (
         1,
         "other commands only: `history --verify`, `doctor`, `simulate` or `demo` found a fault, a run of an "
-        "`experiment` failed, the node refused a command, or `predict` could not read a picture",
+        "`experiment` failed, the node refused a command, `predict` could not read a picture, or an "
+        "invitation ended with free seats",
     )
     UNFIT = (
         2,
@@ -65,7 +66,8 @@ class ExitCode(IntEnum):
     )
     INTERRUPTED = (
         130,
-        "stopped at once by a second Ctrl-C or SIGTERM; `demo`, `experiment` and `simulate` by the first one",
+        "stopped at once by a second Ctrl-C or SIGTERM; `demo`, `experiment`, `invite` and `simulate` by the "
+        "first one",
     )
     READER_GONE = 141, "other commands only: the reader of the output has gone (`| head`), nothing is printed"
 

@@ -89,6 +89,17 @@ SUBCOMMANDS = {
         "save",
         "Make a node save the last committed model to a file in its data directory.",
     ),
+    "up": Subcommand(
+        "p2pfl.cli.up",
+        "app",
+        "Make a federation on its first device: CA, certificate, invitation and node in one.",
+    ),
+    "invite": Subcommand(
+        "p2pfl.cli.invite", "invite", "Let other devices join the federation with a few spoken words."
+    ),
+    "join": Subcommand(
+        "p2pfl.cli.join", "join", "Join a federation with the code that an inviting device shows."
+    ),
     "certs": Subcommand(
         "p2pfl.cli.certs",
         "app",

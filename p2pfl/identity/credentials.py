@@ -211,6 +211,9 @@ def _device_folder(directory: Path, name: str | None) -> Path:
     issued = issued_folders(directory)
     if name is not None:
         issued = [folder for folder in issued if folder.name == name]
+    else:
+        # The CA's folder also has the certificates of devices whose keys were born elsewhere.
+        issued = [folder for folder in issued if holds_file(folder / KEY_FILE)] or issued
     if len(issued) == 1:
         return issued[0]
     if issued:

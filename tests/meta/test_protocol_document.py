@@ -16,9 +16,12 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from p2pfl import cards, messages, personal_specs, proofs, spec
 from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
+from p2pfl.enrolment import frames as enrolment
+from p2pfl.enrolment import pake
 from p2pfl.identity import signatures
 from p2pfl.identity.keys import id_of_spki, node_id_of
 from p2pfl.identity.lifetime import Lifetime
+from p2pfl.identity.known_peers import KnownPeer
 from p2pfl.identity.peer import certificate_uris
 from p2pfl.messages import Genesis, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of
@@ -125,6 +128,22 @@ def check_signature(vector: Vector) -> None:
     assert msgspec.msgpack.encode(msgspec.msgpack.decode(text)) == text
 
 
+def check_enrolment(vector: Vector) -> None:
+    sides: dict[str, pake.Pake] = {}
+    for side in get_args(pake.Side):
+        random = {64: bytes.fromhex(vector[f"{side}-scalar"]).rjust(64, b"\0")}
+        random[32] = bytes.fromhex(vector[f"{side}-nonce"])
+        sides[side] = pake.Pake(side, vector["code"], random.__getitem__)
+        assert sides[side].message.element.hex() == vector[f"{side}-element"]
+    binding = pake.TlsBinding(bytes.fromhex(vector["certificate"]), bytes.fromhex(vector["finished"]))
+    keys = sides["joiner"].finish(sides["inviter"].message, binding)
+    assert keys == sides["inviter"].finish(sides["joiner"].message, binding)
+    assert (keys.secret.hex(), keys.transcript.hex()) == (vector["secret"], vector["digest"])
+    for side in get_args(pake.Side):
+        assert keys.proof(side).hex() == vector[f"{side}-proof"]
+        assert keys.mac(side, bytes.fromhex(vector["body"])).hex() == vector[f"{side}-mac"]
+
+
 def signed_texts() -> set[bytes]:
     """Return what the frames among the vectors hold signed."""
     frames = [
@@ -171,6 +190,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "sample": check_sample,
     "signature": check_signature,
     "renewal": check_renewal,
+    "enrolment": check_enrolment,
 }
 
 
@@ -224,6 +244,8 @@ FRAMES = [
     BlobRefusal,
     *get_args(observing.ObserverFrame),
     *get_args(observing.NodeFrame),
+    *get_args(enrolment.JoinerFrame),
+    *get_args(enrolment.InviterFrame),
 ]
 
 
@@ -235,6 +257,9 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "struct"),
     [
+        ("wish", enrolment.Wish),
+        ("membership", enrolment.Membership),
+        ("member", KnownPeer),
         ("genesis", messages.Genesis),
         ("layout", Layout),
         ("origin", messages.Origin),

@@ -281,7 +281,7 @@ async def test_silent_connections_from_many_addresses_do_not_keep_a_node_out(
         await node.told.until_refused("More than 4 connections have not identified")
         bee = await world.start(federation["bee"], [node.address])
         await bee.told.until(lambda told: told.names == {"ant"})
-        assert len(node.mesh._acceptor._pending) <= settings.max_pending
+        assert len(node.mesh._acceptor._pending._pending) <= settings.max_pending
     finally:
         abort(silent)
 
@@ -296,8 +296,8 @@ async def test_strangers_do_not_displace_connections_from_the_address_of_a_known
     known = await silent_from(node, "127.0.0.1", "127.0.0.1")
     strangers = await silent_from(node, *["127.0.0.2"] * 6)
     try:
-        await until(lambda: sum(not place.is_known for place in node.mesh._acceptor._pending) == 2)
-        assert sum(place.is_known for place in node.mesh._acceptor._pending) == 2
+        await until(lambda: sum(not place.is_known for place in node.mesh._acceptor._pending._pending) == 2)
+        assert sum(place.is_known for place in node.mesh._acceptor._pending._pending) == 2
     finally:
         abort(known + strangers)
 

@@ -17,6 +17,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from p2pfl.errors import CredentialsError, HandshakeRefused, VersionRefused
@@ -118,6 +119,28 @@ def client_context(credentials: Credentials, protocols: Sequence[str] = (CONTROL
     return _context(ssl.PROTOCOL_TLS_CLIENT, credentials, protocols)
 
 
+def anonymous_server_context(identity: Path, protocol: str) -> ssl.SSLContext:
+    """Return the context of a listener to which dialers show no certificate, for *protocol* (an ALPN name).
+
+    *identity* is a file with the private key and the certificate of the listener in PEM form.
+    """
+    context = _new_context(ssl.PROTOCOL_TLS_SERVER, [protocol])
+    context.verify_mode = ssl.CERT_NONE
+    context.num_tickets = 0
+    context.load_cert_chain(identity)
+    return context
+
+
+def anonymous_client_context(protocol: str) -> ssl.SSLContext:
+    """Return the context of a dialer that shows no certificate, for *protocol* (an ALPN name).
+
+    It accepts any certificate: what runs in the connection must authenticate the listener.
+    """
+    context = _new_context(ssl.PROTOCOL_TLS_CLIENT, [protocol])
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 async def secure(
     sock: socket.socket,
     factory: Callable[[], _Protocol],
@@ -127,10 +150,32 @@ async def secure(
     dialing: bool,
     seconds: float,
 ) -> tuple[asyncio.Transport, _Protocol]:
+    """Perform the TLS handshake between two devices of a federation on *sock*, as `secure_with` does.
+
+    Raises:
+        HandshakeRefused: one side refused, or the handshake timed out; the message says which and why.
+    """
+
+    def why(error: BaseException) -> str:
+        return explain(error, credentials, dialing=dialing)
+
+    return await secure_with(sock, factory, context, why, dialing=dialing, seconds=seconds)
+
+
+async def secure_with(
+    sock: socket.socket,
+    factory: Callable[[], _Protocol],
+    context: ssl.SSLContext,
+    why: Callable[[BaseException], str],
+    *,
+    dialing: bool,
+    seconds: float,
+) -> tuple[asyncio.Transport, _Protocol]:
     """Perform the TLS handshake on *sock*; return the transport and the protocol that *factory* makes.
 
     *sock* is a connected, non-blocking TCP socket. This function takes ownership: it closes *sock* if it
-    fails. *seconds* bounds the handshake; a refusal may take `ALERT_SECONDS` more.
+    fails. *why* returns a sentence about an error. *seconds* bounds the handshake; a refusal may take
+    `ALERT_SECONDS` more.
 
     Raises:
         HandshakeRefused: one side refused, or the handshake timed out; the message says which and why.
@@ -142,7 +187,7 @@ async def secure(
         duplicate = sock.dup()
     except OSError as error:
         sock.close()
-        raise HandshakeRefused(explain(error, credentials, dialing=dialing)) from error
+        raise HandshakeRefused(why(error)) from error
     with duplicate:
         try:
             if dialing:
@@ -161,12 +206,11 @@ async def secure(
             cause = refused.cause
             plain = not dialing and cause.reason in NO_TLS
             await _send_alert(duplicate, PLAIN_TEXT_REPLY if plain else refused.alert)
-            raise HandshakeRefused(explain(cause, credentials, dialing=dialing)) from cause
+            raise HandshakeRefused(why(cause)) from cause
         except OSError as error:
             # asyncio reports its own timeout as a ConnectionAbortedError without errno.
             timed_out = isinstance(error, ConnectionAbortedError) and error.errno is None
-            reason = explain(TimeoutError() if timed_out else error, credentials, dialing=dialing)
-            raise HandshakeRefused(reason) from error
+            raise HandshakeRefused(why(TimeoutError() if timed_out else error)) from error
     return transport, protocol
 
 
@@ -194,15 +238,11 @@ def authenticate(transport: asyncio.BaseTransport, credentials: Credentials) -> 
 
 
 def _context(protocol: int, credentials: Credentials, protocols: Sequence[str]) -> ssl.SSLContext:
-    """Return a context with the settings of both sides."""
-    context = _Context(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # Identity is the key, whatever the address: certificates contain no host names to compare.
-    context.check_hostname = False
+    """Return a context with the settings of both sides, which show each other their certificates."""
+    context = _new_context(protocol, protocols)
     context.verify_mode = ssl.CERT_REQUIRED
     # The federation's CA is where trust begins, also if an organisation's CA has signed its certificate.
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.set_alpn_protocols(list(protocols))
     try:
         context.load_verify_locations(cafile=credentials.authority_path)
         context.load_cert_chain(credentials.certificate_path, credentials.key_path)
@@ -211,6 +251,16 @@ def _context(protocol: int, credentials: Credentials, protocols: Sequence[str]) 
             f"The key or the certificates in {credentials.directory} cannot be used: {error}. Copy the "
             "folder that `p2pfl certs issue NAME` wrote, whole."
         ) from error
+    return context
+
+
+def _new_context(protocol: int, protocols: Sequence[str]) -> ssl.SSLContext:
+    """Return a context with the settings of all connections."""
+    context = _Context(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # Identity is the key, whatever the address: certificates contain no host names to compare.
+    context.check_hostname = False
+    context.set_alpn_protocols(list(protocols))
     return context
 
 
