@@ -68,11 +68,11 @@ class MeshListener(Protocol):
     def refused(self, address: str, reason: str) -> None:
         """Report a refused connection to the user; the same one at most once a minute."""
 
-    def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
-        """Report why the listed *address* cannot be reached; if *reason* is empty, that it can again.
+    def unreachable(self, failure: DialFailure) -> None:
+        """Report why a contact cannot be reached; once for each reason."""
 
-        With *is_refused* one side refused the other; `refused` was called too.
-        """
+    def reachable(self, address: str) -> None:
+        """Report that a contact, whose failure was reported, was reached at *address*."""
 
     def served(self, name: str, done: int, total: int) -> None:
         """Report, a few times a second, that *done* of *total* bytes of a long blob were sent to *name*."""
