@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -457,7 +457,9 @@ class Mesh:
         if isinstance(what, str):
             self._listener.reachable(what)
         else:
-            self._listener.unreachable(what)
+            self._listener.unreachable(
+                what.address, what.reason, is_refused=what.is_refused, delay=what.delay
+            )
 
     def _on_served(self, name: str, done: int, total: int) -> None:
         if not self._is_closing:

@@ -44,7 +44,6 @@ from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Message, Records
-from p2pfl.net.dialling.contacts import DialFailure
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
 from p2pfl.runtime.jobs.collector import Collector
@@ -150,14 +149,12 @@ class Driver:
         """Publish that a connection was refused."""
         self.publish(events.PeerRefused(address, reason))
 
-    def unreachable(self, failure: DialFailure) -> None:
-        """Publish that a contact cannot be reached."""
-        self.publish(
-            events.AddressFailed(failure.address, failure.reason, failure.is_refused, failure.delay)
-        )
+    def unreachable(self, address: str, reason: str, *, is_refused: bool, delay: float) -> None:
+        """Publish that a listed, known or found address cannot be reached."""
+        self.publish(events.AddressFailed(address, reason, is_refused, delay))
 
     def reachable(self, address: str) -> None:
-        """Publish that a contact can be reached again."""
+        """Publish that such an address can be reached again."""
         self.publish(events.AddressFailed(address, "", is_refused=False))
 
     def served(self, name: str, done: int, total: int) -> None:

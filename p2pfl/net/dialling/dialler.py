@@ -155,9 +155,7 @@ class Dialler:
             if self._unproven[source] >= self._settings.max_unproven:
                 return False
             self._unproven[source] += 1
-        self._nodes[node] = target = _DialTarget(
-            node, (), node, self._settings.redial_first_seconds, source
-        )
+        self._nodes[node] = target = _DialTarget(node, (), node, self._settings.redial_first_seconds, source)
         self._start(target)
         return True
 
@@ -248,7 +246,7 @@ class Dialler:
             fault = f"{type(error).__name__}: {error}"
             if fault != target.error:
                 target.error = fault
-                logger.exception("an error in dialling %s; it is retried", target.addresses or target.node)
+                logger.exception("an error in dialling %s; it is retried", target.key)
             return None
 
     @contextlib.asynccontextmanager
