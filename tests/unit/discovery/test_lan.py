@@ -23,6 +23,7 @@ class Opened:
     network: FakeLan = field(default_factory=FakeLan)
     interfaces: Sequence[Interface] = (ETH0,)
     troubles: list[str] = field(default_factory=list)
+    moves: int = 0
     responder: FakeResponder | None = None
 
     @contextlib.asynccontextmanager
@@ -78,6 +79,7 @@ async def test_a_new_address_is_announced() -> None:
         await until(lambda: world.network.found["own"].addresses == ("192.0.2.8",))
 
     assert world.troubles == []
+    assert world.moves == 1
 
 
 async def test_an_announcement_that_is_not_heard_is_told_once_and_when_it_is_heard() -> None:
