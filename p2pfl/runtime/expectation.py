@@ -46,10 +46,10 @@ class Expectation:
         found: Callable[[Collection[str]], set[str]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Expect the devices behind addresses (*listed*, this one included), or else those *known* and *found*.
+        """Expect the devices behind addresses, or else those known and found.
 
-        *known* are node ids. *found* takes those that are linked, and returns the beginnings of the ids of
-        nodes in the local network; None without mDNS.
+        *listed* is the number of the first, this one included. *known* are node ids. *found* takes those that
+        are linked, and returns the beginnings of the ids of nodes in the local network; None without mDNS.
         """
         self._listed = listed
         self._known = frozenset(known) if listed == 1 else frozenset()

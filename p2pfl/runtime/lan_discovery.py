@@ -11,17 +11,18 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from p2pfl import __version__
-from p2pfl.config import PROTOCOL_VERSIONS
 from p2pfl.discovery.announcements import NODE_PREFIX, NodeAnnouncement, node_service, read_node
-from p2pfl.discovery.lan import Lan, OnTrouble
 from p2pfl.discovery.services import Found
 from p2pfl.errors import NetworkError
 from p2pfl.events import Notice
 from p2pfl.net.dialling.dialler import Service
 from p2pfl.net.transport.addresses import Address
+
+if TYPE_CHECKING:
+    from p2pfl.discovery.lan import Lan, OnTrouble
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ FOUND_PATIENCE = 15.0
 """Seconds for which a found node that is not linked is waited for before a run. Whoever can be reached at all
 is linked within one or two; longer would let an announcement without a node behind it hold the run up."""
 
-OpenLan = Callable[[OnTrouble, Callable[[], None]], AbstractAsyncContextManager[Lan]]
+OpenLan = Callable[["OnTrouble", Callable[[], None]], AbstractAsyncContextManager["Lan"]]
 """Opens the local network; takes what is told of trouble, and what is called after a change of addresses."""
 
 
@@ -108,8 +109,8 @@ class LanDiscovery:
         elif not announcement.shares_protocol(self._own):
             self._tell(
                 f"version {announcement.version} {announcement.node}",
-                f"the node at {where} is ignored: its p2pfl {announcement.version} and p2pfl {__version__} of "
-                "this device share no version of the protocol; upgrade the older one",
+                f"the node at {where} is ignored: its p2pfl {announcement.version} and the {__version__} of this "
+                "device share no version of the protocol; upgrade the older one",
                 "warning",
             )
         else:

@@ -47,6 +47,7 @@ from p2pfl.runtime.observing.metrics import MetricsSampler
 from p2pfl.runtime.observing.observers import Observers, last_rounds
 from p2pfl.runtime.observing.publish import Publisher, Sink
 from p2pfl.runtime.script_training import ScriptSettings, script_training
+from p2pfl.runtime.surroundings import LanSettings, Surroundings
 from p2pfl.spec import MAX_ROSTER, RunSpec, task_name
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
@@ -63,8 +64,8 @@ OWN_FILES = 24
 of the event loop."""
 
 ALONE = (
-    "neither --peers nor --min-nodes is given, so this node begins a run alone; "
-    "to train with other nodes, stop it and give their addresses"
+    "neither --peers nor --min-nodes is given, and other nodes are not looked for, so this node begins a run "
+    "alone; to train with other nodes, stop it and give their addresses"
 )
 """Warning of a node that is about to found a run alone: its operator may have forgotten the options."""
 
@@ -83,7 +84,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     advertise: tuple[str, ...] = ()
     partitions: int = 0
     min_nodes: int | None = None
-    """None: one for this node and one for each other device in `peers`."""
+    """None: one for this node and one for each other device that it waits for, see `Expectation`."""
+    lan: LanSettings = LanSettings()
     wait: bool = False
     new_run: bool = False
     new_journal: bool = False
@@ -202,6 +204,15 @@ async def _run(
         settings=config.net,
     )
     await mesh.start()
+    surroundings = Surroundings(
+        config.credentials,
+        mesh,
+        publisher.publish,
+        config.lan,
+        listed=_devices(config),
+        is_watched=lambda: observers.count > 0,
+    )
+    publisher.add(surroundings.met.write)
     work = Work(driver, store, worker, mesh)
     publisher.add(OwnDeviceInfo(journal.member.node, config.credentials.name, publisher.publish, mesh).write)
     measures = MetricsSampler(
@@ -226,11 +237,17 @@ async def _run(
         ):
             # Only now: a program that reads this event may connect to the node or end it at once.
             publisher.publish(_started(config, mesh, time.time() - started))
-            if _founds_alone(config, saved):
+            is_waiting = saved.current is None and config.min_nodes is None
+            if is_waiting and _founds_alone(config, surroundings):
                 publisher.publish(events.Notice("warning", ALONE))
+            if is_waiting:
+                surroundings.tell_whom_it_awaits()
             if config.until_eof:
                 end_with_input(driver)
-            driver.start(mesh, work, _expectation(config, mesh, driver))
+            surroundings.start()
+            driver.start(mesh, work, _look_around(config, surroundings, node, driver))
+            if config.min_nodes is None:
+                driver.feed(inputs.Expect(surroundings.expectation.number))
             on_start(leave)
             exit_ = await driver.run()
         reason = exit_.reason if exit_.code != ExitCode.UNFIT else PRIVATE_REASON
@@ -239,6 +256,7 @@ async def _run(
     finally:
         await observers.close(reason)
         await measuring.close()
+        await surroundings.close()
         await work.close()
         await mesh.close(reason)
         await worker.close()
@@ -334,27 +352,26 @@ def _devices(config: NodeConfig) -> int:
     return min(len({parse_address(text) for text in _other_addresses(config)}) + 1, MAX_ROSTER)
 
 
-def _founds_alone(config: NodeConfig, saved: Saved) -> bool:
+def _founds_alone(config: NodeConfig, surroundings: Surroundings) -> bool:
     """Whether this node founds a run without waiting for another node."""
     needs_others = bool(config.peers) or config.wait or least_updates(config.spec.strategy) > 1
-    return saved.current is None and config.min_nodes is None and not needs_others
+    return surroundings.expectation.founds_alone and not needs_others
 
 
-def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:
-    """Return a function that updates the number of awaited nodes: several addresses may be one device.
+def _look_around(
+    config: NodeConfig, surroundings: Surroundings, node: Node, driver: Driver
+) -> Callable[[], None]:
+    """Return a function that looks at the surroundings, and passes on how many nodes are awaited.
 
-    It does nothing where the operator gave the number.
+    It passes nothing on where the operator gave the number.
     """
-    awaited = _devices(config)
+    is_automatic = config.min_nodes is None
 
     def update() -> None:
-        nonlocal awaited
-        wanted = min(mesh.expected, MAX_ROSTER)
-        if wanted != awaited:
-            awaited = wanted
-            driver.feed(inputs.Expect(wanted))
+        if surroundings.update(is_waiting=is_automatic and node.ledger is None) and is_automatic:
+            driver.feed(inputs.Expect(surroundings.expectation.number))
 
-    return update if config.min_nodes is None else lambda: None
+    return update
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ class AddressReporter:
     def __init__(
         self, mesh: Mesh, publish: Callable[[AddressStates], None], is_live: Callable[[], bool]
     ) -> None:
-        """Publish nothing yet; *is_live* is whether somebody watches, who wants the times of the dials too."""
+        """Publish nothing yet; *is_live* is whether somebody watches, who wants the times of dials too."""
         self._mesh = mesh
         self._publish = publish
         self._is_live = is_live
