@@ -187,11 +187,6 @@ class Mesh:
         return [str(address) for address in self._addresses]
 
     @property
-    def is_on_loopback(self) -> bool:
-        """Whether only programs of this device can dial this node."""
-        return all(address.is_loopback for address in self._addresses)
-
-    @property
     def expected(self) -> int:
         """How many devices the listed peers and this node are, as far as this node knows.
 

@@ -127,6 +127,11 @@ class Driver:
         self._timer_at = deadline
         self._timer = self._loop.call_at(deadline, self._tick) if deadline is not None else None
 
+    @property
+    def is_in_run(self) -> bool:
+        """Whether the node is in a run."""
+        return self._node.ledger is not None
+
     # --- the mesh's listener --------------------------------------------------------------------------------
 
     def linked(self, peer: LinkedPeer) -> None:

@@ -43,49 +43,48 @@ class Expectation:
         *,
         listed: int,
         known: Collection[str] = (),
-        found: Callable[[Collection[str]], set[str]] | None = None,
+        has_mdns: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Expect the devices behind addresses, or else those known and found.
 
-        *listed* is the number of the first, this one included. *known* are node ids. *found* takes those that
-        are linked, and returns the beginnings of the ids of nodes in the local network; None without mDNS.
+        *listed* is the number of the first, this one included. *known* are node ids. *has_mdns* is whether
+        other nodes are looked for in the local network.
         """
         self._listed = listed
-        self._known = frozenset(known) if listed == 1 else frozenset()
-        self._found = found if listed == 1 else None
+        self._has_mdns = has_mdns and listed == 1
+        self.known = frozenset(known) if listed == 1 else frozenset()
+        """The known nodes that are waited for."""
+        self._least = 2 if self._has_mdns else 1
         self._clock = clock
         self._started = clock()
-        self.number = min(max(self._least, 1 + len(self._known), listed), MAX_ROSTER)
+        self._is_told = bool(self.known) or not self._has_mdns
+        self.number = min(max(self._least, 1 + len(self.known), listed), MAX_ROSTER)
         """The number of nodes to wait for, as of the last `update`."""
-        self._is_told = bool(self._known) or self._found is None
-
-    @property
-    def _least(self) -> int:
-        return 1 if self._found is None else 2
 
     @property
     def founds_alone(self) -> bool:
         """Whether no other node is waited for."""
         return self.number == 1
 
-    def update(self, nodes: NodesInSight) -> bool:
-        """Count anew; return whether the number has changed."""
+    def update(self, nodes: NodesInSight, found: Collection[str] = ()) -> bool:
+        """Count anew; return whether the number has changed.
+
+        *found* are the beginnings of the ids of nodes in the local network.
+        """
         before = self.number
         if self._listed > 1:
             self.number = min(nodes.expected, MAX_ROSTER)
         else:
-            ids = {*self._known, *nodes.links()} if self._found is not None else set(self._known)
-            prefixes = {node[:NODE_PREFIX] for node in ids}
-            more = self._found(nodes.links()) - prefixes if self._found is not None else set()
+            ids = {*self.known, *(nodes.links() if self._has_mdns else ())}
+            more = set(found) - {node[:NODE_PREFIX] for node in ids}
             self.number = min(max(self._least, 1 + len(ids) + len(more)), MAX_ROSTER)
-            if self.number > self._least:
-                self._is_told = True
+            self._is_told |= bool(ids or more)
         return self.number != before
 
-    def nobody_is_here(self, nodes: NodesInSight) -> bool:
+    def nobody_is_here(self) -> bool:
         """Whether it is time to say that nobody was found; true once."""
-        if self._is_told or nodes.links() or self._clock() - self._started < NOBODY_SECONDS:
+        if self._is_told or self._clock() - self._started < NOBODY_SECONDS:
             return False
         self._is_told = True
         return True

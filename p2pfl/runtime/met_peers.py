@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from p2pfl import events
@@ -40,23 +40,16 @@ class MetPeers:
         addresses: Callable[[str], Sequence[Address]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Read the file in the device's *folder*; *addresses* returns where a linked node may be reached."""
+        """Keep the file in the device's *folder*; *addresses* returns where a linked node may be reached."""
         self._folder = folder
         self._addresses = addresses
         self._clock = clock
-        self.earlier = read_known_peers(folder)
-        """Those in the file at the start, by node id."""
         self._new: dict[str, KnownPeer] = {}
         """Those to be saved."""
         self._linked: dict[str, str] = {}
         """Names of the nodes that are linked now."""
         self._has_news = asyncio.Event()
         self._is_refused = False
-
-    def awaited(self, own_node: str) -> dict[str, KnownPeer]:
-        """Return the nodes that are waited for before a run: those that were linked lately."""
-        since = self._clock() - FORGOTTEN_AFTER
-        return {node: peer for node, peer in self.earlier.items() if peer.at >= since and node != own_node}
 
     def write(self, published: events.Published) -> None:
         """Take the next event."""
@@ -103,6 +96,11 @@ class MetPeers:
     def _merge(self, new: dict[str, KnownPeer]) -> None:
         """Add *new* to what is in the file now: a command may have changed it."""
         save_known_peers(self._folder, {**read_known_peers(self._folder), **new}.values())
+
+
+def linked_lately(peers: Mapping[str, KnownPeer], now: float) -> dict[str, KnownPeer]:
+    """Return those of *peers*, by node id, that are waited for before a run."""
+    return {node: peer for node, peer in peers.items() if peer.at >= now - FORGOTTEN_AFTER}
 
 
 def addresses_of(peer: KnownPeer) -> list[Address]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -12,6 +12,7 @@ from p2pfl.config import PROTOCOL_VERSIONS
 from p2pfl.discovery.announcements import NodeAnnouncement
 from p2pfl.events import AnyEvent, Notice
 from p2pfl.identity.credentials import Credentials, federation_fingerprint
+from p2pfl.identity.known_peers import KnownPeer
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport.addresses import parse_address
 from p2pfl.net.transport.tasks import BackgroundTasks
@@ -46,34 +47,27 @@ class Surroundings:
         mesh: Mesh,
         publish: Callable[[AnyEvent], None],
         settings: LanSettings,
+        expectation: Expectation,
+        earlier: Mapping[str, KnownPeer],
         *,
-        listed: int,
         is_watched: Callable[[], bool],
     ) -> None:
-        """Dial the known nodes.
-
-        *listed* is the number of devices whose addresses the operator gave, this one included. *is_watched*
-        is whether an observer follows the node.
-        """
+        """Dial the nodes that this device met *earlier*; *is_watched* is whether an observer follows it."""
         self._mesh = mesh
         self._publish = publish
-        self._settings = settings
+        self._interfaces = settings.interfaces
+        self._expectation = expectation
+        self._earlier = earlier
         self._tasks = BackgroundTasks()
         self.met = MetPeers(credentials.directory, mesh.known_addresses)
         self._discovery: LanDiscovery | None = None
-        if settings.is_on and not mesh.is_on_loopback:
+        if settings.is_on:
             own = NodeAnnouncement(
                 federation_fingerprint(credentials), credentials.node_id, __version__, PROTOCOL_VERSIONS
             )
             self._discovery = LanDiscovery(own, mesh.port, mesh, self._names, publish)
-        self._awaited = self.met.awaited(credentials.node_id) if listed == 1 else {}
-        self.expectation = Expectation(
-            listed=listed,
-            known=self._awaited,
-            found=self._discovery.awaited if self._discovery is not None else None,
-        )
         self._reporter = AddressReporter(mesh, publish, is_watched)
-        for peer in self.met.earlier.values():
+        for peer in earlier.values():
             mesh.know(peer.node, one_line(peer.name), addresses_of(peer))
 
     def start(self) -> None:
@@ -84,9 +78,9 @@ class Surroundings:
 
     def tell_whom_it_awaits(self) -> None:
         """Say which known nodes a run waits for."""
-        if not self._awaited:
+        names = sorted(one_line(self._earlier[node].name) for node in self._expectation.known)
+        if not names:
             return
-        names = sorted(one_line(peer.name) for peer in self._awaited.values())
         more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
         self._publish(
             Notice(
@@ -102,8 +96,9 @@ class Surroundings:
         *is_waiting* is whether the node is in no run.
         """
         self._reporter.update()
-        has_changed = self.expectation.update(self._mesh)
-        if is_waiting and self.expectation.nobody_is_here(self._mesh):
+        found = self._discovery.awaited(self._mesh.links()) if self._discovery is not None else set()
+        has_changed = self._expectation.update(self._mesh, found)
+        if is_waiting and self._expectation.nobody_is_here():
             self._publish(Notice("info", NOBODY))
         return has_changed
 
@@ -118,9 +113,9 @@ class Surroundings:
 
         hosts = tuple(parse_address(text).host for text in self._mesh.addresses)
         look = partial(usable_interfaces, hosts=hosts)
-        await discovery.run(partial(lan, self._settings.interfaces, look=look))
+        await discovery.run(partial(lan, self._interfaces, look=look))
 
     def _names(self) -> Sequence[tuple[str, str]]:
         """Return the ids and names of the nodes that this one knows."""
         linked = [(node, peer.name) for node, peer in self._mesh.links().items()]
-        return [*linked, *((node, one_line(peer.name)) for node, peer in self.met.earlier.items())]
+        return [*linked, *((node, one_line(peer.name)) for node, peer in self._earlier.items())]
