@@ -109,8 +109,8 @@ class LanDiscovery:
         elif not announcement.shares_protocol(self._own):
             self._tell(
                 f"version {announcement.version} {announcement.node}",
-                f"the node at {where} is ignored: its p2pfl {announcement.version} and the {__version__} of this "
-                "device share no version of the protocol; upgrade the older one",
+                f"the node at {where} is ignored: its p2pfl {announcement.version} and this device's "
+                f"{__version__} share no version of the protocol; upgrade the older one",
                 "warning",
             )
         else:

@@ -25,10 +25,11 @@ FORGOTTEN_AFTER = 30 * 24 * 3600.0
 """Seconds after its last link from which a node is not waited for any more: the device was probably retired.
 It is still dialled, and waited for again after its next link."""
 
-MAX_ADDRESSES = 8
-"""Addresses of a node that are kept."""
+MAX_ADDRESSES = 6
+"""Addresses of a node that are kept, the most likely first."""
 
-MAX_ADDRESS_CHARACTERS = 300
+MAX_ADDRESS_CHARACTERS = 100
+"""Longer addresses are not kept: so the file of the most nodes stays within the size that is read."""
 
 
 class MetPeers:
