@@ -247,7 +247,7 @@ async def _run(
         ):
             # Only now: a program that reads this event may connect to the node or end it at once.
             publisher.publish(_started(config, mesh, time.time() - started))
-            is_waiting = saved.current is None and config.min_nodes is None
+            is_waiting = (saved.current is None or config.new_run) and config.min_nodes is None
             if is_waiting and _founds_alone(config, expectation):
                 publisher.publish(events.Notice("warning", ALONE))
             if is_waiting:
