@@ -30,7 +30,7 @@ from p2pfl.net.bulk.server import BlobServer
 from p2pfl.net.bulk.transfer import Transfers
 from p2pfl.net.dialling.address_book import MAX_NODES, AddressBook, parse_shared
 from p2pfl.net.dialling.contacts import Contact, Contacts, DialFailure
-from p2pfl.net.dialling.dialler import Dialler, Service
+from p2pfl.net.dialling.dialler import Dialler, FoundService
 from p2pfl.net.dialling.notices import RefusalNotices
 from p2pfl.net.dialling.sleep import SleepDetector
 from p2pfl.net.links.admission import Admission
@@ -208,7 +208,7 @@ class Mesh:
         self._contacts.add(node, "known", f"{name} at {addresses[0]}", node)
         self._dialler.add_node(node)
 
-    def found(self, service: Service, addresses: Sequence[Address], node: str, name: str) -> bool:
+    def found(self, service: FoundService, addresses: Sequence[Address], node: str, name: str) -> bool:
         """Keep dialling a node that was found in the local network; call it again when its addresses change.
 
         *node* and *name* are empty where they are not known. Return False if too many services were found.
@@ -218,7 +218,7 @@ class Mesh:
         self._contacts.add(service, "found", f"{name} at {addresses[0]}" if name else str(addresses[0]), node)
         return True
 
-    def gone(self, service: Service) -> None:
+    def gone(self, service: FoundService) -> None:
         """Stop dialling a node that is no longer in the local network; its link stays."""
         self._dialler.remove_service(service)
         self._contacts.remove(service)

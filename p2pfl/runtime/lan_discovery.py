@@ -18,7 +18,7 @@ from p2pfl.discovery.announcements import NODE_PREFIX, NodeAnnouncement, node_se
 from p2pfl.discovery.services import Found
 from p2pfl.errors import NetworkError
 from p2pfl.events import Notice
-from p2pfl.net.dialling.dialler import Service
+from p2pfl.net.dialling.dialler import FoundService
 from p2pfl.net.transport.addresses import Address
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ OpenLan = Callable[["OnTrouble", Callable[[], None]], AbstractAsyncContextManage
 class FoundNodes(Protocol):
     """The part of the mesh that dials what was found."""
 
-    def found(self, service: Service, addresses: Sequence[Address], node: str, name: str) -> bool:
+    def found(self, service: FoundService, addresses: Sequence[Address], node: str, name: str) -> bool:
         """Keep dialling a node; return False if too many were found."""
 
-    def gone(self, service: Service) -> None:
+    def gone(self, service: FoundService) -> None:
         """Stop dialling a node."""
 
     def own_addresses_changed(self) -> None:
@@ -93,7 +93,7 @@ class LanDiscovery:
         if found is None:
             if self._addresses.pop(instance, None) is not None:
                 del self._prefixes[instance]
-                self._mesh.gone(Service(instance))
+                self._mesh.gone(FoundService(instance))
             return
         announcement = read_node(found)
         if announcement is None or not found.addresses:
@@ -133,7 +133,7 @@ class LanDiscovery:
         node, name = next(
             ((node, name) for node, name in self._names() if node.startswith(announcement.node)), ("", "")
         )
-        if not self._mesh.found(Service(instance), addresses, node, name):
+        if not self._mesh.found(FoundService(instance), addresses, node, name):
             logger.info("%s is not dialled: too many nodes were found", addresses[0])
             return
         self._addresses[instance] = addresses

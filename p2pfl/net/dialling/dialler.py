@@ -37,13 +37,13 @@ unexpected: it is logged, and dialling continues."""
 
 
 @dataclass(frozen=True)
-class Service:
+class FoundService:
     """The key of a service in the local network."""
 
     name: str
 
 
-TargetKey = Address | str | Service
+TargetKey = Address | str | FoundService
 """Identifies a target: a listed address, a node id, or a service."""
 
 
@@ -101,7 +101,7 @@ class Dialler:
         self._targets: dict[asyncio.Task[None], _DialTarget] = {}
         self._nodes: dict[str, _DialTarget] = {}
         """The targets that are nodes, by node id."""
-        self._services: dict[Service, asyncio.Task[None]] = {}
+        self._services: dict[FoundService, asyncio.Task[None]] = {}
         """The tasks of the services."""
         self._unproven: Counter[str] = Counter()
         """By peer, how many nodes it named that were never linked."""
@@ -115,7 +115,9 @@ class Dialler:
         """Keep dialling *address*, until it turns out to be this node itself."""
         self._start(_DialTarget(address, (address,), None, self._settings.redial_first_seconds))
 
-    def add_service(self, service: Service, addresses: Sequence[Address], node: str | None = None) -> bool:
+    def add_service(
+        self, service: FoundService, addresses: Sequence[Address], node: str | None = None
+    ) -> bool:
         """Keep dialling *service* at *addresses*; if it is a target already, dial it there now.
 
         *node* is the node that it probably is. Return False if there are too many services.
@@ -133,7 +135,7 @@ class Dialler:
         self._services[service] = self._start(_DialTarget(service, tuple(addresses), node, first))
         return True
 
-    def remove_service(self, service: Service) -> None:
+    def remove_service(self, service: FoundService) -> None:
         """Stop dialling *service*."""
         task = self._services.pop(service, None)
         if task is not None:
@@ -252,7 +254,7 @@ class Dialler:
     @contextlib.asynccontextmanager
     async def _slot(self, target: _DialTarget) -> AsyncIterator[None]:
         """Wait for a slot to dial a service, or a node that a peer named; other targets do not wait."""
-        if isinstance(target.key, Service):
+        if isinstance(target.key, FoundService):
             async with self._service_slots:
                 yield
         elif target.source is None:

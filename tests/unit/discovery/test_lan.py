@@ -32,9 +32,13 @@ class Opened:
             self.responder = FakeResponder(self.network, interfaces)
             return self.responder
 
-        async with lan(
-            (), self.troubles.append, look=lambda _: self.interfaces, open_responder=opened
-        ) as one:
+        def moved() -> None:
+            self.moves += 1
+
+        def look(_: Sequence[str]) -> Sequence[Interface]:
+            return self.interfaces
+
+        async with lan((), self.troubles.append, moved, look=look, open_responder=opened) as one:
             yield one
 
     async def told(self, count: int) -> None:

@@ -12,7 +12,7 @@ from p2pfl.discovery.lan import Lan, OnTrouble, lan
 from p2pfl.discovery.services import Found
 from p2pfl.errors import NetworkError
 from p2pfl.events import Notice
-from p2pfl.net.dialling.dialler import Service
+from p2pfl.net.dialling.dialler import FoundService
 from p2pfl.net.transport.addresses import Address
 from p2pfl.runtime.lan_discovery import FOUND_PATIENCE, MAX_TOLD, LanDiscovery
 from tests.support.lans import ETH0, FakeLan, FakeResponder, node_found
@@ -52,12 +52,12 @@ class World:
             lambda: self.now,
         )
 
-    def found(self, service: Service, addresses: Sequence[Address], node: str, name: str) -> bool:
+    def found(self, service: FoundService, addresses: Sequence[Address], node: str, name: str) -> bool:
         if self.has_room:
             self.dialled[service.name] = [str(address) for address in addresses], node, name
         return self.has_room
 
-    def gone(self, service: Service) -> None:
+    def gone(self, service: FoundService) -> None:
         del self.dialled[service.name]
 
     def own_addresses_changed(self) -> None:
@@ -165,13 +165,23 @@ async def test_it_announces_and_looks_until_it_is_cancelled(world: World) -> Non
     assert world.told == ["found a node of this federation at 192.0.2.7:9000"]
 
 
-async def test_a_device_without_mdns_goes_on_and_says_so(world: World) -> None:
-    @contextlib.asynccontextmanager
-    async def refused(on_trouble: OnTrouble, on_move: Callable[[], None]) -> AsyncIterator[Lan]:
-        raise NetworkError("the port of mDNS (UDP 5353) cannot be used (Permission denied)")
-        yield
+class BrokenLan(contextlib.AbstractAsyncContextManager[Lan]):
+    """A network that tells of *troubles*, and cannot be opened."""
 
-    await world.discovery.run(refused)
+    def __init__(self, troubles: Sequence[str], on_trouble: OnTrouble, on_move: Callable[[], None]) -> None:
+        self.troubles, self.on_trouble = troubles, on_trouble
+
+    async def __aenter__(self) -> Lan:
+        for trouble in self.troubles:
+            self.on_trouble(trouble)
+        raise NetworkError("the port of mDNS (UDP 5353) cannot be used (Permission denied)")
+
+    async def __aexit__(self, *_: object) -> None:
+        raise AssertionError("it was not entered")
+
+
+async def test_a_device_without_mdns_goes_on_and_says_so(world: World) -> None:
+    await world.discovery.run(partial(BrokenLan, ()))
     assert world.told == [
         "mDNS does not work on this device: the port of mDNS (UDP 5353) cannot be used (Permission denied); "
         "this node goes on with the addresses that it knows"
@@ -179,14 +189,7 @@ async def test_a_device_without_mdns_goes_on_and_says_so(world: World) -> None:
 
 
 async def test_trouble_is_told_and_so_is_its_end(world: World) -> None:
-    @contextlib.asynccontextmanager
-    async def troubled(on_trouble: OnTrouble, on_move: Callable[[], None]) -> AsyncIterator[Lan]:
-        on_trouble("multicast is blocked")
-        on_trouble("")
-        raise NetworkError("the test is over")
-        yield
-
-    await world.discovery.run(troubled)
+    await world.discovery.run(partial(BrokenLan, ("multicast is blocked", "")))
     assert world.told[:2] == [
         "multicast is blocked; this node goes on with the addresses that it knows",
         "mDNS works again on this device",

@@ -4,11 +4,11 @@ import pytest
 
 from p2pfl.errors import HandshakeRefused, NetworkError
 from p2pfl.net.dialling.contacts import FAILURE_REPEAT_SECONDS, GRACE_SECONDS, Contacts, DialFailure
-from p2pfl.net.dialling.dialler import Service, TargetKey
+from p2pfl.net.dialling.dialler import FoundService, TargetKey
 from p2pfl.net.transport.addresses import Address
 
 LISTED, OTHER = Address("bee", 1), Address("192.0.2.7", 9000)
-SERVICE = Service("abc")
+SERVICE = FoundService("abc")
 BEE = "beeid"
 WALL = 1000.0
 
@@ -115,13 +115,13 @@ def test_each_node_is_shown_once_by_its_first_kind(told: Told) -> None:
     told.contacts.add(BEE, "known", "bee at 192.0.2.7:9000", BEE)
     told.contacts.add("ant", "known", "ant at 192.0.2.8:9000", "ant")
     told.contacts.add(SERVICE, "found", "192.0.2.9:9000", "ant")
-    told.contacts.add(Service("new"), "found", "192.0.2.10:9000")
+    told.contacts.add(FoundService("new"), "found", "192.0.2.10:9000")
     told.contacts.reached(LISTED, BEE)
 
     shown = [(one.kind, one.address) for one in told.contacts.all()]
     assert shown == [("listed", "bee:1"), ("found", "192.0.2.9:9000"), ("found", "192.0.2.10:9000")]
     assert told.contacts.nodes_of("listed") == {BEE}
-    assert told.contacts.nodes_of("found") == {"ant", Service("new")}
+    assert told.contacts.nodes_of("found") == {"ant", FoundService("new")}
 
 
 def test_a_contact_takes_another_address_and_is_forgotten(told: Told) -> None:

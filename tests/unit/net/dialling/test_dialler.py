@@ -8,7 +8,7 @@ import pytest
 
 from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError, VersionRefused
-from p2pfl.net.dialling.dialler import MAX_FOUND, Dialler, Service, TargetKey
+from p2pfl.net.dialling.dialler import MAX_FOUND, Dialler, FoundService, TargetKey
 from p2pfl.net.transport.addresses import Address
 from tests.support.meshes import FAST, WAIT_SECONDS, until
 
@@ -250,8 +250,8 @@ async def test_a_node_of_another_version_is_told_with_the_long_delay() -> None:
 
 async def test_a_service_is_dialled_at_all_its_addresses_until_one_answers(network: Network) -> None:
     network.answers[THERE] = BEE
-    assert network.dialler.add_service(Service("b"), [HERE, THERE])
-    await until(lambda: network.outcomes == [(Service("b"), BEE)])
+    assert network.dialler.add_service(FoundService("b"), [HERE, THERE])
+    await until(lambda: network.outcomes == [(FoundService("b"), BEE)])
     assert network.dials == [(HERE, None), (THERE, None)]
     network.lose(BEE)
     await network.until_dialled(4)
@@ -260,26 +260,26 @@ async def test_a_service_is_dialled_at_all_its_addresses_until_one_answers(netwo
 async def test_a_service_that_moved_is_dialled_at_its_new_address_at_once() -> None:
     network = Network(msgspec.structs.replace(FAST, redial_first_seconds=1000.0, redial_max_seconds=1000.0))
     network.answers[THERE] = BEE
-    network.dialler.add_service(Service("b"), [HERE])
+    network.dialler.add_service(FoundService("b"), [HERE])
     await network.until_dialled(1)
-    assert network.dialler.add_service(Service("b"), [THERE])
+    assert network.dialler.add_service(FoundService("b"), [THERE])
     await until(lambda: BEE in network.linked)
     await network.dialler.close()
 
 
 async def test_a_service_whose_node_is_linked_is_not_dialled(network: Network) -> None:
     network.linked.add(BEE)
-    network.dialler.add_service(Service("b"), [HERE], BEE)
+    network.dialler.add_service(FoundService("b"), [HERE], BEE)
     network.dialler.add_listed(THERE)
     await network.until_dialled(5)
     assert (HERE, None) not in network.dials
 
 
 async def test_a_service_that_is_gone_is_not_dialled_any_more(network: Network) -> None:
-    network.dialler.add_service(Service("b"), [HERE])
+    network.dialler.add_service(FoundService("b"), [HERE])
     await network.until_dialled(1)
-    network.dialler.remove_service(Service("b"))
-    network.dialler.remove_service(Service("b"))
+    network.dialler.remove_service(FoundService("b"))
+    network.dialler.remove_service(FoundService("b"))
     dials = network.dials.count((HERE, None))
     network.dialler.add_listed(THERE)
     await network.until_dialled(dials + 5)
@@ -297,11 +297,11 @@ async def test_services_and_their_dials_are_limited() -> None:
         raise AssertionError("the test ends before")
 
     dialler = Dialler(attempt, lambda _: [HERE], lambda _: False, OWN, settings, Network())
-    added = [dialler.add_service(Service(f"{number}"), [HERE]) for number in range(MAX_FOUND + 1)]
+    added = [dialler.add_service(FoundService(f"{number}"), [HERE]) for number in range(MAX_FOUND + 1)]
     assert added == [True] * MAX_FOUND + [False]
     dialler.add_listed(THERE)
     await until(lambda: THERE in started)
     assert started.count(HERE) == 2
-    dialler.remove_service(Service("0"))
-    assert dialler.add_service(Service("new"), [HERE])
+    dialler.remove_service(FoundService("0"))
+    assert dialler.add_service(FoundService("new"), [HERE])
     await dialler.close()
