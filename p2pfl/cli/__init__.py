@@ -110,6 +110,11 @@ SUBCOMMANDS = {
         "completion",
         "Print what makes a shell complete commands, options and their values; or install it.",
     ),
+    "peers": Subcommand(
+        "p2pfl.cli.peers",
+        "app",
+        "List the nodes that this device has met, or forget one.",
+    ),
     "doctor": Subcommand(
         "p2pfl.cli.doctor",
         "doctor",

@@ -13,7 +13,11 @@ from p2pfl.discovery.services import Found, Service
 NODE_PREFIX = 16
 """Characters of a node id that are announced: 80 bits, which no two nodes share by chance."""
 
+Versions = tuple[int, int]
+"""The lowest and the highest version of the protocol between nodes that a node speaks."""
+
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_VERSIONS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _NODE = re.compile(rf"[a-z2-7]{{{NODE_PREFIX}}}")
 
 MAX_NAME = 64
@@ -30,6 +34,11 @@ class NodeAnnouncement:
     """The first `NODE_PREFIX` characters of the node id."""
     version: str
     """Of p2pfl."""
+    protocol: Versions
+
+    def shares_protocol(self, other: NodeAnnouncement) -> bool:
+        """Whether this node and the *other* one have a version of the protocol in common."""
+        return self.protocol[0] <= other.protocol[1] and other.protocol[0] <= self.protocol[1]
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ def node_service(announcement: NodeAnnouncement, port: int) -> Service:
             "node": prefix,
             "port": str(port),
             "version": announcement.version,
+            "protocol": "{}-{}".format(*announcement.protocol),
         },
     )
 
@@ -64,9 +74,11 @@ def read_node(found: Found) -> NodeAnnouncement | None:
     """Return what the service *found* says of its node; None if it is not what a node announces."""
     properties = found.properties
     federation, node = properties.get("federation", ""), properties.get("node", "")
-    if not (_FINGERPRINT.fullmatch(federation) and _NODE.fullmatch(node)):
+    protocol = _VERSIONS.fullmatch(properties.get("protocol", ""))
+    if not (_FINGERPRINT.fullmatch(federation) and _NODE.fullmatch(node) and protocol):
         return None
-    return NodeAnnouncement(federation, node, properties.get("version", "")[:MAX_NAME])
+    versions = int(protocol[1]), int(protocol[2])
+    return NodeAnnouncement(federation, node, properties.get("version", "")[:MAX_NAME], versions)
 
 
 def invitation_service(announcement: InvitationAnnouncement, instance: str, port: int) -> Service:

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -55,19 +55,31 @@ class Interface:
         return "pointopoint" in self.flags
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether it leads this device to itself."""
+        return all(ipaddress.ip_address(address).is_loopback for address in self.addresses)
+
+    @property
     def leads_outside(self) -> bool:
         """Whether multicast on it reaches other devices, as far as its name and flags tell."""
-        is_loopback = all(ipaddress.ip_address(address).is_loopback for address in self.addresses)
         carries_multicast = not self.flags or "multicast" in self.flags
-        return carries_multicast and not is_loopback and not _INTERNAL.fullmatch(self.name)
+        return carries_multicast and not self.is_loopback and not _INTERNAL.fullmatch(self.name)
+
+    def only(self, hosts: Sequence[str]) -> Interface:
+        """Return this interface with those of its addresses that are in *hosts*."""
+        return replace(self, addresses=tuple(address for address in self.addresses if address in hosts))
 
 
-def usable_interfaces(names: Sequence[str] = ()) -> tuple[Interface, ...]:
+def usable_interfaces(names: Sequence[str] = (), hosts: Sequence[str] = ()) -> tuple[Interface, ...]:
     """Return the interfaces to use now: those with the given *names*, or those chosen as the module says.
 
-    One of *names* that is down or has no address at the moment is left out.
+    One of *names* that is down or has no address at the moment is left out. *hosts* are the IP addresses on
+    which the service listens, unless it listens on all: then only these count, on whatever interface.
     """
     present = tuple(_present())
+    if hosts and not any(ipaddress.ip_address(host).is_unspecified for host in hosts):
+        present = tuple(one.only(hosts) for one in present if set(hosts) & set(one.addresses))
+        return tuple(one for one in present if not one.is_loopback and (not names or one.name in names))
     return tuple(one for one in present if one.name in names) if names else choose(present)
 
 

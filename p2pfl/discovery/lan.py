@@ -49,10 +49,17 @@ OnTrouble = Callable[[str], None]
 class Lan:
     """The services of the local network. Get one from `lan`."""
 
-    def __init__(self, responder: Responder, interfaces: Sequence[Interface], on_trouble: OnTrouble) -> None:
+    def __init__(
+        self,
+        responder: Responder,
+        interfaces: Sequence[Interface],
+        on_trouble: OnTrouble,
+        on_move: Callable[[], None],
+    ) -> None:
         self._responder = responder
         self._interfaces = tuple(interfaces)
         self._on_trouble = on_trouble
+        self._on_move = on_move
         self._trouble = ""
         self._own: set[str] = set()
         """Instances of this device, which are not passed on to those who browse."""
@@ -110,6 +117,7 @@ class Lan:
             return
         self._interfaces = tuple(interfaces)
         logger.info("mDNS uses %s", _show(self._interfaces))
+        self._on_move()
         try:
             await self._responder.move(self._interfaces)
         except NetworkError as error:
@@ -138,13 +146,15 @@ class Lan:
 async def lan(
     names: Sequence[str] = (),
     on_trouble: OnTrouble = lambda _: None,
+    on_move: Callable[[], None] = lambda: None,
     *,
     look: Callable[[Sequence[str]], Sequence[Interface]] = usable_interfaces,
     open_responder: Callable[[Sequence[Interface]], Responder] = ZeroconfResponder,
 ) -> AsyncIterator[Lan]:
     """Open the local network on the interfaces with the given *names* (default: those that lead to others).
 
-    *on_trouble* is told why devices cannot find each other, and when they can again.
+    *on_trouble* is told why devices cannot find each other, and when they can again; *on_move* is called when
+    this device has other addresses.
 
     Raises:
         NetworkError: the system does not permit mDNS; the message is half a sentence.
@@ -152,7 +162,7 @@ async def lan(
     interfaces = look(names)
     logger.info("mDNS uses %s", _show(interfaces))
     responder = open_responder(interfaces)
-    network = Lan(responder, interfaces, on_trouble)
+    network = Lan(responder, interfaces, on_trouble, on_move)
     following = asyncio.create_task(network.follow_interfaces(partial(look, names)))
     try:
         yield network

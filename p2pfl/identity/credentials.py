@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from p2pfl.errors import CredentialsError
 from p2pfl.identity.keys import node_id_of, read_key
@@ -180,6 +181,15 @@ def check_signed(
             f"{what} was not signed by {by}. Copy the folder that `p2pfl certs issue NAME` wrote, whole; "
             "after a new `p2pfl certs init` every device needs a new one."
         ) from error
+
+
+def federation_fingerprint(credentials: Credentials) -> str:
+    """Return the SHA-256 of the CA's certificate in DER form, in hexadecimal: the same on all devices.
+
+    Raises:
+        CredentialsError: the file cannot be read any more.
+    """
+    return read_certificate(credentials.authority_path).fingerprint(SHA256()).hex()
 
 
 def certificate_identity(certificate: x509.Certificate, path: Path) -> tuple[str, Role, str]:

@@ -23,6 +23,7 @@ class Opened:
     network: FakeLan = field(default_factory=FakeLan)
     interfaces: Sequence[Interface] = (ETH0,)
     troubles: list[str] = field(default_factory=list)
+    moves: int = 0
     responder: FakeResponder | None = None
 
     @contextlib.asynccontextmanager
@@ -31,9 +32,13 @@ class Opened:
             self.responder = FakeResponder(self.network, interfaces)
             return self.responder
 
-        async with lan(
-            (), self.troubles.append, look=lambda _: self.interfaces, open_responder=opened
-        ) as one:
+        def moved() -> None:
+            self.moves += 1
+
+        def look(_: Sequence[str]) -> Sequence[Interface]:
+            return self.interfaces
+
+        async with lan((), self.troubles.append, moved, look=look, open_responder=opened) as one:
             yield one
 
     async def told(self, count: int) -> None:
@@ -78,6 +83,7 @@ async def test_a_new_address_is_announced() -> None:
         await until(lambda: world.network.found["own"].addresses == ("192.0.2.8",))
 
     assert world.troubles == []
+    assert world.moves == 1
 
 
 async def test_an_announcement_that_is_not_heard_is_told_once_and_when_it_is_heard() -> None:
