@@ -50,10 +50,11 @@ from p2pfl.enrolment.invitation import InvitationBook, InvitationState
 from p2pfl.enrolment.members import merged
 from p2pfl.enrolment.pake import Pake, PakeMessage, SharedKeys
 from p2pfl.errors import NetworkError, P2pflError, PeerError, ProtocolError, UserError
-from p2pfl.identity.authority import CLOCK_ALLOWANCE, DEVICE_LIFETIME
+from p2pfl.identity.authority import DEVICE_LIFETIME
 from p2pfl.identity.credentials import show_time
 from p2pfl.identity.keys import node_id_of, short
 from p2pfl.identity.known_peers import KnownPeer
+from p2pfl.identity.lifetime import CLOCK_ALLOWANCE
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.pending import PendingConnections, accept, wait_first_byte

@@ -42,9 +42,9 @@ from p2pfl.enrolment.frames import (
 )
 from p2pfl.enrolment.pake import Pake, PakeMessage, SharedKeys
 from p2pfl.errors import EnrolmentRefused, NetworkError, PeerError, ProtocolError, ReplyLostError
-from p2pfl.identity.authority import CLOCK_ALLOWANCE
 from p2pfl.identity.credentials import show_time
 from p2pfl.identity.known_peers import KnownPeer
+from p2pfl.identity.lifetime import CLOCK_ALLOWANCE
 from p2pfl.identity.names import Role, parse_authority_uri, parse_device_uri
 from p2pfl.identity.peer import certificate_uris
 from p2pfl.net.transport.addresses import Address

@@ -16,7 +16,6 @@ from typing import Protocol
 import msgspec
 
 from p2pfl.events import AnyEvent, Notice, Published
-from p2pfl.identity.credentials import Credentials
 from p2pfl.monitoring.health import report, why_not_alive, why_not_ready
 from p2pfl.monitoring.http import Answer, HttpServer
 from p2pfl.monitoring.place import DataPlace
@@ -49,8 +48,6 @@ def parse_metrics(text: str) -> tuple[str, int]:
 class OwnFacts:
     """What the metrics show of a node besides its events."""
 
-    credentials: Callable[[], Credentials]
-    """Returns the credentials in use: a certificate may be renewed while the node runs."""
     data_dir: Path
     started: float
     """Start of the process, in seconds since the epoch."""
@@ -71,7 +68,7 @@ class MetricsEndpoint:
 
     def __init__(self, own: OwnFacts, address: Address) -> None:
         """Answer nothing yet; *address* is where the endpoint listens."""
-        from p2pfl.monitoring.exposition import NodeCollector, Surroundings  # a tenth of a second
+        from p2pfl.monitoring.exposition import NodeCollector, ScrapeContext  # a tenth of a second
 
         self.address = address
         self.values = NodeValues()
@@ -79,7 +76,7 @@ class MetricsEndpoint:
         """Publishes new measurements of this node and its peers at once; set when there is something to
         measure."""
         self._place = DataPlace(own.data_dir)
-        around = Surroundings(self._place, own.started, lambda: own.credentials().not_after.timestamp())
+        around = ScrapeContext(self._place, own.started)
         self._collector = NodeCollector(self.values, around)
         self._measured_at = float("-inf")
         self._text, self._text_at = b"", float("-inf")

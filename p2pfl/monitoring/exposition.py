@@ -38,21 +38,19 @@ START_TIME = "process_start_time_seconds"
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ScrapeContext:
     """What the metrics show besides the node's events."""
 
     place: DataPlace
     started: float
     """Start of the process, in seconds since the epoch."""
-    certificate_end: Callable[[], float]
-    """End of the certificate in use, in seconds since the epoch: it may be renewed while the node runs."""
     clock: Callable[[], float] = time.time
 
 
 class NodeCollector(Collector):
     """Collects the metrics of one node for prometheus_client."""
 
-    def __init__(self, values: NodeValues, surroundings: Surroundings) -> None:
+    def __init__(self, values: NodeValues, surroundings: ScrapeContext) -> None:
         self._values = values
         self._around = surroundings
         self._process = ProcessCollector(registry=None)
@@ -94,8 +92,9 @@ class NodeCollector(Collector):
         )
         if values.memory is not None:
             yield _gauge("p2pfl_memory_bytes", "Resident memory of the node and its worker.", values.memory)
-        left = around.certificate_end() - around.clock()
-        yield _gauge("p2pfl_certificate_remaining_seconds", "Time until the certificate expires.", left)
+        if values.certificate_end is not None:
+            left = values.certificate_end - around.clock()
+            yield _gauge("p2pfl_certificate_remaining_seconds", "Time until the certificate expires.", left)
         if (free := around.place.free_bytes()) is not None:
             yield _gauge("p2pfl_data_dir_free_bytes", "Free disk space for the data directory.", free)
 

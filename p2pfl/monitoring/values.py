@@ -85,6 +85,8 @@ class NodeValues(EventFold):
         self.ended: events.Ended | None = None
         self.worker: WorkerState = "starting"
         self.worker_failures = 0
+        self.certificate_end: float | None = None
+        """End of the certificate in use, in seconds since the epoch; None until the node has told it."""
         self.worker_reason = ""
         """Why the worker failed the last time."""
         self.memory: int | None = None
@@ -167,7 +169,7 @@ class NodeValues(EventFold):
             case events.PeerStatus():
                 if event.node in self.peers:
                     self.peers[event.node].run = event.run
-            case events.PeerDeviceInfo():
+            case events.PeerDeviceInfo() | events.AddressStates():
                 pass
             case _:
                 assert_never(event)
@@ -188,6 +190,8 @@ class NodeValues(EventFold):
                     self.phase = "waiting"
             case events.Ended():
                 self.phase, self.ended = "ended", event
+            case events.CertificateChanged():
+                self.certificate_end = event.not_after
             case events.DataShown():
                 pass
             case _:

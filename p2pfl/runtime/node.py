@@ -163,7 +163,7 @@ async def run_node(
                 config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason))
             )
             task = task_name(config.spec.task)
-            own = OwnFacts(lambda: config.credentials, directory.path, started)
+            own = OwnFacts(directory.path, started)
             async with (
                 metrics_endpoint(config.metrics, own, publisher) as metrics,
                 tracked(config.track, config.credentials.name, publisher.add),

@@ -17,7 +17,16 @@ from tests.support.source import ROOT
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 COMMAND = re.compile(r"p2pfl ([a-z]+)\b(?: ([a-z]+)\b)?")
 
-NOT_OURS = {"--show-toplevel", "--user", "--add", "--add-port", "--dport", "--permanent", "--reload", "--unblockapp"}
+NOT_OURS = {
+    "--show-toplevel",
+    "--user",
+    "--add",
+    "--add-port",
+    "--dport",
+    "--permanent",
+    "--reload",
+    "--unblockapp",
+}
 """Options of other programs that messages name: of git, of systemd, and of firewalls."""
 
 

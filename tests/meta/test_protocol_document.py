@@ -20,8 +20,8 @@ from p2pfl.enrolment import frames as enrolment
 from p2pfl.enrolment import pake
 from p2pfl.identity import signatures
 from p2pfl.identity.keys import id_of_spki, node_id_of
-from p2pfl.identity.lifetime import Lifetime
 from p2pfl.identity.known_peers import KnownPeer
+from p2pfl.identity.lifetime import Lifetime
 from p2pfl.identity.peer import certificate_uris
 from p2pfl.messages import Genesis, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of

@@ -3,8 +3,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,6 @@ from p2pfl.monitoring.endpoint import (
     parse_metrics,
 )
 from p2pfl.net.transport.addresses import Address
-from tests.support.federation import make_federation
 from tests.support.monitored import RUNNING, committed
 
 
@@ -42,8 +39,7 @@ class Source:
 
 @pytest.fixture
 def own(tmp_path: Path) -> OwnFacts:
-    ant = make_federation(tmp_path / "ca", "ant")["ant"]
-    return OwnFacts(lambda: ant, tmp_path, 100.0)
+    return OwnFacts(tmp_path, 100.0)
 
 
 class Clock:
@@ -143,20 +139,22 @@ async def test_events_are_shown_and_probes_answer(own: OwnFacts) -> None:
         assert '"reasons":["the node ends with exit code 0: the run is complete"]' in body
 
 
-async def test_the_certificate_in_use_is_asked_for_at_each_scrape(tmp_path: Path, clock: Clock) -> None:
-    in_use = make_federation(tmp_path / "ca", "ant")["ant"]
-    own = OwnFacts(lambda: in_use, tmp_path, 100.0)
-    async with metrics_endpoint(("127.0.0.1", 0), own, Source()) as endpoint:
+async def test_the_certificate_in_use_is_the_last_one_told(own: OwnFacts, clock: Clock) -> None:
+    source = Source()
+    async with metrics_endpoint(("127.0.0.1", 0), own, source) as endpoint:
         assert endpoint is not None
-        _, before = await fetch(endpoint, "/metrics")
-        in_use = replace(in_use, not_after=in_use.not_after + timedelta(days=1000))
-        clock.now += FRESH_SECONDS
-        _, after = await fetch(endpoint, "/metrics")
+        texts = []
+        for not_after in (None, 1e9, 2e9):
+            if not_after is not None:
+                source.publish(events.CertificateChanged(not_after, ""))
+            texts.append((await fetch(endpoint, "/metrics"))[1])
+            clock.now += FRESH_SECONDS
 
-    def left(text: str) -> float:
-        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("p2pfl_cert"))
+    def left(text: str) -> list[float]:
+        return [float(line.split()[1]) for line in text.splitlines() if line.startswith("p2pfl_cert")]
 
-    assert left(after) - left(before) == pytest.approx(1000 * 86400, abs=600)
+    assert left(texts[0]) == []
+    assert left(texts[2])[0] - left(texts[1])[0] == pytest.approx(1e9, abs=600)
 
 
 async def test_many_scrapes_measure_as_seldom_as_a_few(own: OwnFacts, clock: Clock) -> None:

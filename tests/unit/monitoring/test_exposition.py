@@ -14,7 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from p2pfl import __version__, events
 from p2pfl.events import AnyEvent
-from p2pfl.monitoring.exposition import NodeCollector, Surroundings
+from p2pfl.monitoring.exposition import NodeCollector, ScrapeContext
 from p2pfl.monitoring.place import DataPlace
 from p2pfl.monitoring.values import NodeValues
 from tests.support.monitored import RUNNING, committed, evaluated, folded
@@ -36,7 +36,7 @@ FULL: tuple[AnyEvent, ...] = (
 
 
 def text_of(values: NodeValues, path: Path) -> str:
-    surroundings = Surroundings(DataPlace(path), 100.0, lambda: 5000.0, lambda: 1000.0)
+    surroundings = ScrapeContext(DataPlace(path), 100.0, lambda: 1000.0)
     return NodeCollector(values, surroundings).text().decode()
 
 
