@@ -25,8 +25,8 @@ class ExitCode(IntEnum):
     FAILED = (
         1,
         "other commands only: `history --verify`, `doctor`, `simulate` or `demo` found a fault, a run of an "
-        "`experiment` failed, the node refused a command, `predict` could not read a picture, or an "
-        "invitation ended with free seats",
+        "`experiment` failed, the node refused a command, `predict` could not read a picture or "
+        "file, or an invitation ended with free seats",
     )
     UNFIT = (
         2,

@@ -16,7 +16,7 @@ from p2pfl.cli.settings import PASSED_ON, passed_on
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2pfl.cli.service_unit import Service
+    from p2pfl.cli.service_unit import SystemdService
     from p2pfl.runtime.node import NodeConfig
 
 HELP = "Run the node of this device as a service of systemd."
@@ -128,7 +128,7 @@ def status(name: NameArgument = None, system: SystemOption = False) -> None:
     raise typer.Exit(ExitCode.COMPLETE if done.returncode == 0 else ExitCode.FAILED)
 
 
-def _service(words: Sequence[str], user: str | None) -> Service:
+def _service(words: Sequence[str], user: str | None) -> SystemdService:
     """Return the service of a node with the arguments *words*, for *user* (None: this one).
 
     Raises:
@@ -138,7 +138,7 @@ def _service(words: Sequence[str], user: str | None) -> Service:
 
     from p2pfl.cli.option_values import options_of
     from p2pfl.cli.options import is_given
-    from p2pfl.cli.service_unit import Service
+    from p2pfl.cli.service_unit import SystemdService
     from p2pfl.cli.settings import sources_in_errors
     from p2pfl.programs import PACKAGE_ROOT, PYTHON
     from p2pfl.runtime.configure import NodeOptions, configure
@@ -157,7 +157,7 @@ def _service(words: Sequence[str], user: str | None) -> Service:
         _check_readable(config, user)
     search = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     is_found_there = str(PACKAGE_ROOT) in search
-    return Service(
+    return SystemdService(
         name=config.credentials.name,
         federation=config.credentials.federation,
         words=[*PYTHON, "p2pfl", "node", *added, *_own_words(node)],
@@ -251,7 +251,7 @@ def _make_writable(folder: Path, user: str | None) -> None:
             shutil.chown(folder, user)
 
 
-def _check_places(service: Service) -> None:
+def _check_places(service: SystemdService) -> None:
     """Refuse places that are empty for a service, or at the next boot.
 
     Raises:

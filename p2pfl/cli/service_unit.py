@@ -68,7 +68,7 @@ BIND_SERVICE = "CAP_NET_BIND_SERVICE"
 
 
 @dataclass(frozen=True)
-class Service:
+class SystemdService:
     """What a unit runs, and for whom."""
 
     name: str
@@ -103,12 +103,12 @@ def unit_name(name: str) -> str:
     return f"p2pfl-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.service"
 
 
-def unit_text(service: Service) -> str:
+def unit_text(service: SystemdService) -> str:
     """Return the unit of *service*."""
     return "\n".join(_lines(service)) + "\n"
 
 
-def _lines(service: Service) -> Iterator[str]:
+def _lines(service: SystemdService) -> Iterator[str]:
     yield "# Written by `p2pfl service install`, which replaces it; your changes go into a drop-in."
     yield "[Unit]"
     yield f"Description=p2pfl node {_plain(service.name)} of federation {_plain(service.federation)}"
@@ -142,7 +142,7 @@ def _lines(service: Service) -> Iterator[str]:
     yield f"WantedBy={'multi-user.target' if service.is_of_system else 'default.target'}"
 
 
-def _sandbox(service: Service) -> Iterator[str]:
+def _sandbox(service: SystemdService) -> Iterator[str]:
     directives = dict(SANDBOX)
     if service.is_of_system:
         directives |= FILE_SANDBOX | SYSTEM_SANDBOX

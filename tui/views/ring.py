@@ -10,7 +10,7 @@ from p2pfl.text import plural
 from tui.symbols import SYMBOLS, Glyphs, ago, share
 from tui.views.rounds import open_name
 from tui.views.summary import primary_of
-from tui.widgets.ring import Picture, RingLink, RingNode
+from tui.widgets.ring import RingLink, RingNode, RingPicture
 
 RATES = (64 * 1024.0, 1024 * 1024.0)
 """Bytes a second from which a link is drawn two and three dots wide."""
@@ -19,7 +19,7 @@ GONE = frozenset({"lost", "left", "absent"})
 """Activities of nodes that are not here."""
 
 
-def ring(state: State, now: float, glyphs: Glyphs) -> Picture:
+def ring(state: State, now: float, glyphs: Glyphs) -> RingPicture:
     """Return the picture of the federation; this node is first, then the others by name."""
     peers = sorted(state.peers.values(), key=lambda peer: (not peer.is_me, _is_stranger(peer), peer.name))
     places = {peer.name: number for number, peer in enumerate(peers)}
@@ -31,7 +31,7 @@ def ring(state: State, now: float, glyphs: Glyphs) -> Picture:
         for peer in peers
         if peer.name != hub and hub in places and (peer.is_me or peer.since is not None)
     )
-    return Picture(nodes, (*links, *_asides(state, hub, places)), _centre(state))
+    return RingPicture(nodes, (*links, *_asides(state, hub, places)), _centre(state))
 
 
 def _is_stranger(peer: Peer) -> bool:

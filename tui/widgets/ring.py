@@ -70,7 +70,7 @@ class RingLink(NamedTuple):
     """The share of the way, from 0 to 1, of a model on this link; None if there is none."""
 
 
-class Picture(NamedTuple):
+class RingPicture(NamedTuple):
     """What a ring shows."""
 
     nodes: tuple[RingNode, ...]
@@ -79,7 +79,7 @@ class Picture(NamedTuple):
     """Lines in the middle."""
 
 
-class _Place(NamedTuple):
+class _RingPlace(NamedTuple):
     """The cell of a node's mark, and the side on which its name is."""
 
     column: int
@@ -87,7 +87,7 @@ class _Place(NamedTuple):
     side: Literal["left", "right"]
 
 
-def draw_ring(picture: Picture, width: int, height: int, glyphs: Glyphs) -> list[Text]:
+def draw_ring(picture: RingPicture, width: int, height: int, glyphs: Glyphs) -> list[Text]:
     """Return *height* lines of *width* cells; none where the picture has no room.
 
     The last nodes are left out if there are more than two for each line.
@@ -97,7 +97,7 @@ def draw_ring(picture: Picture, width: int, height: int, glyphs: Glyphs) -> list
     nodes = picture.nodes[: 2 * height]
     is_ring = width >= RING_WIDTH and height >= RING_ROWS and len(nodes) <= RING_NODES
     places = _on_ring(len(nodes), width, height) if is_ring else _in_columns(len(nodes), width, height)
-    canvas = _Canvas(width, height, glyphs)
+    canvas = _RingCanvas(width, height, glyphs)
     for link in picture.links:
         if link.start < len(nodes) and link.end < len(nodes):
             canvas.link(places[link.start], places[link.end], link)
@@ -109,7 +109,7 @@ def draw_ring(picture: Picture, width: int, height: int, glyphs: Glyphs) -> list
     return canvas.texts()
 
 
-def _on_ring(count: int, width: int, height: int) -> list[_Place]:
+def _on_ring(count: int, width: int, height: int) -> list[_RingPlace]:
     """Return places on an ellipse, clockwise from the left."""
     middle_x, middle_y = (width - 1) / 2, (height - 2) / 2
     radius_x = middle_x - LABEL - 2
@@ -118,17 +118,17 @@ def _on_ring(count: int, width: int, height: int) -> list[_Place]:
     for number in range(count):
         angle = math.pi * (1 + 2 * number / count)
         x, y = middle_x + radius_x * math.cos(angle), middle_y + radius_y * math.sin(angle)
-        places.append(_Place(round(x), round(y), "left" if x < middle_x - 1 else "right"))
+        places.append(_RingPlace(round(x), round(y), "left" if x < middle_x - 1 else "right"))
     return places
 
 
-def _in_columns(count: int, width: int, height: int) -> list[_Place]:
+def _in_columns(count: int, width: int, height: int) -> list[_RingPlace]:
     """Return places in two columns, down the right one and up the left one, like a ring."""
     left = (count + 1) // 2
     right = count - left
     return [
-        *(_Place(LABEL + 1, _spread(left - 1 - row, left, height), "left") for row in range(left)),
-        *(_Place(width - LABEL - 2, _spread(row, right, height), "right") for row in range(right)),
+        *(_RingPlace(LABEL + 1, _spread(left - 1 - row, left, height), "left") for row in range(left)),
+        *(_RingPlace(width - LABEL - 2, _spread(row, right, height), "right") for row in range(right)),
     ]
 
 
@@ -137,7 +137,7 @@ def _spread(number: int, count: int, height: int) -> int:
     return min(height - 1, int((number + 0.5) * height / count))
 
 
-class _Canvas:
+class _RingCanvas:
     """Cells that hold dots or a character."""
 
     def __init__(self, width: int, height: int, glyphs: Glyphs) -> None:
@@ -146,7 +146,7 @@ class _Canvas:
         self._signs: list[list[str]] = [[""] * width for _ in range(height)]
         self._styles: list[list[str]] = [[""] * width for _ in range(height)]
 
-    def link(self, start: _Place, end: _Place, link: RingLink) -> None:
+    def link(self, start: _RingPlace, end: _RingPlace, link: RingLink) -> None:
         """Draw a link as a line of dots, and what moves on it as a full cell."""
         path = list(_path(start, end))[MARGIN:-MARGIN]
         if not path:
@@ -162,7 +162,7 @@ class _Canvas:
             x, y = path[round(min(1.0, max(0.0, link.moved)) * (len(path) - 1))]
             self._put(x // 2, y // 4, self._glyphs.packet, "move")
 
-    def node(self, place: _Place, node: RingNode, *, has_two_lines: bool) -> None:
+    def node(self, place: _RingPlace, node: RingNode, *, has_two_lines: bool) -> None:
         """Draw the mark of a node, and its name and note beside it."""
         star = self._glyphs.star if node.is_starred else ""
         name = clip(node.name, LABEL - (2 if star else 0))
@@ -184,7 +184,7 @@ class _Canvas:
                 label = Text(" ").join(parts)
             self._beside(place, label)
 
-    def _beside(self, place: _Place, text: Text) -> None:
+    def _beside(self, place: _RingPlace, text: Text) -> None:
         length = text.cell_len
         first = place.column + 2 if place.side == "right" else place.column - 1 - length
         self._text(first, place.row, text)
@@ -245,7 +245,7 @@ class _Canvas:
         return self._glyphs.dot if self._glyphs.is_ascii else chr(0x2800 + bits)
 
 
-def _path(start: _Place, end: _Place) -> Iterator[tuple[int, int]]:
+def _path(start: _RingPlace, end: _RingPlace) -> Iterator[tuple[int, int]]:
     """Yield the dots of the line between the middles of two cells."""
     x, y = 2 * start.column, 4 * start.row + 2
     to_x, to_y = 2 * end.column, 4 * end.row + 2

@@ -9,7 +9,7 @@ from tests.support import recordings
 from tests.support.drawn import plain
 from tui.symbols import glyphs
 from tui.views.ring import ring
-from tui.widgets.ring import LEAST_HEIGHT, LEAST_WIDTH, Picture, RingLink, RingNode, draw_ring
+from tui.widgets.ring import LEAST_HEIGHT, LEAST_WIDTH, RingLink, RingNode, RingPicture, draw_ring
 
 UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
 
@@ -39,11 +39,11 @@ def test_four_nodes_stand_on_a_ring_around_the_text_in_the_middle() -> None:
         RingLink(2, 1, "move", 2, moved=0.5),
         RingLink(3, 1, "bad", is_dotted=True),
     )
-    assert plain(draw_ring(Picture(nodes(4), links, (Text("Round 7 of 20"),)), 64, 12, UNICODE)) == DRAWN
+    assert plain(draw_ring(RingPicture(nodes(4), links, (Text("Round 7 of 20"),)), 64, 12, UNICODE)) == DRAWN
 
 
 def test_a_small_picture_has_two_columns_of_names() -> None:
-    lines = draw_ring(Picture(nodes(4), (), ()), 48, 6, UNICODE)
+    lines = draw_ring(RingPicture(nodes(4), (), ()), 48, 6, UNICODE)
     found = [
         (line.plain.index(name), name) for line in lines for name in line.plain.split() if "node-" in name
     ]
@@ -52,13 +52,13 @@ def test_a_small_picture_has_two_columns_of_names() -> None:
 
 
 def test_nodes_without_a_line_are_left_out() -> None:
-    text = "\n".join(line.plain for line in draw_ring(Picture(nodes(50), (), ()), 80, 10, UNICODE))
+    text = "\n".join(line.plain for line in draw_ring(RingPicture(nodes(50), (), ()), 80, 10, UNICODE))
     assert text.count("node-") == 20
 
 
 @pytest.mark.parametrize("part", [0.0, 0.25, 1.0, -5.0, 7.0])
 def test_what_moves_is_somewhere_on_its_link(part: float) -> None:
-    picture = Picture(nodes(2), (RingLink(0, 1, "move", moved=part),), ())
+    picture = RingPicture(nodes(2), (RingLink(0, 1, "move", moved=part),), ())
     (row,) = {line.plain for line in draw_ring(picture, 60, 5, UNICODE) if "◆" in line.plain}
     left, right = row.index("●"), row.rindex("●")
     share = (row.index("◆") - left) / (right - left)
@@ -69,7 +69,7 @@ def test_what_moves_is_somewhere_on_its_link(part: float) -> None:
 def test_a_picture_of_any_size_fills_it_and_no_more(
     width: int, height: int, count: int, is_ascii: bool
 ) -> None:
-    picture = Picture(
+    picture = RingPicture(
         nodes(count), tuple(RingLink(0, one, "good", 3) for one in range(1, count)), (Text("日本語"),)
     )
     drawn = draw_ring(picture, width, height, ASCII if is_ascii else UNICODE)

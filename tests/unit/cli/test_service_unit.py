@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.service_unit import CLOSE_SECONDS, Service, unit_name, unit_text
+from p2pfl.cli.service_unit import CLOSE_SECONDS, SystemdService, unit_name, unit_text
 from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime.leaving import CLOSE_WITHIN
 
 
-def service(**changes: object) -> Service:
+def service(**changes: object) -> SystemdService:
     settings: dict[str, object] = {
         "name": "ada",
         "federation": "lab",
@@ -24,7 +24,7 @@ def service(**changes: object) -> Service:
         "writable": [Path("/srv/a b"), Path("/srv/data")],
         "leave_within": 7.0,
     }
-    return Service(**settings | changes)  # type: ignore[arg-type]
+    return SystemdService(**settings | changes)  # type: ignore[arg-type]
 
 
 def section(text: str, name: str = "Service") -> dict[str, str]:

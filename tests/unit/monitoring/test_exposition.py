@@ -30,14 +30,15 @@ MEASURED = events.Measured(0.5, 2**20, (events.LinkMeasure(node("ben"), 0.01, 5,
 FULL: tuple[AnyEvent, ...] = (
     *RUNNING,
     MEASURED,
+    events.CertificateChanged(5000.0, ""),
     committed(1, "cleo", seconds=0.2),
     evaluated(1, accuracy=0.75, loss=0.5),
 )
 
 
 def text_of(values: NodeValues, path: Path) -> str:
-    surroundings = ScrapeContext(DataPlace(path), 100.0, lambda: 1000.0)
-    return NodeCollector(values, surroundings).text().decode()
+    context = ScrapeContext(DataPlace(path), 100.0, lambda: 1000.0)
+    return NodeCollector(values, context).text().decode()
 
 
 def samples(values: NodeValues, path: Path) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
