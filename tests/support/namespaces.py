@@ -90,6 +90,15 @@ class Wires:
         reject = ("-j", "REJECT", "--reject-with", "icmp-admin-prohibited")
         _run(*self.inside(name), "iptables", "-A", "INPUT", "-p", "tcp", "--syn", *reject)
 
+    def block_multicast(self, name: str) -> None:
+        """Drop the multicast DNS packets that arrive at *name*, also its own."""
+        _run(*self.inside(name), "iptables", "-A", "INPUT", "-p", "udp", "--dport", "5353", "-j", "DROP")
+
+    def lose_large_packets(self) -> None:
+        """Let the switch drop all packets that fill an Ethernet frame, without telling the sender."""
+        for number in self._numbers.values():
+            _ip("-n", self._switch, "link", "set", f"port{number}", "mtu", "900")
+
     def lay(self) -> None:
         """Create all namespaces, cables and routers."""
         _ip("netns", "add", self._switch)
