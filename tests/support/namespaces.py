@@ -92,7 +92,8 @@ class Wires:
 
     def block_multicast(self, name: str) -> None:
         """Drop the multicast DNS packets that arrive at *name*, also its own."""
-        _run(*self.inside(name), "iptables", "-A", "INPUT", "-p", "udp", "--dport", "5353", "-j", "DROP")
+        for tool in ("iptables", "ip6tables"):
+            _run(*self.inside(name), tool, "-A", "INPUT", "-p", "udp", "--dport", "5353", "-j", "DROP")
 
     def lose_large_packets(self) -> None:
         """Let the switch drop all packets that fill an Ethernet frame, without telling the sender."""
