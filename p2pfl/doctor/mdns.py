@@ -20,6 +20,9 @@ from p2pfl.identity.credentials import Credentials
 OTHERS_SECONDS = 1.5
 """Time for other nodes to answer, after the own announcement was heard."""
 
+DISCARD_PORT = 9
+"""Announced for a node that is to take any free port: nothing is announced with port 0."""
+
 MAX_SHOWN = 16
 """Nodes that are named."""
 
@@ -46,7 +49,7 @@ async def check_mdns(
             f"connect it to a network; {WITHOUT}",
         )
     names = ", ".join(one.name for one in interfaces)
-    own = Service("node", f"doctor-{secrets.token_hex(8)}", port)
+    own = Service("node", f"doctor-{secrets.token_hex(8)}", port or DISCARD_PORT)
     heard, found = asyncio.Event(), dict[str, Found]()
     instance = ""
 

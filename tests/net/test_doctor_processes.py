@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from p2pfl import events
 from p2pfl.identity.credentials import Credentials
 from p2pfl.runtime.observing.endpoint import Endpoint, endpoint_file
 from p2pfl.store.directory import DataDirectory
@@ -23,7 +24,7 @@ from tests.support.disks import small_disk
 from tests.support.federation import make_federation
 from tests.support.meshes import lab
 from tests.support.namespaces import PORT, Wires, wires
-from tests.support.processes import PATIENCE_SECONDS
+from tests.support.processes import LIGHT, PATIENCE_SECONDS, Process
 from tests.support.source import ROOT
 
 pytestmark = pytest.mark.processes
@@ -43,10 +44,13 @@ class Said(NamedTuple):
         return found[0]
 
 
-async def doctor(certs: Path, data_dir: Path, *words: str, inside: Sequence[str] = ()) -> Said:
+async def doctor(
+    certs: Path, data_dir: Path, *words: str, inside: Sequence[str] = (), mdns: bool = False
+) -> Said:
     """Run `p2pfl doctor --json` beside the nodes of a test."""
     free_port = "--listen=127.0.0.1:0"  # the last one of an option counts
-    options = (f"--certs={certs}", f"--data-dir={data_dir}", "--json", "--no-mdns", free_port, *words)
+    options = (f"--certs={certs}", f"--data-dir={data_dir}", "--json", free_port, *words)
+    options += () if mdns else ("--no-mdns",)
     process = await asyncio.create_subprocess_exec(
         *(*inside, sys.executable, "-P", "-m", "p2pfl", "doctor", *options),
         stdout=asyncio.subprocess.PIPE,
@@ -110,12 +114,48 @@ async def test_a_firewall_that_rejects(tmp_path: Path, ant: Credentials) -> None
     assert f"sudo firewall-cmd --permanent --add-port={PORT}/tcp    # firewall-cmd" in fault["commands"]
 
 
-def filtered(network: Wires, rule: str) -> None:
-    """Add a rule to the firewall of ben; skip the test where there is none."""
+def filtered(network: Wires, rule: str, name: str = "ben") -> None:
+    """Add a rule to the firewall of a device; skip the test where there is none."""
     try:
-        getattr(network, rule)("ben")
+        getattr(network, rule)(name)
     except (OSError, CalledProcessError) as error:
         pytest.skip(f"there is no packet filter here: {error}")
+
+
+async def test_a_network_that_blocks_multicast(tmp_path: Path, ant: Credentials) -> None:
+    with wires("ada", "ben") as network:
+        works = await doctor(ant.directory, tmp_path / "data", inside=network.inside("ada"), mdns=True)
+        filtered(network, "block_multicast", "ada")
+        blocked = await doctor(ant.directory, tmp_path / "data", inside=network.inside("ada"), mdns=True)
+    [fine] = [one for one in works.findings if one["check"] == "mdns"]
+    assert fine["text"] == "mDNS works on cable; no other node announces itself"
+    [warning] = [one for one in blocked.findings if one["check"] == "mdns"]
+    assert (blocked.code, warning["state"]) == (0, "warn")
+    assert "this device does not hear its own announcement on cable" in warning["text"]
+    assert "let UDP port 5353 in" in warning["advice"]
+
+
+async def test_a_way_that_loses_large_packets(tmp_path: Path, ant: Credentials) -> None:
+    bee = make_federation(tmp_path / "ca", "bee")["bee"]
+    with wires("ada", "ben") as network:
+        listen = f"{network.address('ben')}:{PORT}"
+        node = Process(
+            "bee",
+            tmp_path,
+            0,
+            (*LIGHT, f"--certs={bee.directory}", f"--data-dir={tmp_path / 'bee'}", f"--listen={listen}"),
+            network.inside("ben"),
+        )
+        try:
+            await node.until(events.Started)
+            network.lose_large_packets()
+            peer = f"--peers={listen}"
+            said = await doctor(ant.directory, tmp_path / "data", peer, inside=network.inside("ada"))
+        finally:
+            node.end()
+    fault = said.fault("peers")
+    assert "The other side did not answer in time" in fault["text"]
+    assert "large packets that are lost on the way, as with a VPN (MTU)" in fault["advice"]
 
 
 async def test_a_port_of_another_program(tmp_path: Path, ant: Credentials) -> None:

@@ -109,6 +109,11 @@ class Wires:
         shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout
         return f"{shown.split()[3].partition('/')[0]}%cable"
 
+    def lose_large_packets(self) -> None:
+        """Let the switch drop all packets that fill an Ethernet frame, without telling the sender."""
+        for number in self._numbers.values():
+            _ip("-n", self._switch, "link", "set", f"port{number}", "mtu", "900")
+
     def lay(self) -> None:
         """Create all namespaces, cables and routers."""
         _ip("netns", "add", self._switch)

@@ -66,14 +66,14 @@ class Network:
         self.is_closed = True
 
 
-async def checked(network: Network, tmp_path: Path) -> Finding:
+async def checked(network: Network, tmp_path: Path, port: int = 9000) -> Finding:
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     network.others = [
         node_at(ant.node_id, "192.0.2.7") if one.instance == "own" else one for one in network.others
     ]
     return await check_mdns(
         ant,
-        9000,
+        port,
         look=lambda: (WLAN,),
         open_responder=lambda _: network,
         seconds=0.05,
@@ -99,6 +99,12 @@ async def test_what_is_announced_is_taken_for_a_node_by_nobody(tmp_path: Path) -
     assert finding.text.endswith("no other node announces itself")
     [service] = network.announced
     assert read_node(Found("node", service.instance, ("192.0.2.7",), 9000, service.properties)) is None
+
+
+async def test_a_node_that_takes_any_port_is_announced_with_one(tmp_path: Path) -> None:
+    network = Network()
+    await checked(network, tmp_path, port=0)
+    assert [service.port for service in network.announced] == [9]
 
 
 async def test_blocked_multicast_is_named_with_what_works_without_it(
