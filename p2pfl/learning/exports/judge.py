@@ -69,7 +69,7 @@ def answer_to(request: Request) -> Iterator[Answer]:
         P2pflError: it cannot be answered.
     """
     from p2pfl.learning.exports.exported import load
-    from p2pfl.learning.own.code import explain
+    from p2pfl.learning.own.code import describe_error, explain, is_lack_of_memory
 
     code = request.code
     device = "cpu" if isinstance(request, ConvertModel) else request.device
@@ -90,9 +90,14 @@ def answer_to(request: Request) -> Iterator[Answer]:
                 assert_never(request)
     except Exception as error:
         explained = explain(error, code)
-        if explained is None:
-            raise
-        raise explained from error
+        if explained is not None:
+            raise explained from error
+        if code and isinstance(error, RuntimeError) and not is_lack_of_memory(error):
+            raise TaskError(
+                f"The model does not take what {Path(code).name} reads ({describe_error(error)}): are these "
+                "data like those of the run?"
+            ) from error
+        raise
 
 
 def predictions(model: LoadedModel, files: tuple[str, ...]) -> Iterator[Predicted | Unreadable]:

@@ -93,6 +93,21 @@ def test_what_the_users_task_reads_is_predicted_example_by_example(tmp_path: Pat
     assert (found[4].row, found[4].label) == (0, expected[0].label)
 
 
+def test_inputs_that_the_model_does_not_take_are_told_in_a_sentence(tmp_path: Path) -> None:
+    path = export_module(tmp_path, nn.Sequential(nn.Linear(4, 2)), file_spec(), OWN)
+    task, wide = write_task(tmp_path, READS_FILES), tmp_path / "wide.npy"
+    np.save(wide, torch.randn(3, 5).numpy())
+    files = (str(wide),)
+    for request in (
+        PredictInputs(str(path), files, "cpu", str(task)),
+        EvaluateModel(str(path), str(task), *files),
+    ):
+        [failed] = answers(request)
+        assert isinstance(failed, Failed)
+        assert "mine.py" in failed.reason
+        assert "RuntimeError: mat1 and mat2 shapes cannot be multiplied" in failed.reason
+
+
 def test_rows_are_numbered(tmp_path: Path) -> None:
     module = build_table_model("linear", PRICES)
     path = export_module(tmp_path, module, table_spec(target="price", model="linear"), PRICES)
