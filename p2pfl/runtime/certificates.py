@@ -18,7 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from p2pfl import events
-from p2pfl.errors import CredentialsError
+from p2pfl.errors import CredentialsError, PassphraseNeededError
 from p2pfl.identity.credentials import (
     Credentials,
     check_dates,
@@ -73,7 +73,9 @@ def find_renewer(
     except CredentialsError as error:
         if folder is not None or passphrase_file is not None:
             raise
-        return None, f"this device renews no certificates, although the CA's key is here: {error}"
+        needs_passphrase = isinstance(error, PassphraseNeededError)
+        why = "it has a passphrase, and --passphrase-file is not given" if needs_passphrase else str(error)
+        return None, f"this device renews no certificates, although the CA's key is in {found}: {why}"
     return renewer, ""
 
 

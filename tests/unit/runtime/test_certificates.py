@@ -264,7 +264,7 @@ def test_a_passphrase_that_is_not_given_is_a_remark_and_a_wrong_one_an_error(
     ant = read_credentials(world_folder.ca, "ant")
     renewer, remark = find_renewer(ant, None, None)
     assert renewer is None
-    assert "renews no certificates, although the CA's key is here" in remark
+    assert "renews no certificates, although the CA's key is in" in remark
     assert "--passphrase-file" in remark
     (tmp_path / "pass").write_bytes(b"other words\n")
     with pytest.raises(CredentialsError, match="the passphrase is wrong"):
