@@ -217,7 +217,7 @@ class Mesh:
         if node == self._node or not addresses:
             return
         self._known_hosts.update(address.host for address in addresses)
-        self._book.add(node, addresses, first=False)
+        self._book.add(node, addresses, first=True)
         self._contacts.add(node, "known", f"{name} at {addresses[0]}", node)
         self._dialler.add_node(node)
 
@@ -388,7 +388,7 @@ class Mesh:
         observed = Address(host, address.port)
         self._book.add(node, [address, *advertised] if dialled else [*advertised, address], first=True)
         if not dialled:
-            self._contacts.linked(node, {address.port, *(one.port for one in advertised)})
+            self._contacts.linked(node, observed, {address.port, *(one.port for one in advertised)})
         self._hosts[node] = host
         while len(self._hosts) > MAX_NODES:
             del self._hosts[next(iter(self._hosts))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,10 +15,14 @@ from p2pfl.errors import UserError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.messages import Offer, RecordsRequest, Status
 from p2pfl.net.dialling import contacts
+from p2pfl.net.dialling.address_book import MAX_FAILURES
+from p2pfl.net.dialling.dialler import FoundService
+from p2pfl.net.transport import sockets
+from p2pfl.net.transport.addresses import Address
 from p2pfl.wire.codec import encode
 from p2pfl.wire.frames import encode_frame
 from tests.support.federation import make_federation
-from tests.support.meshes import FAST, Lab, lab, new_local, until
+from tests.support.meshes import FAST, Lab, Node, lab, new_local, until
 from tests.support.proxy import proxy_to
 from tests.support.records import genesis
 
@@ -296,3 +301,62 @@ async def test_a_listed_node_that_came_back_and_dialled_first_is_no_longer_told_
     await ant.told.until(lambda told: told.names == {"bee"})
     assert ant.unreached == {}
     assert ant.told.unreachable_told[-1] == (address, "")
+
+
+def _has_failed_again(node: Node, before: contacts.DialFailure | None) -> bool:
+    return node.mesh.contacts[0].failure is not before
+
+
+async def test_a_known_node_is_dialled_until_it_comes_and_its_failure_is_told_by_name(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contacts, "GRACE_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    ant = await world.start(federation["ant"])
+    ant.mesh.know(federation["bee"].node_id, "bee", [Address("127.0.0.1", port)])
+    ant.mesh.know(ant.id, "itself", [Address("127.0.0.1", 1)])
+    ant.mesh.know(federation["cat"].node_id, "nowhere", [])
+    await ant.told.until(lambda told: bool(told.unreachable_told))
+    assert ant.told.unreachable_told[0][0] == f"bee at 127.0.0.1:{port}"
+    await until(lambda: ant.mesh.contacts[0].failure is not None)
+    for _ in range(2 * MAX_FAILURES):  # more often than an address that only peers have sent is dialled
+        await until(partial(_has_failed_again, ant, ant.mesh.contacts[0].failure))
+    await world.start(federation["bee"], listen=("127.0.0.1", port))
+    await ant.told.until(lambda told: told.names == {"bee"})
+    assert [(one.kind, one.node) for one in ant.mesh.contacts] == [("known", federation["bee"].node_id)]
+
+
+async def test_a_found_service_is_linked_and_stays_so_when_its_announcement_goes(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    bee = await world.start(federation["bee"])
+    ant = await world.start(federation["ant"])
+    service = FoundService("b")
+    assert ant.mesh.found(service, [Address("127.0.0.1", 1), Address("127.0.0.1", bee.mesh.port)], "", "")
+    await ant.told.until(lambda told: told.names == {"bee"})
+    assert [(one.kind, one.address, one.node) for one in ant.mesh.contacts] == [
+        ("found", "127.0.0.1:1", bee.id)
+    ]
+    assert ant.mesh.known_addresses(bee.id)[0] == Address("127.0.0.1", bee.mesh.port)
+    ant.mesh.gone(service)
+    assert ant.mesh.contacts == []
+    assert ant.told.names == {"bee"}
+
+
+async def test_links_whose_own_address_is_gone_are_cut_and_made_again(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bee = await world.start(federation["bee"])
+    ant = await world.start(federation["ant"], [bee.address])
+    await ant.told.until(lambda told: told.names == {"bee"})
+    ant.mesh.own_addresses_changed()
+    assert ant.told.names == {"bee"}, "its address is this device's still"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sockets, "is_own_host", lambda _: False)
+        ant.mesh.own_addresses_changed()
+    await ant.told.until(
+        lambda told: ("unlinked: this device has another address now", "bee") in told.history
+    )
+    await ant.told.until(lambda told: told.names == {"bee"})

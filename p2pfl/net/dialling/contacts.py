@@ -104,12 +104,14 @@ class Contacts:
             contact.node = node
             self._recovered(contact)
 
-    def linked(self, node: str, ports: Collection[int]) -> None:
-        """Record that *node*, which listens on *ports*, has dialled this node.
+    def linked(self, node: str, observed: Address, ports: Collection[int]) -> None:
+        """Record that *node*, which listens on *ports*, has dialled this node from *observed*.
 
         A listed address where it answered earlier, on another port, may be another node's now.
         """
         for key, contact in self._contacts.items():
+            if key == observed:
+                contact.node = node
             if contact.node == node and not (isinstance(key, Address) and key.port not in ports):
                 self._recovered(contact)
 

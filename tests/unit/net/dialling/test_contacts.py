@@ -105,9 +105,9 @@ def test_a_node_that_dialled_this_one_is_reached_on_the_ports_it_listens_on(told
         told.fail(100.0, "a", key=key)
         told.fail(100.0 + GRACE_SECONDS, "a", key=key)
 
-    told.contacts.linked(BEE, {2})
+    told.contacts.linked(BEE, OTHER, {2})
     assert told.reasons == ["a", "a", "bee at 192.0.2.7:9000 is reached"]
-    told.contacts.linked(BEE, {1})
+    told.contacts.linked(BEE, OTHER, {1})
     assert told.reasons[-1] == "bee:1 is reached"
 
 
@@ -131,3 +131,9 @@ def test_a_contact_takes_another_address_and_is_forgotten(told: Told) -> None:
     told.contacts.remove(SERVICE)
     told.contacts.remove(SERVICE)
     assert len(told.contacts.all()) == 1
+
+
+def test_a_node_that_dialled_from_a_listed_address_is_reached_there(told: Told) -> None:
+    told.fail(0.0, "nothing listens there")
+    told.contacts.linked(BEE, LISTED, {LISTED.port})
+    assert [(one.node, one.failure) for one in told.contacts.all()] == [(BEE, None)]
