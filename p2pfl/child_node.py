@@ -163,7 +163,7 @@ REFUSED = {
 """Options of `p2pfl node` that have no meaning here, with the reason."""
 
 
-REPEATED = frozenset({"track", "strategy_arg"})
+REPEATED = frozenset({"interface", "track", "strategy_arg"})
 """Options that are given once for each of their values; other lists are one text with commas."""
 
 

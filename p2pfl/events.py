@@ -138,14 +138,41 @@ class PeerRefused(Event, frozen=True, tag="peer_refused"):
 
 
 class AddressFailed(Event, frozen=True, tag="address_failed"):
-    """A listed address is unreachable, unreachable for a new reason, or reachable again."""
+    """A dialled address is unreachable, unreachable for a new reason, or reachable again."""
 
     address: str
-    """As the operator wrote it."""
+    """As the operator wrote it, or with the name of the node that was or should be there."""
     reason: str
     """Empty if a node was reached there."""
     is_refused: bool
-    """Whether one side refused the other; then `PeerRefused` reports it too."""
+    """Whether one side refused the other."""
+    delay: float = 0.0
+    """Seconds until the next dial."""
+
+
+class AddressState(msgspec.Struct, frozen=True):
+    """An address that the node dials for its operator, in `AddressStates`."""
+
+    address: str
+    """As in `AddressFailed`."""
+    kind: Literal["listed", "found", "known"]
+    """Listed by the operator, found in the local network, or known from an earlier link."""
+    node: str
+    """Node id of the node that answered there last or should be there; empty if unknown."""
+    name: str
+    """Its name, if it is linked."""
+    state: Literal["dialling", "linked", "unreached", "refused"]
+    """"refused": one side refused the other."""
+    reason: str
+    """Why it is not linked; empty if it is, and before the first dial has failed."""
+    next_try: float | None
+    """Time of the next dial after a failure, in seconds since the epoch, by the node's clock."""
+
+
+class AddressStates(Event, frozen=True, tag="address_states"):
+    """All addresses that the node dials for its operator, whenever one changes."""
+
+    addresses: tuple[AddressState, ...]
 
 
 class PeerLeaving(Event, frozen=True, tag="peer_leaving"):
@@ -582,7 +609,7 @@ class RunEnded(Event, frozen=True, tag="run_ended"):
 LogEvent = Notice | Commanded | OptionsIgnored | PeerRefused
 """Events that are only log lines: they change no state."""
 
-LiveEvent = ProgressMade | Measured | PeerStatus | PeerDeviceInfo
+LiveEvent = ProgressMade | Measured | PeerStatus | PeerDeviceInfo | AddressStates
 """Frequent events for live displays: each replaces the previous one of the same kind, and none is logged."""
 
 NodeEvent = Started | WorkerReady | WorkerFailed | DataShown | Waiting | Ended

@@ -89,6 +89,7 @@ class Numbering:
                 | events.PeerRefused()
                 | events.Measured()
                 | events.PeerDeviceInfo()
+                | events.AddressStates()
                 | events.Started()
                 | events.WorkerReady()
                 | events.WorkerFailed()

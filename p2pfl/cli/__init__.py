@@ -95,6 +95,11 @@ SUBCOMMANDS = {
         "app",
         "Create and show the certificates of a federation's devices.",
     ),
+    "peers": Subcommand(
+        "p2pfl.cli.peers",
+        "app",
+        "List the nodes that this device has met, or forget one.",
+    ),
     "doctor": Subcommand(
         "p2pfl.cli.doctor",
         "doctor",

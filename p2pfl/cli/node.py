@@ -42,9 +42,22 @@ def node(  # the command line is the list of its options
         _device(
             "--peers",
             metavar="A:PORT,B:PORT",
-            help="Addresses of other nodes; one that can be reached is enough.",
+            help="Addresses of other nodes; one that can be reached is enough (default: those that this "
+            "device met before, and those it finds in its network).",
         ),
     ] = "",
+    no_mdns: Annotated[
+        bool,
+        _device("--no-mdns", help="Do not announce this node in the local network, nor look for others."),
+    ] = False,
+    interface: Annotated[
+        list[str] | None,
+        _device(
+            "--interface",
+            metavar="NAME",
+            help="Announce and look on this network interface, such as eth0; may be repeated.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, _device("--name", metavar="N", help="Which certificate of --certs to use.")
     ] = None,
@@ -77,7 +90,7 @@ def node(  # the command line is the list of its options
         _device(
             "--min-nodes",
             metavar="K",
-            help="Number of nodes needed to start a run (default: the peers and this one).",
+            help="Number of nodes needed to start a run (default: the peers and this one; 1: alone).",
         ),
     ] = None,
     wait: Annotated[

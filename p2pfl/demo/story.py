@@ -139,7 +139,7 @@ class NodeView(EventFold):
             case events.ProgressMade():
                 if event.what == "train" and self.share is not None:
                     self.share = event.done / max(1, event.total)
-            case events.Measured() | events.PeerStatus() | events.PeerDeviceInfo():
+            case events.Measured() | events.PeerStatus() | events.PeerDeviceInfo() | events.AddressStates():
                 pass
             case _:
                 assert_never(event)

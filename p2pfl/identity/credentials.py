@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from p2pfl.errors import CredentialsError
 from p2pfl.identity.keys import node_id_of, read_key
@@ -158,6 +159,15 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise CredentialsError(f"The certificate {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise CredentialsError(f"{path} holds no certificate in PEM form; issue it again.") from error
+
+
+def federation_fingerprint(credentials: Credentials) -> str:
+    """Return the SHA-256 of the CA's certificate in DER form, in hexadecimal: the same on all devices.
+
+    Raises:
+        CredentialsError: the file cannot be read any more.
+    """
+    return read_certificate(credentials.authority_path).fingerprint(SHA256()).hex()
 
 
 def certificate_identity(certificate: x509.Certificate, path: Path) -> tuple[str, Role, str]:

@@ -22,6 +22,9 @@ KNOWN_PEERS_FILE = "known_peers.json"
 MAX_KNOWN_PEERS = 1024
 """Number of nodes in the file: four times the largest roster. Those that were linked last are kept."""
 
+MAX_TIME = 2.0**36
+"""The latest time in it: a date that every system can show."""
+
 MAX_BYTES = 2**20
 """Size of the file beyond which it is ignored."""
 
@@ -34,7 +37,7 @@ class KnownPeer(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     addresses: Annotated[tuple[Annotated[str, Meta(max_length=300)], ...], Meta(max_length=8)]
     """As `parse_address` reads them, the most likely first."""
-    at: float
+    at: Annotated[float, Meta(ge=0, le=MAX_TIME)]
     """When it was linked last, or named by the device that let this one join: seconds since the epoch."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -29,8 +29,9 @@ from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.bulk.server import BlobServer
 from p2pfl.net.bulk.transfer import Transfers
 from p2pfl.net.dialling.address_book import MAX_NODES, AddressBook, parse_shared
-from p2pfl.net.dialling.dialler import Dialler
-from p2pfl.net.dialling.notices import RefusalNotices, UnreachableAddresses
+from p2pfl.net.dialling.contacts import Contact, Contacts, DialFailure
+from p2pfl.net.dialling.dialler import Dialler, FoundService
+from p2pfl.net.dialling.notices import RefusalNotices
 from p2pfl.net.dialling.sleep import SleepDetector
 from p2pfl.net.links.admission import Admission
 from p2pfl.net.links.handshake import (
@@ -101,14 +102,14 @@ class Mesh:
         self._advertise = tuple(str(parse_address(text)) for text in advertise)
         self._hosts: dict[str, str] = {}
         """By node, the IP address of its last link."""
-        self._answered: dict[Address, str] = {}
-        """The node that answered last at a listed address."""
+        self._known_hosts: set[str] = set()
+        """Where nodes known from an earlier time may be."""
         self._is_closing = False
         self._background = BackgroundTasks()
         self._links = BackgroundTasks()
         self._neighbours = Neighbours()
         self._book = AddressBook(self._node)
-        self._unreachable = UnreachableAddresses(self._on_unreachable, time.monotonic)
+        self._contacts = Contacts(self._on_contact, self._report_refusal, time.monotonic, time.time)
         self._refusal_notices = RefusalNotices(self._on_refusal, time.monotonic)
         self._quotas = Quotas(time.monotonic, settings.ban_seconds)
         self._admission = Admission(
@@ -122,6 +123,7 @@ class Mesh:
             self._neighbours.__contains__,
             self._node,
             settings,
+            self._contacts,
             self._book.forget,
         )
         self._sleep_detector = SleepDetector(settings.clock_jump_seconds, self._on_sleep)
@@ -151,8 +153,9 @@ class Mesh:
         listening = sockets.listen(*self._listen)
         self._addresses = [sockets.local_address(one) for one in listening]
         self._acceptor.open(listening)
-        for address in self._listed:
+        for address, text in self._listed.items():
             RESOLVER.prioritise(address.host)
+            self._contacts.add(address, "listed", text)
             self._dialler.add_listed(address)
         self._background.start_restarting("sleep detection", self._sleep_detector.run)
 
@@ -189,13 +192,40 @@ class Mesh:
 
         Several addresses may lead to one device. An address where no node has answered counts as a device.
         """
-        devices = {self._answered.get(address, address) for address in self._listed}
-        return len(devices - {self._node}) + 1
+        return len(self._contacts.nodes_of("listed") - {self._node}) + 1
 
     @property
-    def unreachable(self) -> dict[str, str]:
-        """The listed addresses, as the user wrote them, that failed at the last attempt, and why."""
-        return self._unreachable.reasons
+    def contacts(self) -> list[Contact]:
+        """The addresses and nodes that this node dials for its operator, and how that went."""
+        return [contact for contact in self._contacts.all() if contact.node != self._node]
+
+    def know(self, node: str, name: str, addresses: Sequence[Address]) -> None:
+        """Keep dialling *node*, which was linked at an earlier time, at *addresses*."""
+        if node == self._node or not addresses:
+            return
+        self._known_hosts.update(address.host for address in addresses)
+        self._book.add(node, addresses, first=False)
+        self._contacts.add(node, "known", f"{name} at {addresses[0]}", node)
+        self._dialler.add_node(node)
+
+    def found(self, service: FoundService, addresses: Sequence[Address], node: str, name: str) -> bool:
+        """Keep dialling a node that was found in the local network; call it again when its addresses change.
+
+        *node* and *name* are empty where they are not known. Return False if too many services were found.
+        """
+        if not self._dialler.add_service(service, addresses, node or None):
+            return False
+        self._contacts.add(service, "found", f"{name} at {addresses[0]}" if name else str(addresses[0]), node)
+        return True
+
+    def gone(self, service: FoundService) -> None:
+        """Stop dialling a node that is no longer in the local network; its link stays."""
+        self._dialler.remove_service(service)
+        self._contacts.remove(service)
+
+    def known_addresses(self, node: str) -> tuple[Address, ...]:
+        """Return where *node* may be reached, the most likely address first."""
+        return self._book.addresses(node)
 
     def links(self) -> dict[str, LinkedPeer]:
         """Return the linked peers by node id."""
@@ -216,6 +246,14 @@ class Mesh:
             link.cut(reason)
         self._dialler.dial_now()
 
+    def own_addresses_changed(self) -> None:
+        """Cut the links whose own address this device no longer has, and dial all that are not linked."""
+        for link in self._neighbours.links():
+            own = link.stream.transport.get_extra_info("sockname")
+            if own is not None and not sockets.is_own_host(sockets.host_of(own)):
+                link.cut("this device has another address now")
+        self._dialler.dial_now()
+
     def drop(self, node: str, reason: str) -> None:
         """Cut the link to *node*; the next handshake checks the node anew."""
         link = self._neighbours.link(node)
@@ -234,13 +272,12 @@ class Mesh:
 
     # --- connections become links ---------------------------------------------------------------------------
 
-    async def _attempt(self, address: Address, expected: str | None) -> str | None:
-        """Dial *address* for the `Dialler`; return the node that is linked afterwards, if any.
+    async def _attempt(self, address: Address, expected: str | None) -> str:
+        """Dial *address* for the `Dialler`; return the node that is linked afterwards.
 
         Raises:
-            VersionRefused: the versions of the two sides do not fit.
+            NetworkError: nobody was reached, or one side refused the other; the message is for people.
         """
-        text = self._listed.get(address)
         try:
             connection = await sockets.connect(address, self._settings.dial_seconds)
             sockets.set_options(connection, self._settings.silence_seconds)
@@ -248,45 +285,20 @@ class Mesh:
             logger.debug("%s cannot be reached: %s", address, error)
             if expected is not None:
                 self._book.dial_failed(expected, address)
-            if text is None:
-                return None
-            if await self._is_own(address):
-                return self._found(address, self._node)
-            self._unreachable.failed(text, f"{error}{self._linked_all_the_same(address)}")
-            return None
+            if address in self._listed and await self._is_own(address):
+                return self._node
+            raise NetworkError(f"{error}{self._linked_all_the_same(address)}") from error
         try:
             outcome = await self._handshakes.dial(connection, address, expected)
         except HandshakeRefused as error:
             if isinstance(error, WrongNodeError) and expected is not None:
                 self._book.remove(expected, address)
-            self._report_refusal(str(address), error)
-            if text is not None:
-                self._unreachable.failed(text, str(error), is_refused=True)
             self._check_cloned(error)
-            if isinstance(error, VersionRefused):
-                raise
-            return None
+            raise
         if isinstance(outcome, EstablishedConnection):
             self._establish(outcome, address, dialled=True)
-            return self._found(address, outcome.identity.node_id)
-        return self._found(address, outcome.node)
-
-    def _found(self, address: Address, node: str) -> str:
-        """Record that *node* answered at *address*; return it."""
-        text = self._listed.get(address)
-        if text is not None:
-            self._answered[address] = node
-            self._unreachable.reached(text)
-        return node
-
-    def _back(self, node: str, ports: Collection[int]) -> None:
-        """Record that *node*, which has dialled this one, listens on *ports* again.
-
-        Its listed addresses where it answered earlier are not dialled while it is linked.
-        """
-        for address, answered in self._answered.items():
-            if answered == node and address.port in ports:
-                self._unreachable.reached(self._listed[address])
+            return outcome.identity.node_id
+        return outcome.node
 
     def _linked_all_the_same(self, address: Address) -> str:
         """Return a remark if the node at *address*, which cannot be dialled, has dialled this one."""
@@ -347,7 +359,7 @@ class Mesh:
         observed = Address(host, address.port)
         self._book.add(node, [address, *advertised] if dialled else [*advertised, address], first=True)
         if not dialled:
-            self._back(node, {address.port, *(one.port for one in advertised)})
+            self._contacts.linked(node, {address.port, *(one.port for one in advertised)})
         self._hosts[node] = host
         while len(self._hosts) > MAX_NODES:
             del self._hosts[next(iter(self._hosts))]
@@ -428,8 +440,9 @@ class Mesh:
         return [holder for holder in holders if holder.addresses or holder.node in self._neighbours]
 
     def _is_known(self, host: str) -> bool:
-        """Whether a node was linked, or is listed, at *host*."""
-        return host in self._hosts.values() or any(address.host == host for address in self._listed)
+        """Whether a node is or was linked, or is listed, at *host*."""
+        listed = (address.host for address in self._listed)
+        return host in self._known_hosts or host in self._hosts.values() or host in listed
 
     def _report_refusal(self, address: str, error: NetworkError) -> None:
         self._refusal_notices.report(address, str(error), once=isinstance(error, VersionRefused))
@@ -438,9 +451,15 @@ class Mesh:
         if not self._is_closing:
             self._listener.refused(address, reason)
 
-    def _on_unreachable(self, address: str, reason: str, is_refused: bool) -> None:
-        if not self._is_closing:
-            self._listener.unreachable(address, reason, is_refused=is_refused)
+    def _on_contact(self, what: DialFailure | str) -> None:
+        if self._is_closing:
+            return
+        if isinstance(what, str):
+            self._listener.reachable(what)
+        else:
+            self._listener.unreachable(
+                what.address, what.reason, is_refused=what.is_refused, delay=what.delay
+            )
 
     def _on_served(self, name: str, done: int, total: int) -> None:
         if not self._is_closing:

@@ -138,10 +138,14 @@ def _of_peer(event: events.PeerEvent) -> tuple[str, str] | None:
             assert_never(event)
 
 
-def _of_address(event: events.AddressFailed) -> tuple[str, str] | None:
+def _of_address(event: events.AddressFailed) -> tuple[str, str]:
     if not event.reason:
         return "+", f"{event.address} is reached now"
-    return None if event.is_refused else ("!", f"{event.address} is not reached: {event.reason}")
+    what = (
+        f"connection with {event.address} refused" if event.is_refused else f"{event.address} is not reached"
+    )
+    again = f"; the next try is in {max(1, round(event.delay))} s" if event.delay else ""
+    return "!", f"{what}: {event.reason.rstrip('.')}{again}"
 
 
 def _of_run(event: events.RunEvent, number: int) -> tuple[str, str] | None:

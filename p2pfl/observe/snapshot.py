@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 
 from p2pfl.cards import metric_cell, metric_heading, metric_text
-from p2pfl.events import Measured
+from p2pfl.events import AddressState, Measured
 from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
 from p2pfl.observe.peers import ActivityKind, Peer
@@ -95,8 +95,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     phase: Phase
     waiting: str
     """What the start of the run waits for; empty if it does not wait."""
+    addresses: tuple[AddressState, ...]
+    """The addresses that the node dials for its operator: listed, found in the network, known from before."""
     unreached: dict[str, str]
-    """Configured addresses where no node answers, with the reason."""
+    """Those of them where no node answers or one side refuses the other, with the reason."""
     run: str
     """The run's id; empty without a run, and the fields below are 0, empty or null then."""
     task: str
@@ -202,7 +204,8 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         watched_as=who,
         phase=state.phase,
         waiting=state.waiting.reason if state.waiting is not None else "",
-        unreached=dict(state.unreached),
+        addresses=state.addresses,
+        unreached=state.unreached,
         run=state.run,
         task=task_name(state.spec.task) if state.spec is not None else "",
         model=model_name(state.spec.task) if state.spec is not None else "",
@@ -269,7 +272,7 @@ def lines_of(snapshot: Snapshot) -> list[str]:
         f"federation  {_name(snapshot.federation)}, watched as {one_line(snapshot.watched_as, 40)}",
         f"listens on  {snapshot.address}",
         *_run_lines(snapshot),
-        *(line for item in snapshot.unreached.items() for line in _unreached_lines(*item)),
+        *(line for one in snapshot.addresses for line in _address_lines(one, snapshot.time)),
     ]
     if snapshot.memory:
         lines.append(f"memory      {snapshot.memory / 2**20:,.0f} MiB, node and worker")
@@ -333,8 +336,23 @@ def _spare(snapshot: Snapshot) -> str:
     return f"{snapshot.tolerates} may be lost"
 
 
-def _unreached_lines(address: str, reason: str) -> list[str]:
-    return _wrapped("address", f"{one_line(address, 60)} is not reached: {one_line(reason, 300)}")
+def _address_lines(one: AddressState, now: float) -> list[str]:
+    where = f"{one_line(one.address, 60)} ({one.kind})"
+    match one.state:
+        case "linked":
+            text = f"is linked: {_name(one.name)}"
+        case "dialling":
+            text = "is dialled"
+        case "unreached":
+            text = f"is not reached: {one_line(one.reason, 300)}"
+        case "refused":
+            text = f"is refused: {one_line(one.reason, 300)}"
+        case _:
+            assert_never(one.state)
+    again = ""
+    if one.next_try is not None:
+        again = f"; the next try is in {max(1, round(one.next_try - now))} s"
+    return _wrapped("address", f"{where} {text.rstrip('.')}{again}")
 
 
 def _wrapped(label: str, text: str) -> list[str]:

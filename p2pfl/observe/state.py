@@ -68,8 +68,8 @@ class State(EventFold):
         self.open: OpenRound | None = None
         self.phase: Phase = "starting"
         self.waiting: events.Waiting | None = None
-        self.unreached: dict[str, str] = {}
-        """Configured addresses where no node answers, with the reason."""
+        self.addresses: tuple[events.AddressState, ...] = ()
+        """The addresses that the node dials for its operator: listed, found and known ones."""
         self.quorum: tuple[int, int, int] | None = None
         """Reachable members, all members, and members needed; None while there is a quorum."""
         self.control_requests: dict[str, str] = {}
@@ -101,6 +101,11 @@ class State(EventFold):
     def me(self) -> Peer | None:
         """The observed node."""
         return self.peers.get(self.name)
+
+    @property
+    def unreached(self) -> dict[str, str]:
+        """Dialled addresses where no node answers or one side refuses the other, with the reason."""
+        return {one.address: one.reason for one in self.addresses if one.reason}
 
     @property
     def time(self) -> float:
@@ -185,6 +190,9 @@ class State(EventFold):
                     self._changed("open")
             case events.PeerDeviceInfo():
                 self._identified(event).device_info = event
+            case events.AddressStates():
+                self.addresses = event.addresses[:MAX_PEERS]
+                self._changed("run")
             case _:
                 assert_never(event)
 
@@ -230,10 +238,7 @@ class State(EventFold):
                 self._peer(event.name).leaving = True
                 self._changed("peers")
             case events.AddressFailed():
-                self.unreached.pop(event.address, None)
-                if event.reason and len(self.unreached) < MAX_PEERS:
-                    self.unreached[event.address] = event.reason
-                self._changed("run")
+                pass  # `apply` has put its line into the log
             case _:
                 assert_never(event)
 
@@ -331,7 +336,7 @@ class State(EventFold):
         """Reset what belonged to an earlier process of the node: a recording may hold several."""
         self.phase, self.ended, self.worker, self.training = "starting", None, None, None
         self.transfers.clear()
-        self.unreached.clear()
+        self.addresses = ()
         self._measured_at = None
         for peer in self.peers.values():
             peer.linked, peer.is_me, peer.status = False, False, None

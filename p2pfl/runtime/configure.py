@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
 import msgspec
 
+from p2pfl.discovery.interfaces import check_interfaces
 from p2pfl.errors import UserError
 from p2pfl.identity.credentials import check_is_node, load_credentials
 from p2pfl.learning import catalogue
@@ -24,6 +25,7 @@ from p2pfl.paths import full
 from p2pfl.runtime.leaving import LEAVE_WITHIN
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.script_training import ScriptSettings
+from p2pfl.runtime.surroundings import LanSettings
 from p2pfl.spec import MAX_ROSTER, SHARES, RunSpec, Share, task_name
 from p2pfl.store.directory import default_data_dir
 from p2pfl.strategy_specs import least_updates, strategy_name
@@ -52,6 +54,8 @@ class NodeOptions(TypedDict, total=False):
     listen: str
     advertise: Names
     data_dir: Place
+    no_mdns: bool
+    interface: Names
     min_nodes: int
     wait: bool
     new_run: bool
@@ -167,6 +171,7 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
         advertise=checked.get("advertise", ()),
         partitions=checked.get("partitions", 0),
         min_nodes=min_nodes,
+        lan=_lan_settings(checked),
         wait=checked.get("wait", False),
         new_run=checked.get("new_run", False),
         new_journal=checked.get("new_journal", False),
@@ -183,6 +188,21 @@ def configure(options: NodeOptions, *, token: str = "") -> NodeConfig:
         script=_script_settings(choice, checked.get("arguments", ()), token),
         track=track,
     )
+
+
+def _lan_settings(checked: Mapping[str, Any]) -> LanSettings:
+    """Return how the node takes part in discovery.
+
+    Raises:
+        UserError: this device has no interface with a name of --interface.
+    """
+    names, is_on = tuple(checked.get("interface", ())), not checked.get("no_mdns", False)
+    if names and not is_on:
+        raise UserError(
+            "--interface says where mDNS is used, and --no-mdns that it is not: give one of them."
+        )
+    check_interfaces(names)
+    return LanSettings(is_on, names)
 
 
 def parse_share(text: str | None) -> Share:

@@ -127,6 +127,11 @@ class Driver:
         self._timer_at = deadline
         self._timer = self._loop.call_at(deadline, self._tick) if deadline is not None else None
 
+    @property
+    def is_in_run(self) -> bool:
+        """Whether the node is in a run."""
+        return self._node.ledger is not None
+
     # --- the mesh's listener --------------------------------------------------------------------------------
 
     def linked(self, peer: LinkedPeer) -> None:
@@ -149,9 +154,13 @@ class Driver:
         """Publish that a connection was refused."""
         self.publish(events.PeerRefused(address, reason))
 
-    def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
-        """Publish that a listed address cannot be reached, or can be reached again."""
-        self.publish(events.AddressFailed(address, reason, is_refused))
+    def unreachable(self, address: str, reason: str, *, is_refused: bool, delay: float) -> None:
+        """Publish that a listed, known or found address cannot be reached."""
+        self.publish(events.AddressFailed(address, reason, is_refused, delay))
+
+    def reachable(self, address: str) -> None:
+        """Publish that such an address can be reached again."""
+        self.publish(events.AddressFailed(address, "", is_refused=False))
 
     def served(self, name: str, done: int, total: int) -> None:
         """Publish the progress of sending a blob."""

@@ -28,6 +28,7 @@ from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
 from p2pfl.identity.credentials import Credentials, check_is_node
+from p2pfl.identity.known_peers import read_known_peers
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.net.links.peers import LocalNode
@@ -37,9 +38,11 @@ from p2pfl.net.transport.addresses import Address, parse_address
 from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.paths import full
 from p2pfl.runtime.driver import Driver
+from p2pfl.runtime.expectation import Expectation
 from p2pfl.runtime.incarnations import Incarnations
 from p2pfl.runtime.jobs.work import JobExecutor, Work
 from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
+from p2pfl.runtime.met_peers import linked_lately
 from p2pfl.runtime.observing.command_executor import CommandExecutor
 from p2pfl.runtime.observing.device_info import OwnDeviceInfo
 from p2pfl.runtime.observing.endpoint import Endpoint, endpoint_file
@@ -47,6 +50,7 @@ from p2pfl.runtime.observing.metrics import MetricsSampler
 from p2pfl.runtime.observing.observers import Observers, last_rounds
 from p2pfl.runtime.observing.publish import Publisher, Sink
 from p2pfl.runtime.script_training import ScriptSettings, script_training
+from p2pfl.runtime.surroundings import LanSettings, Surroundings
 from p2pfl.spec import MAX_ROSTER, RunSpec, task_name
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
@@ -63,8 +67,8 @@ OWN_FILES = 24
 of the event loop."""
 
 ALONE = (
-    "neither --peers nor --min-nodes is given, so this node begins a run alone; "
-    "to train with other nodes, stop it and give their addresses"
+    "neither --peers nor --min-nodes is given, and other nodes are not looked for, so this node begins a run "
+    "alone; to train with other nodes, stop it and give their addresses"
 )
 """Warning of a node that is about to found a run alone: its operator may have forgotten the options."""
 
@@ -83,7 +87,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     advertise: tuple[str, ...] = ()
     partitions: int = 0
     min_nodes: int | None = None
-    """None: one for this node and one for each other device in `peers`."""
+    """None: one for this node and one for each other device that it waits for, see `Expectation`."""
+    lan: LanSettings = LanSettings()
     wait: bool = False
     new_run: bool = False
     new_journal: bool = False
@@ -165,9 +170,15 @@ async def _run(
     store = BlobStore(directory.blobs_path)
     saved = _recover(journal.load(), store)
     signer = signer_of(config.credentials)
-    node = Node(
-        journal.member, config.credentials.name, _options(config), saved, signer, settings=config.protocol
+    earlier = read_known_peers(config.credentials.directory)
+    lan = _lan(config)
+    expectation = Expectation(
+        listed=_devices(config),
+        known=linked_lately(earlier, time.time()).keys() - {config.credentials.node_id},
+        has_mdns=lan.is_on,
     )
+    options = _options(config, expectation.number)
+    node = Node(journal.member, config.credentials.name, options, saved, signer, settings=config.protocol)
     driver = Driver(node, journal, store, publisher, config.net)
     token, nonce = secrets.token_hex(32), secrets.token_hex(16)
     leave = Leaving(driver, config.leave_within)
@@ -202,6 +213,16 @@ async def _run(
         settings=config.net,
     )
     await mesh.start()
+    surroundings = Surroundings(
+        config.credentials,
+        mesh,
+        publisher.publish,
+        lan,
+        expectation,
+        earlier,
+        is_watched=lambda: observers.count > 0,
+    )
+    publisher.add(surroundings.met.write)
     work = Work(driver, store, worker, mesh)
     publisher.add(OwnDeviceInfo(journal.member.node, config.credentials.name, publisher.publish, mesh).write)
     measures = MetricsSampler(
@@ -226,11 +247,15 @@ async def _run(
         ):
             # Only now: a program that reads this event may connect to the node or end it at once.
             publisher.publish(_started(config, mesh, time.time() - started))
-            if _founds_alone(config, saved):
+            is_waiting = (saved.current is None or config.new_run) and config.min_nodes is None
+            if is_waiting and _founds_alone(config, expectation):
                 publisher.publish(events.Notice("warning", ALONE))
+            if is_waiting:
+                surroundings.tell_whom_it_awaits()
             if config.until_eof:
                 end_with_input(driver)
-            driver.start(mesh, work, _expectation(config, mesh, driver))
+            surroundings.start()
+            driver.start(mesh, work, _look_around(config, surroundings, expectation, driver))
             on_start(leave)
             exit_ = await driver.run()
         reason = exit_.reason if exit_.code != ExitCode.UNFIT else PRIVATE_REASON
@@ -239,6 +264,7 @@ async def _run(
     finally:
         await observers.close(reason)
         await measuring.close()
+        await surroundings.close()
         await work.close()
         await mesh.close(reason)
         await worker.close()
@@ -297,12 +323,12 @@ def _recover(saved: Saved, store: BlobStore) -> Saved:
     return msgspec.structs.replace(saved, current=msgspec.structs.replace(saved.current, update=None))
 
 
-def _options(config: NodeConfig) -> Options:
+def _options(config: NodeConfig, expected: int) -> Options:
     return Options(
         spec=config.spec,
         given=config.given,
         partitions=config.partitions,
-        min_nodes=config.min_nodes if config.min_nodes is not None else _devices(config),
+        min_nodes=config.min_nodes if config.min_nodes is not None else expected,
         nonce=secrets.token_hex(16),
         software=__version__,
         wait=config.wait,
@@ -334,27 +360,34 @@ def _devices(config: NodeConfig) -> int:
     return min(len({parse_address(text) for text in _other_addresses(config)}) + 1, MAX_ROSTER)
 
 
-def _founds_alone(config: NodeConfig, saved: Saved) -> bool:
-    """Whether this node founds a run without waiting for another node."""
+def _lan(config: NodeConfig) -> LanSettings:
+    """Return how the node takes part in discovery: not at all if only this device can dial it."""
+    host, port = config.listen
+    is_local = host is not None and Address(host, port).is_loopback
+    return msgspec.structs.replace(config.lan, is_on=config.lan.is_on and not is_local)
+
+
+def _founds_alone(config: NodeConfig, expectation: Expectation) -> bool:
+    """Whether this node, which is in no run, founds one without waiting for another node."""
     needs_others = bool(config.peers) or config.wait or least_updates(config.spec.strategy) > 1
-    return saved.current is None and config.min_nodes is None and not needs_others
+    return expectation.founds_alone and not needs_others
 
 
-def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:
-    """Return a function that updates the number of awaited nodes: several addresses may be one device.
+def _look_around(
+    config: NodeConfig, surroundings: Surroundings, expectation: Expectation, driver: Driver
+) -> Callable[[], None]:
+    """Return a function that looks at the surroundings, and passes on how many nodes are awaited.
 
-    It does nothing where the operator gave the number.
+    It passes nothing on where the operator gave the number.
     """
-    awaited = _devices(config)
+    is_automatic = config.min_nodes is None
 
     def update() -> None:
-        nonlocal awaited
-        wanted = min(mesh.expected, MAX_ROSTER)
-        if wanted != awaited:
-            awaited = wanted
-            driver.feed(inputs.Expect(wanted))
+        has_changed = surroundings.update(is_waiting=is_automatic and not driver.is_in_run)
+        if has_changed and is_automatic:
+            driver.feed(inputs.Expect(expectation.number))
 
-    return update if config.min_nodes is None else lambda: None
+    return update
 
 
 @contextlib.contextmanager

@@ -190,7 +190,7 @@ async def test_several_addresses_of_one_device_count_as_one(
     ant = await world.start(federation["ant"], listed)
     assert ant.mesh.expected == 4
     await until(lambda: ant.mesh.expected == 3)
-    assert set(ant.mesh.unreachable) == {"127.0.0.1:1"}
+    assert set(ant.unreached) == {"127.0.0.1:1"}
 
 
 async def test_the_own_address_is_recognised_on_a_device_that_cannot_dial_itself(
@@ -208,7 +208,7 @@ async def test_the_own_address_is_recognised_on_a_device_that_cannot_dial_itself
         federation["ant"], listed, listen=("127.0.0.1", port), advertise=["public.example:7"]
     )
     await until(lambda: ant.mesh.expected == 2)
-    assert set(ant.mesh.unreachable) == set(listed[2:])
+    assert set(ant.unreached) == set(listed[2:])
 
 
 async def test_the_wrong_node_at_an_address_is_refused_on_both_sides(

@@ -13,7 +13,7 @@ import pytest
 from p2pfl.errors import UserError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.messages import Offer, RecordsRequest, Status
-from p2pfl.net.dialling import notices
+from p2pfl.net.dialling import contacts
 from p2pfl.wire.codec import encode
 from p2pfl.wire.frames import encode_frame
 from tests.support.federation import make_federation
@@ -189,8 +189,8 @@ async def test_an_unreachable_listed_peer_is_named_with_the_reason(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ant = await world.start(federation["ant"], ["127.0.0.1:1"])
-    await until(lambda: bool(ant.mesh.unreachable))
-    assert "nothing listens there" in ant.mesh.unreachable["127.0.0.1:1"]
+    await until(lambda: bool(ant.unreached))
+    assert "nothing listens there" in ant.unreached["127.0.0.1:1"]
 
 
 async def test_a_port_in_use_is_a_user_error_with_advice(
@@ -244,8 +244,8 @@ async def test_closing_with_a_peer_that_reads_nothing_takes_bounded_time(
 async def test_a_linked_node_is_named_in_the_notice_about_its_unreachable_address(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "GRACE_SECONDS", 0.0)
-    monkeypatch.setattr(notices, "FAILURE_REPEAT_SECONDS", 0.0)
+    monkeypatch.setattr(contacts, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(contacts, "FAILURE_REPEAT_SECONDS", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         shut = f"127.0.0.1:{server.getsockname()[1]}"
     ant = await world.start(federation["ant"], [shut])
@@ -259,7 +259,7 @@ async def test_a_linked_node_is_named_in_the_notice_about_its_unreachable_addres
 async def test_an_unreachable_listed_address_is_reported_and_so_is_its_recovery(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(contacts, "GRACE_SECONDS", 0.0)
     bee = await world.start(federation["bee"])
     port, address = bee.mesh.port, bee.address
     await world.stop(bee)
@@ -276,7 +276,7 @@ async def test_an_unreachable_listed_address_is_reported_and_so_is_its_recovery(
 async def test_a_listed_node_that_came_back_and_dialled_first_is_no_longer_told_as_unreached(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(contacts, "GRACE_SECONDS", 0.0)
     bee = await world.start(federation["bee"])
     port, address = bee.mesh.port, bee.address
     seldom = msgspec.structs.replace(FAST, redial_first_seconds=3600.0, redial_max_seconds=3600.0)
@@ -288,11 +288,11 @@ async def test_a_listed_node_that_came_back_and_dialled_first_is_no_longer_told_
     await ant.told.until(lambda told: bool(told.unreachable_told))
     other = await world.start(federation["bee"], [ant.address], local=new_local("0" * 32, 2))
     await ant.told.until(lambda told: told.names == {"bee"})
-    assert address in ant.mesh.unreachable, "on another port it is somewhere else"
+    assert address in ant.unreached, "on another port it is somewhere else"
     await world.stop(other)
     await ant.told.until(lambda told: told.names == set())
     local = new_local("0" * 32, 3)
     await world.start(federation["bee"], [ant.address], listen=("127.0.0.1", port), local=local)
     await ant.told.until(lambda told: told.names == {"bee"})
-    assert ant.mesh.unreachable == {}
+    assert ant.unreached == {}
     assert ant.told.unreachable_told[-1] == (address, "")

@@ -87,8 +87,12 @@ class Recorder:
         self.refusals.append((address, reason))
         self._changed.set()
 
-    def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
-        self.unreachable_told.append((address, reason))
+    def unreachable(self, address: str, reason: str, *, is_refused: bool, delay: float) -> None:
+        (self.refusals if is_refused else self.unreachable_told).append((address, reason))
+        self._changed.set()
+
+    def reachable(self, address: str) -> None:
+        self.unreachable_told.append((address, ""))
         self._changed.set()
 
     def served(self, name: str, done: int, total: int) -> None:
@@ -140,6 +144,11 @@ class Node:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.mesh.port}"
+
+    @property
+    def unreached(self) -> dict[str, str]:
+        """The dialled addresses whose last dial failed, with the reason."""
+        return {one.address: one.failure.reason for one in self.mesh.contacts if one.failure}
 
 
 class Lab:

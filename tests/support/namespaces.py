@@ -85,6 +85,25 @@ class Wires:
         """Drop every packet that would open a connection to *name*, as a laptop's firewall does."""
         _run(*self.inside(name), "iptables", "-A", "INPUT", "-p", "tcp", "--syn", "-j", "DROP")
 
+    def readdress(self, name: str, host: int) -> None:
+        """Give *name* the address that ends in *host* in place of its own, as DHCP may do."""
+        namespace = self._namespace(name)
+        _ip("-n", namespace, "addr", "del", f"{self.address(name)}/24", "dev", "cable")
+        self._numbers[name] = host
+        _ip("-n", namespace, "addr", "add", f"{self.address(name)}/24", "dev", "cable")
+
+    def block_mdns(self, name: str) -> None:
+        """Drop all packets of mDNS from and to *name*, as some firewalls and networks do."""
+        for program in ("iptables", "ip6tables"):
+            for chain in ("INPUT", "OUTPUT"):
+                _run(*self.inside(name), program, "-A", chain, "-p", "udp", "--dport", "5353", "-j", "DROP")
+
+    def link_local(self, name: str) -> str:
+        """Return the link-local IPv6 address of *name*, as another device writes it."""
+        words = (*self.inside(name), "ip", "-6", "-o", "address", "show", "dev", "cable", "scope", "link")
+        shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        return f"{shown.split()[3].partition('/')[0]}%cable"
+
     def lay(self) -> None:
         """Create all namespaces, cables and routers."""
         _ip("netns", "add", self._switch)

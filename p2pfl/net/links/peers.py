@@ -68,11 +68,14 @@ class MeshListener(Protocol):
     def refused(self, address: str, reason: str) -> None:
         """Report a refused connection to the user; the same one at most once a minute."""
 
-    def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
-        """Report why the listed *address* cannot be reached; if *reason* is empty, that it can again.
+    def unreachable(self, address: str, reason: str, *, is_refused: bool, delay: float) -> None:
+        """Report once for each reason why a listed, known or found *address* cannot be reached.
 
-        With *is_refused* one side refused the other; `refused` was called too.
+        With *is_refused* one side refused the other. The next dial is after *delay* seconds.
         """
+
+    def reachable(self, address: str) -> None:
+        """Report that *address*, whose failure was reported, was reached."""
 
     def served(self, name: str, done: int, total: int) -> None:
         """Report, a few times a second, that *done* of *total* bytes of a long blob were sent to *name*."""

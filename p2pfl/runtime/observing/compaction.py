@@ -55,6 +55,8 @@ class CompactedEvents(EventFold):
                 self._latest["status", event.node] = item
             case events.PeerDeviceInfo():
                 self._latest["device", event.node] = item
+            case events.AddressStates():
+                self._latest["addresses",] = item
             case _:
                 assert_never(event)
 
@@ -79,7 +81,7 @@ class CompactedEvents(EventFold):
             case events.PeerLeaving():
                 self._latest["leaving", event.node] = item
             case events.AddressFailed():
-                self._latest["address", event.address] = item
+                pass  # it is among the last events of the log, and `AddressStates` has what holds now
             case _:
                 assert_never(event)
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.events import Published
+from p2pfl.events import AddressState, Published
 from p2pfl.observe.client import Observer
 from p2pfl.observe.snapshot import WIDTH, lines_of, snapshot_of, take_snapshot
 from p2pfl.spec import with_options
@@ -52,23 +52,27 @@ def test_a_node_without_a_run_says_what_it_waits_for() -> None:
     assert "run         waiting: 2 of 3 nodes are here" in lines_of(found)
 
 
-def test_listed_addresses_that_lead_nowhere_are_shown_with_the_reason_until_they_are_reached() -> None:
+def test_every_dialled_address_is_shown_with_its_state_its_reason_and_the_next_try() -> None:
     state = state_of(recordings.waiting())
-    reason = "nothing listens there: is the node running, and on this port?"
-    for event in (
-        events.AddressFailed("pi.local:9000", reason, is_refused=False),
-        events.AddressFailed("nas.local:9000", "another CA", is_refused=True),
-        events.AddressFailed("bee.local:9000", reason, is_refused=False),
-        events.AddressFailed("bee.local:9000", "", is_refused=False),
-    ):
-        state.apply(Published(0, state.time, event))
+    reason, at = "nothing listens there: is the node running, and on this port?", state.time + 5.0
+    states = (
+        AddressState("pi.local:9000", "listed", "", "", "unreached", reason, at),
+        AddressState("nas.local:9000", "listed", "", "", "refused", "It is of another CA.", at),
+        AddressState("192.0.2.9:9000", "found", "id", "bee", "linked", "", None),
+        AddressState("cleo at 192.0.2.8:9000", "known", "", "", "dialling", "", None),
+    )
+    state.apply(Published(0, state.time, events.AddressStates(states)))
     found = snapshot_of(state)
-    assert found.unreached == {"pi.local:9000": reason, "nas.local:9000": "another CA"}
+    assert found.addresses == states
+    assert found.unreached == {"pi.local:9000": reason, "nas.local:9000": "It is of another CA."}
     lines = lines_of(found)
-    at = lines.index("address     pi.local:9000 is not reached: nothing listens there: is the node")
-    assert lines[at + 1 : at + 3] == [
-        "            running, and on this port?",
-        "address     nas.local:9000 is not reached: another CA",
+    at_line = lines.index("address     pi.local:9000 (listed) is not reached: nothing listens there: is the")
+    assert lines[at_line + 1 : at_line + 6] == [
+        "            node running, and on this port?; the next try is in 5 s",
+        "address     nas.local:9000 (listed) is refused: It is of another CA; the next",
+        "            try is in 5 s",
+        "address     192.0.2.9:9000 (found) is linked: bee",
+        "address     cleo at 192.0.2.8:9000 (known) is dialled",
     ]
 
 

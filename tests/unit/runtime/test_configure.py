@@ -161,6 +161,7 @@ def test_every_option_of_a_run_is_an_option_of_a_node() -> None:
     assert set(RUN_OPTIONS) <= set(NodeOptions.__annotations__)
     assert {
         "peers",
+        "interface",
         "track",
         "classes",
         "advertise",

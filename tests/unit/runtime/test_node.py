@@ -19,7 +19,17 @@ from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.names import Role
 from p2pfl.messages import UpdateBlobs
 from p2pfl.net.transport import sockets
-from p2pfl.runtime.node import NodeConfig, _devices, _founds_alone, _other_addresses, _recover, run_node
+from p2pfl.runtime.expectation import Expectation
+from p2pfl.runtime.node import (
+    NodeConfig,
+    _devices,
+    _founds_alone,
+    _lan,
+    _other_addresses,
+    _recover,
+    run_node,
+)
+from p2pfl.runtime.surroundings import LanSettings
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
 from tests.support.federation import make_federation
@@ -110,17 +120,19 @@ def config(tmp_path: Path, role: Role, peers: int) -> NodeConfig:
     [
         ({}, True),
         ({"peers": ("pi:9000",)}, False),
-        ({"min_nodes": 1}, False),
+        ({"listen": ("127.0.0.1", 9000), "lan": LanSettings()}, True),
+        ({"lan": LanSettings()}, False),
         ({"wait": True}, False),
         ({"spec": MEDIAN}, False),
     ],
 )
-def test_a_node_without_peers_that_was_told_to_wait_for_nobody_founds_alone(
+def test_a_node_that_neither_lists_nor_looks_for_others_founds_alone(
     tmp_path: Path, given: dict[str, object], is_alone: bool
 ) -> None:
-    chosen = msgspec.structs.replace(config(tmp_path, "node", 0), **given)
-    assert _founds_alone(chosen, Saved(None, {}, frozenset())) is is_alone
-    assert not _founds_alone(chosen, journal()), "a run is resumed"
+    plain = msgspec.structs.replace(config(tmp_path, "node", 0), lan=LanSettings(is_on=False))
+    chosen = msgspec.structs.replace(plain, **given)
+    expectation = Expectation(listed=_devices(chosen), has_mdns=_lan(chosen).is_on)
+    assert _founds_alone(chosen, expectation) is is_alone
 
 
 async def test_a_persons_certificate_starts_no_node_and_makes_nothing(tmp_path: Path) -> None:

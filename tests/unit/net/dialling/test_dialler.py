@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from p2pfl.config import NetSettings
-from p2pfl.errors import VersionRefused
-from p2pfl.net.dialling.dialler import Dialler
+from p2pfl.errors import NetworkError, VersionRefused
+from p2pfl.net.dialling.dialler import MAX_FOUND, Dialler, FoundService, TargetKey
 from p2pfl.net.transport.addresses import Address
 from tests.support.meshes import FAST, WAIT_SECONDS, until
 
@@ -28,6 +28,9 @@ class Network:
         self.book: dict[str, list[Address]] = {}
         self.linked: set[str] = set()
         self.dials: list[tuple[Address, str | None]] = []
+        self.outcomes: list[tuple[TargetKey, str]] = []
+        """By target, the node that was reached, or why nobody was."""
+        self.delays: list[float] = []
         self._dialled = asyncio.Event()
         self.dialler = Dialler(
             self.attempt,
@@ -35,10 +38,18 @@ class Network:
             lambda node: node in self.linked,
             OWN,
             settings,
+            self,
             self.forgotten.append,
         )
 
-    async def attempt(self, address: Address, expected: str | None) -> str | None:
+    def reached(self, key: TargetKey, node: str) -> None:
+        self.outcomes.append((key, node))
+
+    def failed(self, key: TargetKey, address: Address, error: NetworkError, delay: float) -> None:
+        self.outcomes.append((key, f"{address}: {error}"))
+        self.delays.append(delay)
+
+    async def attempt(self, address: Address, expected: str | None) -> str:
         self.dials.append((address, expected))
         self._dialled.set()
         if self.error is not None:
@@ -46,7 +57,9 @@ class Network:
         if address == self.other_version:
             raise VersionRefused("It shares no version of the protocol with this device.")
         node = self.answers.get(address)
-        if node is not None and node != OWN and expected in (None, node):
+        if node is None:
+            raise NetworkError("nobody is there")
+        if node != OWN and expected in (None, node):
             self.linked.add(node)
         return node
 
@@ -115,7 +128,9 @@ async def test_a_node_named_twice_has_one_task(network: Network) -> None:
 
 async def test_dial_now_ends_the_wait(network: Network) -> None:
     patient = msgspec.structs.replace(FAST, redial_first_seconds=1000.0, redial_max_seconds=1000.0)
-    dialler = Dialler(network.attempt, lambda _: [HERE], lambda node: node in network.linked, OWN, patient)
+    dialler = Dialler(
+        network.attempt, lambda _: [HERE], lambda node: node in network.linked, OWN, patient, network
+    )
     dialler.add_listed(HERE)
     await network.until_dialled(1)
     dialler.dial_now()
@@ -199,15 +214,94 @@ async def test_unproven_nodes_of_a_peer_and_their_dials_are_limited() -> None:
     started: list[str | None] = []
     go_on = asyncio.Event()
 
-    async def attempt(_: Address, expected: str | None) -> str | None:
+    async def attempt(_: Address, expected: str | None) -> str:
         started.append(expected)
         await go_on.wait()
-        return None
+        raise AssertionError("the test ends before")
 
-    dialler = Dialler(attempt, lambda _: [HERE], lambda _: False, OWN, settings)
+    dialler = Dialler(attempt, lambda _: [HERE], lambda _: False, OWN, settings, Network())
     assert [dialler.add_node(f"dead{number}", ANT) for number in range(4)] == [True, True, True, False]
     assert dialler.add_node("other", BEE)
     dialler.add_listed(THERE)
     await until(lambda: len(started) == 3)
     assert set(started) == {"dead0", "other", None}
+    await dialler.close()
+
+
+async def test_what_is_reached_and_what_is_not_is_told_for_each_target(network: Network) -> None:
+    network.book[BEE] = [HERE, THERE]
+    network.answers[THERE] = ANT
+    network.dialler.add_listed(THERE)
+    network.dialler.add_node(BEE)
+    await network.until_dialled(3)
+    await until(lambda: len(network.outcomes) > 1)
+    assert (THERE, ANT) in network.outcomes
+    assert (BEE, "here:1: nobody is there") in network.outcomes
+    assert network.delays[0] == FAST.redial_first_seconds
+
+
+async def test_a_node_of_another_version_is_told_with_the_long_delay() -> None:
+    network = Network(msgspec.structs.replace(FAST, redial_version_seconds=1000.0))
+    network.other_version = HERE
+    network.dialler.add_listed(HERE)
+    await until(lambda: network.delays == [1000.0])
+    await network.dialler.close()
+
+
+async def test_a_service_is_dialled_at_all_its_addresses_until_one_answers(network: Network) -> None:
+    network.answers[THERE] = BEE
+    assert network.dialler.add_service(FoundService("b"), [HERE, THERE])
+    await until(lambda: network.outcomes == [(FoundService("b"), BEE)])
+    assert network.dials == [(HERE, None), (THERE, None)]
+    network.lose(BEE)
+    await network.until_dialled(4)
+
+
+async def test_a_service_that_moved_is_dialled_at_its_new_address_at_once() -> None:
+    network = Network(msgspec.structs.replace(FAST, redial_first_seconds=1000.0, redial_max_seconds=1000.0))
+    network.answers[THERE] = BEE
+    network.dialler.add_service(FoundService("b"), [HERE])
+    await network.until_dialled(1)
+    assert network.dialler.add_service(FoundService("b"), [THERE])
+    await until(lambda: BEE in network.linked)
+    await network.dialler.close()
+
+
+async def test_a_service_whose_node_is_linked_is_not_dialled(network: Network) -> None:
+    network.linked.add(BEE)
+    network.dialler.add_service(FoundService("b"), [HERE], BEE)
+    network.dialler.add_listed(THERE)
+    await network.until_dialled(5)
+    assert (HERE, None) not in network.dials
+
+
+async def test_a_service_that_is_gone_is_not_dialled_any_more(network: Network) -> None:
+    network.dialler.add_service(FoundService("b"), [HERE])
+    await network.until_dialled(1)
+    network.dialler.remove_service(FoundService("b"))
+    network.dialler.remove_service(FoundService("b"))
+    dials = network.dials.count((HERE, None))
+    network.dialler.add_listed(THERE)
+    await network.until_dialled(dials + 5)
+    assert network.dials.count((HERE, None)) == dials
+
+
+async def test_services_and_their_dials_are_limited() -> None:
+    settings = msgspec.structs.replace(FAST, max_unproven_dials_of_peer=2)
+    started: list[Address] = []
+    go_on = asyncio.Event()
+
+    async def attempt(address: Address, _: str | None) -> str:
+        started.append(address)
+        await go_on.wait()
+        raise AssertionError("the test ends before")
+
+    dialler = Dialler(attempt, lambda _: [HERE], lambda _: False, OWN, settings, Network())
+    added = [dialler.add_service(FoundService(f"{number}"), [HERE]) for number in range(MAX_FOUND + 1)]
+    assert added == [True] * MAX_FOUND + [False]
+    dialler.add_listed(THERE)
+    await until(lambda: THERE in started)
+    assert started.count(HERE) == 2
+    dialler.remove_service(FoundService("0"))
+    assert dialler.add_service(FoundService("new"), [HERE])
     await dialler.close()

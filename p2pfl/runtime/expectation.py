@@ -1,0 +1,90 @@
+"""How many nodes a node waits for before a run, where its operator gave no number.
+
+With listed addresses these are the devices behind them. Otherwise they are the nodes that this device met
+before, and those that it finds in the local network while it waits; with mDNS at least one other, because a
+device alone has nothing to federate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from p2pfl.config import DEFAULT_PORT
+from p2pfl.discovery.announcements import NODE_PREFIX
+from p2pfl.spec import MAX_ROSTER
+
+NOBODY_SECONDS = 5.0
+"""After the start: time until it is said that nobody was found. Devices find each other in one or two."""
+
+NOBODY = (
+    "nobody found yet: start `p2pfl node` on another device of this network with a certificate of this "
+    f"federation, or give addresses with --peers HOST:{DEFAULT_PORT}; to train alone, give --min-nodes 1"
+)
+
+
+class NodesInSight(Protocol):
+    """The part of the mesh that knows who is there."""
+
+    @property
+    def expected(self) -> int:
+        """Number of devices that the listed addresses and this node are."""
+
+    def links(self) -> Collection[str]:
+        """Return the ids of the linked nodes."""
+
+
+class Expectation:
+    """The number of nodes to wait for, which changes while the node waits."""
+
+    def __init__(
+        self,
+        *,
+        listed: int,
+        known: Collection[str] = (),
+        has_mdns: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Expect the devices behind addresses, or else those known and found.
+
+        *listed* is the number of the first, this one included. *known* are node ids. *has_mdns* is whether
+        other nodes are looked for in the local network.
+        """
+        self._listed = listed
+        self._has_mdns = has_mdns and listed == 1
+        self.known = frozenset(known) if listed == 1 else frozenset()
+        """The known nodes that are waited for."""
+        self._least = 2 if self._has_mdns else 1
+        self._clock = clock
+        self._started = clock()
+        self._is_told = bool(self.known) or not self._has_mdns
+        self.number = min(max(self._least, 1 + len(self.known), listed), MAX_ROSTER)
+        """The number of nodes to wait for, as of the last `update`."""
+
+    @property
+    def founds_alone(self) -> bool:
+        """Whether no other node is waited for."""
+        return self.number == 1
+
+    def update(self, nodes: NodesInSight, found: Collection[str] = ()) -> bool:
+        """Count anew; return whether the number has changed.
+
+        *found* are the beginnings of the ids of nodes in the local network.
+        """
+        before = self.number
+        if self._listed > 1:
+            self.number = min(nodes.expected, MAX_ROSTER)
+        else:
+            ids = {*self.known, *(nodes.links() if self._has_mdns else ())}
+            more = set(found) - {node[:NODE_PREFIX] for node in ids}
+            self.number = min(max(self._least, 1 + len(ids) + len(more)), MAX_ROSTER)
+            self._is_told |= bool(ids or more)
+        return self.number != before
+
+    def nobody_is_here(self) -> bool:
+        """Whether it is time to say that nobody was found; true once."""
+        if self._is_told or self._clock() - self._started < NOBODY_SECONDS:
+            return False
+        self._is_told = True
+        return True
