@@ -78,9 +78,8 @@ async def announce_invitation(inviter: FoundInviter, tell: Callable[[str], None]
 
     announcement = InvitationAnnouncement(inviter.federation, inviter.name, __version__)
     # Two inviters of one name differ in their addresses.
-    service = invitation_service(
-        announcement, f"{inviter.name[:30]} {inviter.address}"[:60], inviter.address.port
-    )
+    instance = f"{inviter.name[:30]} {inviter.address}"[:60]
+    service = invitation_service(announcement, instance, inviter.address.port)
     async with contextlib.AsyncExitStack() as stack:
         try:
             network = await stack.enter_async_context(lan((), say))
