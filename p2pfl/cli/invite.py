@@ -91,5 +91,7 @@ async def _invite(options: InvitationOptions, *, yes: bool) -> InvitationState:
             many = f"{options.count} {plural(options.count, 'device')}"
             tell(f"{many} can join the federation {invitation.federation!r} as {options.role}. Type there:")
             typer.echo(invitation.command)
+            if not invitation.address.is_loopback:
+                tell(f"or only `p2pfl join`, and the code when it asks: {invitation.code}")
             tell("This ends with Ctrl-C." if not invitation.goes_on else "An earlier invitation goes on.")
             return await invitation.inviter.until_end()

@@ -69,7 +69,7 @@ def join(
     address, code = _read_words(words or [])
     folder = JoiningFolder(certs, name or host_device_name())
     if address is None:
-        address = tasks.run(_found())
+        address = _find()
     code = code or _ask_code()
     joined, place = tasks.run(_join(address, code, folder))
     _say_joined(joined, place, folder.wished)
@@ -99,26 +99,35 @@ def _read_words(words: list[str]) -> tuple[Address | None, str]:
     return parse_address(words[0], DEFAULT_INVITATION_PORT), parse_code(rest) if rest else ""
 
 
-async def _found() -> Address:
-    """Return the address of the inviter in this network.
+def _find() -> Address:
+    """Return the address of the inviter in this network; with several, of the one that the person chooses.
 
     Raises:
-        UserError: there is none, or there are several.
+        UserError: there is none, or there are several and no terminal.
     """
-    from p2pfl.enrolment.finding import find_inviters
+    from p2pfl.cli.keyboard import has_terminal
+    from p2pfl.enrolment.finding import ADVICE, find_inviters
     from p2pfl.errors import UserError
+    from p2pfl.net.transport import tasks
 
-    found = await find_inviters()
+    typer.echo("Looking for an inviting device in this network ...", err=True)
+    found = tasks.run(find_inviters())
     if not found:
         raise UserError(
-            "No inviter was found in this network: run `p2pfl invite` on the device that invites, or type "
-            "the line that it shows, with its address."
+            "No inviting device was found in this network: run `p2pfl invite` there first. Where the network "
+            f"blocks multicast, {ADVICE}."
         )
-    for one in found:
-        typer.echo(f"{one.name} invites to the federation {one.federation!r} at {one.address}.", err=True)
-    if len(found) > 1:
-        raise UserError("There are several inviters: give the address of the one you mean, as listed above.")
-    return found[0].address
+    for number, one in enumerate(found, 1):
+        which = f"{number}. " if len(found) > 1 else ""
+        typer.echo(f"{which}{one.name} invites to {one.federation!r}, at {one.address}.", err=True)
+    if len(found) == 1:
+        return found[0].address
+    if not has_terminal():
+        raise UserError("Several devices invite: give the address of the one you mean, as listed above.")
+    answer: str = typer.prompt(f"Which one (1 to {len(found)})", err=True)
+    if not answer.strip().isdigit() or not 1 <= int(answer) <= len(found):
+        raise UserError(f"{answer[:20]!r} is none of them: give a number from 1 to {len(found)}.")
+    return found[int(answer) - 1].address
 
 
 def _ask_code() -> str:

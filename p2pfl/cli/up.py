@@ -215,9 +215,17 @@ def _banner(
         if is_held
         else f"The training starts by itself when {options.count} others are linked."
     )
+    whole = f"{invitation.command} --start"
+    if invitation.address.is_loopback:  # announced to nobody
+        typed = f"  Type in another terminal:\n\n      {whole}\n\n"
+    else:
+        typed = (
+            f"  Type on each other device:\n\n      p2pfl join --start\n\n"
+            f"  and then the code:\n\n      {invitation.code}\n\n"
+            f"  If it does not find this device:  {whole}\n\n"
+        )
     return (
-        f"\n  This is {own}, of the federation {invitation.federation!r}.\n\n"
-        f"  Type on each other device:\n\n      {invitation.command} --start\n\n"
+        f"\n  This is {own}, of the federation {invitation.federation!r}.\n\n{typed}"
         f"  {asked}\n  The code is of use for {options.ttl / 60:g} minutes, until {invitation.shown_end}.\n\n"
         f"  {start}\n"
     )

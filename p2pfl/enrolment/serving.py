@@ -12,6 +12,7 @@ from pathlib import Path
 
 from p2pfl.config import DEFAULT_PORT
 from p2pfl.enrolment.channel import DEFAULT_INVITATION_PORT
+from p2pfl.enrolment.device_names import host_device_name
 from p2pfl.enrolment.finding import FoundInviter, announce_invitation
 from p2pfl.enrolment.invitation import DEFAULT_TTL_SECONDS, MAX_SEATS, MAX_TTL_SECONDS, open_invitation
 from p2pfl.enrolment.inviter import ConfirmFunction, Inviter
@@ -115,7 +116,8 @@ async def serving(
         address = Address(host, bound.port)
         invitation = book.invitation
         try:
-            async with announce_invitation(FoundInviter(authority.federation, socket.gethostname(), address)):
+            found = FoundInviter(authority.federation, host_device_name(), address)
+            async with announce_invitation(found, tell):
                 yield OpenInvitation(
                     authority.federation, address, invitation.code, invitation.expires, goes_on, inviter
                 )

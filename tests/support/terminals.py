@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from tests.support.processes import PATIENCE_SECONDS, until
 from tests.support.source import ROOT
@@ -24,13 +24,14 @@ COLOURS = re.compile(r"\x1b\[[\d;]*m")
 class Terminal:
     """A `p2pfl` command on a terminal of 120x40."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, inside: Sequence[str] = ()) -> None:
+        """Run it; *inside* is a prefix that runs it elsewhere, such as in a namespace."""
         self._master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
         self.before = termios.tcgetattr(self._master)
         self._shown = bytearray()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "p2pfl", *words],
+            [*inside, sys.executable, "-P", "-m", "p2pfl", *words],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -79,9 +80,9 @@ class Terminal:
 
 
 @contextlib.asynccontextmanager
-async def terminal(*words: str) -> AsyncIterator[Terminal]:
+async def terminal(*words: str, inside: Sequence[str] = ()) -> AsyncIterator[Terminal]:
     """Run `p2pfl` with the arguments *words* on a terminal; kill it at the end."""
-    opened = Terminal(*words)
+    opened = Terminal(*words, inside=inside)
     try:
         yield opened
     finally:

@@ -9,6 +9,7 @@ import pytest
 
 from p2pfl.cli import join as module
 from p2pfl.cli import load
+from p2pfl.enrolment.finding import FoundInviter
 from p2pfl.errors import NetworkError, ReplyLostError, UserError
 from p2pfl.net.transport.addresses import Address
 from tests.support.enrolling import Inviting, inviting
@@ -45,7 +46,6 @@ def test_address_and_code_are_told_apart(words: list[str], address: Address | No
         (["192.0.2.7", CODE, "--name=Ant"], "cannot be the name of a device"),
         (["192.0.2.7", CODE, "--listen=9001"], "--listen is for the node: give it with --start"),
         (["192.0.2.7"], "The code is missing"),
-        ([CODE], "The inviting device's address is needed"),
     ],
 )
 def test_what_cannot_be_right_is_named_before_any_connection(
@@ -55,6 +55,45 @@ def test_what_cannot_be_right_is_named_before_any_connection(
     with pytest.raises(UserError, match=said):
         join(*words, f"--certs={tmp_path / 'certs'}")
     assert not (tmp_path / "certs").exists()
+
+
+def find(monkeypatch: pytest.MonkeyPatch, *found: FoundInviter) -> None:
+    """Let this network have the inviters *found*."""
+
+    async def find_inviters() -> list[FoundInviter]:
+        return list(found)
+
+    monkeypatch.setattr("p2pfl.enrolment.finding.find_inviters", find_inviters)
+
+
+DESK = FoundInviter("lab", "desk", Address("192.0.2.7", 9010))
+PI = FoundInviter("club", "pi", Address("192.0.2.8", 9010))
+
+
+def test_without_an_address_it_is_that_of_the_only_inviter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find(monkeypatch, DESK)
+    assert module._find() == DESK.address
+    assert "desk invites to 'lab', at 192.0.2.7:9010." in capsys.readouterr().err
+
+
+def test_of_several_inviters_the_person_chooses_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    find(monkeypatch, DESK, PI)
+    with pytest.raises(UserError, match="Several devices invite: give the address"):
+        module._find()
+    monkeypatch.setattr("p2pfl.cli.keyboard.has_terminal", lambda: True)
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: "2")
+    assert module._find() == PI.address
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: "3")
+    with pytest.raises(UserError, match="'3' is none of them: give a number from 1 to 2"):
+        module._find()
+
+
+def test_where_nobody_invites_the_other_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    find(monkeypatch)
+    with pytest.raises(UserError, match="No inviting device was found in this network: run `p2pfl invite`"):
+        module._find()
 
 
 async def run(open_: Inviting, *words: str) -> int:
