@@ -45,7 +45,7 @@ CLOCK_ALLOWANCE = timedelta(days=1)
 yesterday's clock."""
 
 DEVICE_LIFETIME = timedelta(days=365)
-"""There is no revocation list: a leaked certificate expires by itself. To renew one a year is little work."""
+"""A leaked certificate that nobody revokes expires by itself. To renew one a year is little work."""
 
 AUTHORITY_LIFETIME = timedelta(days=3653)
 """Ten years: to replace the CA, every device must get a new certificate."""
@@ -198,12 +198,11 @@ def list_certificates(directory: Path) -> list[IssuedCertificate]:
 
 def _issue(directory: Path, name: str, role: Role, key: ec.EllipticCurvePrivateKey, now: datetime) -> Path:
     """Sign a certificate for *key* and write the device's folder."""
-    authority_key, authority, federation = _read_authority(directory)
+    authority_key, authority, federation = read_authority(directory)
     _check_authority_dates(directory, authority, now)
     # Never outside the CA's own dates: OpenSSL refuses a chain in which any certificate is out of date.
     not_before = max(now - CLOCK_ALLOWANCE, authority.not_valid_before_utc)
     not_after = min(now + DEVICE_LIFETIME, authority.not_valid_after_utc)
-    authority_identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     certificate = (
         x509.CertificateBuilder()
         .subject_name(_distinguished_name(federation, name))
@@ -219,10 +218,7 @@ def _issue(directory: Path, name: str, role: Role, key: ec.EllipticCurvePrivateK
             critical=False,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_identifier),
-            critical=False,
-        )
+        .add_extension(authority_key_identifier(authority), critical=False)
         .add_extension(_uri(device_uri(federation, role, name)), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
@@ -234,8 +230,12 @@ def _issue(directory: Path, name: str, role: Role, key: ec.EllipticCurvePrivateK
     return folder
 
 
-def _read_authority(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, str]:
-    """Read the CA in *directory*: its key, its certificate, its federation."""
+def read_authority(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, str]:
+    """Read the CA in *directory*: its key, its certificate, its federation.
+
+    Raises:
+        CredentialsError: there is none, it cannot be read, or its files do not belong together.
+    """
     key_path, certificate_path = directory / AUTHORITY_KEY_FILE, directory / AUTHORITY_FILE
     if not key_path.is_file() or not certificate_path.is_file():
         raise CredentialsError(
@@ -248,6 +248,12 @@ def _read_authority(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.C
             f"{key_path} and {certificate_path} do not belong together. Restore both from one backup."
         )
     return key, certificate, _federation_of(certificate, certificate_path)
+
+
+def authority_key_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Return the extension by which what the CA signs names the CA's key."""
+    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
 def _federation_of(certificate: x509.Certificate, path: Path) -> str:

@@ -8,6 +8,7 @@ address is enough to find all nodes.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Sequence
@@ -32,16 +33,23 @@ from p2pfl.net.dialling.address_book import MAX_NODES, AddressBook, parse_shared
 from p2pfl.net.dialling.dialler import Dialler
 from p2pfl.net.dialling.notices import RefusalNotices, UnreachableAddresses
 from p2pfl.net.dialling.sleep import SleepDetector
-from p2pfl.net.links.admission import Admission
+from p2pfl.net.links.admission import EVERYBODY, Admission
 from p2pfl.net.links.handshake import (
     EstablishedConnection,
+    ExcludedNodeError,
     Handshakes,
     JournalClonedError,
     OwnAddresses,
     WrongNodeError,
 )
 from p2pfl.net.links.link import DeliveredFrame, Link
-from p2pfl.net.links.peers import IncarnationMemory, LinkedPeer, LocalNode, MeshListener
+from p2pfl.net.links.peers import (
+    IncarnationMemory,
+    LinkedPeer,
+    LocalNode,
+    MembershipPolicy,
+    MeshListener,
+)
 from p2pfl.net.links.rate_limits import LinkRateLimiter, Quotas
 from p2pfl.net.neighbours import Neighbour, Neighbours
 from p2pfl.net.transport import sockets
@@ -53,7 +61,7 @@ from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.transport.traffic import Traffic
 from p2pfl.store.blobs import BlobStore
-from p2pfl.wire.links import Call, CallFailed, Peers
+from p2pfl.wire.links import Call, CallFailed, Peers, RevocationList, Statements
 
 logger = logging.getLogger(__name__)
 
@@ -81,18 +89,20 @@ class Mesh:
         advertise: Sequence[str] = (),
         peers: Sequence[str] = (),
         observers: AlpnHandler | None = None,
+        membership: MembershipPolicy = EVERYBODY,
         settings: NetSettings = _DEFAULT_SETTINGS,
     ) -> None:
         """Check the addresses and open nothing yet.
 
         *listen* is a host (None: every interface) and a port (0: any free one). *observers* handles the
-        connections of observers; without it there are none.
+        connections of observers; without it there are none. *membership* says who is kept out.
 
         Raises:
             UserError: an entry of *advertise* or *peers* is not an address.
             CredentialsError: OpenSSL rejects the key or a certificate.
         """
         self._node = credentials.node_id
+        self._membership = membership
         self._listener = listener
         self._settings = settings
         self._listen = listen
@@ -112,7 +122,7 @@ class Mesh:
         self._refusal_notices = RefusalNotices(self._on_refusal, time.monotonic)
         self._quotas = Quotas(time.monotonic, settings.ban_seconds)
         self._admission = Admission(
-            self._node, local, incarnations, settings.max_links, self._quotas.ban_reason
+            self._node, local, incarnations, settings.max_links, self._quotas.ban_reason, membership
         )
         own_addresses = OwnAddresses(self._advertise, lambda: self.port)
         self._handshakes = Handshakes(credentials, local, self._admission, settings, own_addresses)
@@ -127,7 +137,7 @@ class Mesh:
         self._sleep_detector = SleepDetector(settings.clock_jump_seconds, self._on_sleep)
         self.traffic = Traffic()
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blobs")
-        server = BlobServer(store, settings, self.traffic, self._threads, self._on_served)
+        server = BlobServer(store, settings, self.traffic, self._threads, self._on_served, membership.reason)
         bulk_dialler = BulkDialler(credentials, settings)
         self._dial_backs = DialBackRequests(self._neighbours.send, settings)
         self._responder = DialBackResponder(bulk_dialler, server, self._book.addresses, self._neighbours.send)
@@ -187,10 +197,12 @@ class Mesh:
     def expected(self) -> int:
         """How many devices the listed peers and this node are, as far as this node knows.
 
-        Several addresses may lead to one device. An address where no node has answered counts as a device.
+        Several addresses may lead to one device. An address where no node has answered counts as a device;
+        one where a banned node has answered does not.
         """
         devices = {self._answered.get(address, address) for address in self._listed}
-        return len(devices - {self._node}) + 1
+        banned = {one for one in devices if isinstance(one, str) and self._membership.is_banned(one)}
+        return len(devices - {self._node} - banned) + 1
 
     @property
     def unreachable(self) -> dict[str, str]:
@@ -222,6 +234,18 @@ class Mesh:
         if link is not None:
             link.cut(reason)
 
+    def dismiss(self, node: str, reason: str) -> None:
+        """Close the link to *node* behind the frames queued for it, soon also if it does not read them."""
+        link = self._neighbours.link(node)
+        if link is not None:
+            link.close(reason)
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, link.cut, reason)
+
+    def spread(self, frame: Statements | RevocationList) -> None:
+        """Queue *frame* for every linked node."""
+        for link in self._neighbours.links():
+            link.send(frame)
+
     async def pull(self, request: PullRequest) -> None:
         """Bring the requested blob into the store; see `BlobPuller.pull`.
 
@@ -241,6 +265,8 @@ class Mesh:
             VersionRefused: the versions of the two sides do not fit.
         """
         text = self._listed.get(address)
+        if expected is not None and self._membership.is_banned(expected):
+            return None
         try:
             connection = await sockets.connect(address, self._settings.dial_seconds)
             sockets.set_options(connection, self._settings.silence_seconds)
@@ -263,6 +289,8 @@ class Mesh:
             if text is not None:
                 self._unreachable.failed(text, str(error), is_refused=True)
             self._check_cloned(error)
+            if isinstance(error, ExcludedNodeError) and text is not None:
+                self._answered[address] = error.node
             if isinstance(error, VersionRefused):
                 raise
             return None
@@ -337,6 +365,7 @@ class Mesh:
             str(address),
             introduction.incarnation,
             introduction.nonce,
+            identity.serial,
         )
         notify = partial(self._refusal_notices.report, f"{peer.name} ({short(node)})")
         limiter = LinkRateLimiter(node, self._quotas, notify)
@@ -360,6 +389,8 @@ class Mesh:
         self._links.start(self._run(link))
         self._dialler.add_node(node)
         self._neighbours.introduce(node)
+        for frame in self._membership.frames():
+            link.send(frame)
         if not self._is_closing:
             self._listener.linked(peer)
 
@@ -407,6 +438,8 @@ class Mesh:
                 self._responder.requested(node, frame)
             case CallFailed():
                 self._dial_backs.failed(node, frame)
+            case Statements() | RevocationList():
+                self._membership.heard(link.peer, frame)
             case _:  # mypy narrows the rest to Message
                 self._listener.received(link.peer, frame)
 
@@ -422,7 +455,8 @@ class Mesh:
 
         Nodes that are not linked, or could not be reached recently, come last.
         """
-        nodes = [node for node in dict.fromkeys([*sources, *self._neighbours]) if node != self._node]
+        known = dict.fromkeys([*sources, *self._neighbours])
+        nodes = [node for node in known if node != self._node and not self._membership.is_banned(node)]
         nodes.sort(key=lambda node: node not in self._neighbours or self._connector.is_unreachable(node))
         holders = [Holder(node, self._neighbours.name(node), self._book.addresses(node)) for node in nodes]
         return [holder for holder in holders if holder.addresses or holder.node in self._neighbours]

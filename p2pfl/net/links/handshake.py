@@ -42,12 +42,21 @@ class WrongNodeError(HandshakeRefused):
     """Another node than the expected one answered at an address."""
 
 
+class ExcludedNodeError(HandshakeRefused):
+    """This side refused a node that is kicked or banned, or whose certificate is revoked."""
+
+    def __init__(self, text: str, node: str) -> None:
+        super().__init__(text)
+        self.node = node
+
+
 class _RefusalError(Exception):
     """A refusal by this side, to be sent to the other side."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, node: str = "") -> None:
         super().__init__(refusal.reason)
         self.refusal = refusal
+        self.node = node
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ class Handshakes:
         if not isinstance(welcome, Welcome):
             raise self._unexpected(welcome, "WELCOME", identity)
         if refusal := admission.refuse(identity, welcome):
-            raise _RefusalError(refusal)
+            raise _RefusalError(refusal, node)
         lowest, highest = PROTOCOL_VERSIONS
         if not lowest <= welcome.version <= highest:
             reason = f"protocol version {welcome.version} was chosen, but {lowest} to {highest} were offered"
@@ -182,7 +191,7 @@ class Handshakes:
             await stream.send(refusal)
             return RedundantConnection(node)
         if refusal is not None:
-            raise _RefusalError(refusal)
+            raise _RefusalError(refusal, node)
         order = admission.accept(node, hello) if admission.is_judge(node) else 0
         with self._released_on_failure(node, order):
             await stream.send(self._welcome(hello, order))
@@ -229,6 +238,10 @@ class Handshakes:
                 outcome = await steps
         except _RefusalError as error:
             await stream.refuse(error.refusal)
+            if error.refusal.kind == "excluded":
+                raise ExcludedNodeError(
+                    f"This device refused the other side: {error}.", error.node
+                ) from error
             kinds = {"wrong-node": WrongNodeError, "version": VersionRefused}
             kind = kinds.get(error.refusal.kind, HandshakeRefused)
             raise kind(f"This device refused the other side: {error}.") from error
@@ -252,6 +265,8 @@ class Handshakes:
         """Return the exception for *frame* (None: the end of the stream), received instead of *wanted*."""
         if isinstance(frame, Refusal):
             is_proved = frame.kind == "cloned" and self._admission.proves_clone(frame)
+            if frame.kind == "excluded":
+                self._admission.membership.refused(frame)
             if is_proved:
                 kind: type[HandshakeRefused] = JournalClonedError
             else:

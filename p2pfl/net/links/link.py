@@ -25,7 +25,20 @@ from p2pfl.net.links.rate_limits import LinkRateLimiter, RateDecision
 from p2pfl.net.transport.stream import FrameStream
 from p2pfl.text import one_line
 from p2pfl.wire.codec import ControlFrame
-from p2pfl.wire.links import Bye, Call, CallFailed, Hello, Peers, Ping, Pong, Ready, Refusal, Welcome
+from p2pfl.wire.links import (
+    Bye,
+    Call,
+    CallFailed,
+    Hello,
+    Peers,
+    Ping,
+    Pong,
+    Ready,
+    Refusal,
+    RevocationList,
+    Statements,
+    Welcome,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +49,7 @@ asleep, with bytes of the peer unread in the kernel."""
 RTT_SECONDS = 2.0
 """Between pings on a link that is never idle, which measure its round-trip time."""
 
-DeliveredFrame = Peers | Call | CallFailed | Message
+DeliveredFrame = Peers | Call | CallFailed | Statements | RevocationList | Message
 """Frames that the link does not handle itself."""
 
 

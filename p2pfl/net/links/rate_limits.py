@@ -58,6 +58,10 @@ FRAME_LIMITS: dict[type, RateLimit] = {
     # One for each bulk connection that the puller cannot dial (four at a time), and the answers.
     links.Call: RateLimit(50, 1000),
     links.CallFailed: RateLimit(50, 1000),
+    # All on a new link, up to eight frames, and one for each new statement; each is verified.
+    links.Statements: RateLimit(2, 60),
+    # One on a new link, and one for each list that the CA makes.
+    links.RevocationList: RateLimit(0.5, 20),
 }
 """By kind of frame; all others have `DEFAULT_LIMIT`."""
 
