@@ -274,7 +274,7 @@ class Context:
     def exclusion(self, node: str) -> str:
         """Return why *node* is kept out; empty if it is not."""
         reason = self.banned.get(node, "") or self.kicked.get(node, ("", 0.0))[0]
-        return reason if reason and self.policy.excludes(reason) else ""
+        return reason if self.policy.excludes(reason) else ""
 
     def is_parting(self, node: str) -> bool:
         """Whether the next record is to remove the peer *node*: it is leaving, or kept out."""

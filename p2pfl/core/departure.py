@@ -117,7 +117,7 @@ def decide_expulsion(
     members it is linked to. It votes on only where no record could remove it without its vote.
     """
     if not is_member or is_over:
-        return True, "it is in no roster"
+        return True, "no record is needed to remove it"
     if others >= needed:
         return True, f"{others} others are here, {needed} are needed"
     if not linked:

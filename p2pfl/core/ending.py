@@ -85,8 +85,6 @@ class Ending:
         self._ctx.tell(events.Notice("error", reason))
         if running is None:
             self._ctx.do(Exit(code, reason))
-        else:
-            self.consider_leaving(running)
 
     def _consider_expulsion(self, running: Running, code: ExitCode, reason: str) -> None:
         ctx, ledger = self._ctx, running.ledger

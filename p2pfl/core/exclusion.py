@@ -30,10 +30,7 @@ def decide_sparing(
         return theirs, "none of them is a member"
     if seated >= needed:
         return frozenset(), f"{seated} others are here, {needed} are needed"
-    return (
-        theirs,
-        f"only {seated} others are here, {needed} are needed: their votes decide until they are out",
-    )
+    return theirs, f"only {seated} others are here, {needed} are needed: their votes decide until then"
 
 
 @dataclass

@@ -179,7 +179,8 @@ class Node:
             case inputs.Unlinked():
                 self._unlinked(event.node)
             case inputs.Received():
-                self._received(event.member, event.message)
+                if not self._exclusion.ignores(event.member.node):
+                    self._received(event.member, event.message)
             case inputs.Expect():
                 self._ctx.options = msgspec.structs.replace(self._ctx.options, min_nodes=event.min_nodes)
             case inputs.Go():
@@ -334,8 +335,6 @@ class Node:
     # --- messages -------------------------------------------------------------------------------------------
 
     def _received(self, member: Member, message: Message) -> None:
-        if self._exclusion.ignores(member.node):
-            return
         running = self._running
         match message:
             case Status():

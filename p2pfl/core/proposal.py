@@ -102,11 +102,8 @@ class Draft:
         for left in left_out:
             contribution = self.collection.contributions.get(left.node)
             is_final = contribution is not None and contribution.stage.is_final
-            if (
-                self._is_leaving(ctx, left.node)
-                or ctx.exclusion(left.node)
-                or left.reason in (ENDED_NOW, shortage)
-            ):
+            is_parting = self._is_leaving(ctx, left.node) or ctx.exclusion(left.node)
+            if is_parting or left.reason in (ENDED_NOW, shortage):
                 continue
             if is_final:
                 failed[ctx.name_of(left.node)] = left.reason

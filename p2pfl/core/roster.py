@@ -149,18 +149,16 @@ def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tupl
     removed = _removable(roster, view)
     staying = [entry for entry in roster if entry not in removed]
     kept = [entry for entry in staying if entry.node not in view.leaving]
-    left = [entry for entry in staying if entry.node in view.leaving]
+    why = [f"{entry.name} {view.excluded[entry.node]}" for entry in removed]
     if not kept:
-        kept, left = staying, []
+        return tuple(staying), "; ".join(why)[:300]
     dropped = _droppable(kept, view, limit=tolerance(len(roster)))
     result, joined = _admit([entry for entry in kept if entry not in dropped], roster, view)
+    left = [entry for entry in staying if entry.node in view.leaving]
     if not _is_reachable(result, view):
         (result, joined), left, dropped = _admit(staying, roster, view), [], []
     if not _is_reachable(result, view):
         result, joined = tuple(staying), []
-    if result == roster:
-        return roster, ""
-    why = [f"{entry.name} {view.excluded[entry.node]}" for entry in removed]
     changes = {"left": left, "dropped after a long absence": dropped, "joined": joined}
     why += [_phrase(what, entries) for what, entries in changes.items() if entries]
     return result, "; ".join(why)[:300]
@@ -175,7 +173,7 @@ def _removable(roster: tuple[RosterEntry, ...], view: RosterView) -> list[Roster
     """
     excluded = [entry for entry in roster if entry.node in view.excluded]
     others = [entry for entry in roster if entry not in excluded]
-    if not excluded or not others:
+    if not others:
         return []
     seated = sum(entry.member in view.reachable for entry in others)
     return excluded if seated >= quorum(len(roster)) else excluded[:1]

@@ -122,12 +122,12 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
             with contextlib.suppress(OSError):
                 Path(name).unlink()
             raise
-        sync_folder(path.parent)
+        _sync_folder(path.parent)
     except OSError as error:
         raise CredentialsError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make a rename in *folder* durable. Windows cannot open a folder, and NTFS needs no such flush."""
     if os.name != "posix":
         return

@@ -31,7 +31,7 @@ REVOCATIONS_FILE = "ca.crl"
 """The revocation list, in PEM form, in the CA's folder and in each device's."""
 
 KEY_EXTENSION = x509.ObjectIdentifier("2.25.281434934857609136917463917436194731")
-"""Extension of an entry: the node id of the revoked key, in ASCII. The OID is made of a UUID (ITU-T X.667)."""
+"""Extension of an entry: the node id of the revoked key, in ASCII. The OID is made of a UUID."""
 
 LIFETIME = timedelta(days=3653)
 """A CRL must name a next update. Nodes ignore it: a list holds until a newer one comes."""

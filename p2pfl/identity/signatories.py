@@ -57,7 +57,7 @@ def load_signing(directory: Path, name: str | None = None) -> Signing:
     In the CA's folder it is the CA itself, unless *name* selects an operator's certificate in it.
 
     Raises:
-        CredentialsError: the certificate cannot be used, or is not an operator's; the message says what to do.
+        CredentialsError: the certificate cannot be used, or is not an operator's.
     """
     if name is None and holds_file(directory / AUTHORITY_KEY_FILE):
         key, certificate, federation = read_authority(directory)

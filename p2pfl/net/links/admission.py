@@ -27,7 +27,6 @@ from p2pfl.net.links.peers import IncarnationMemory, LocalNode, MembershipPolicy
 from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.wire.links import Hello, Introduction, Refusal
 
-
 EVERYBODY = MembershipPolicy()
 """Keeps nobody out."""
 

@@ -43,7 +43,7 @@ class WrongNodeError(HandshakeRefused):
 
 
 class ExcludedNodeError(HandshakeRefused):
-    """This side refused a node that is kicked or banned, or whose certificate is revoked."""
+    """A node was refused here that is kicked or banned, or whose certificate is revoked."""
 
     def __init__(self, text: str, node: str) -> None:
         super().__init__(text)
