@@ -97,6 +97,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """What the start of the run waits for; empty if it does not wait."""
     unreached: dict[str, str]
     """Configured addresses where no node answers, with the reason."""
+    excluded: dict[str, str]
+    """By node id: who is kept out of the federation, by whom and why."""
     run: str
     """The run's id; empty without a run, and the fields below are 0, empty or null then."""
     task: str
@@ -203,6 +205,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         phase=state.phase,
         waiting=state.waiting.reason if state.waiting is not None else "",
         unreached=dict(state.unreached),
+        excluded=dict(state.excluded),
         run=state.run,
         task=task_name(state.spec.task) if state.spec is not None else "",
         model=model_name(state.spec.task) if state.spec is not None else "",
@@ -269,6 +272,7 @@ def lines_of(snapshot: Snapshot) -> list[str]:
         f"federation  {_name(snapshot.federation)}, watched as {one_line(snapshot.watched_as, 40)}",
         f"listens on  {snapshot.address}",
         *_run_lines(snapshot),
+        *(line for text in snapshot.excluded.values() for line in _wrapped("kept out", one_line(text, 400))),
         *(line for item in snapshot.unreached.items() for line in _unreached_lines(*item)),
     ]
     if snapshot.memory:

@@ -28,6 +28,7 @@ from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
 from p2pfl.identity.credentials import Credentials, check_is_node
+from p2pfl.identity.exclusions import Exclusions
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.net.links.peers import LocalNode
@@ -40,6 +41,7 @@ from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.incarnations import Incarnations
 from p2pfl.runtime.jobs.work import JobExecutor, Work
 from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
+from p2pfl.runtime.membership import Membership, check_not_revoked
 from p2pfl.runtime.observing.command_executor import CommandExecutor
 from p2pfl.runtime.observing.device_info import OwnDeviceInfo
 from p2pfl.runtime.observing.endpoint import Endpoint, endpoint_file
@@ -128,6 +130,8 @@ async def run_node(
         is not installed.
     """
     check_is_node(config.credentials)
+    exclusions = Exclusions(config.credentials)
+    check_not_revoked(config.credentials, exclusions)
     if config.owns_process:
         sockets.raise_files_limit()
     _check_files(config)
@@ -149,12 +153,15 @@ async def run_node(
                 tracked(config.track, config.credentials.name, publisher.add),
                 script_training(config.script, task, worker, directory, publisher) as trainer,
             ):
-                exit_ = await _run(config, directory, journal, publisher, started, trainer, on_start)
+                exit_ = await _run(
+                    config, exclusions, directory, journal, publisher, started, trainer, on_start
+                )
     return exit_.code
 
 
 async def _run(
     config: NodeConfig,
+    exclusions: Exclusions,
     directory: DataDirectory,
     journal: Journal,
     publisher: Publisher,
@@ -171,6 +178,7 @@ async def _run(
     driver = Driver(node, journal, store, publisher, config.net)
     token, nonce = secrets.token_hex(32), secrets.token_hex(16)
     leave = Leaving(driver, config.leave_within)
+    membership = Membership(config.credentials, exclusions, node, driver, journal.incarnation)
     executor = CommandExecutor(node, driver, store, config.save_dir or directory.path / "saved", leave.ask)
     observers = Observers(
         config.credentials,
@@ -180,8 +188,10 @@ async def _run(
         lambda run: asyncio.to_thread(last_rounds, directory, run),
         executor.execute,
         can_start=config.wait,
+        membership=membership,
     )
     publisher.add(observers.write)
+    incarnations = Incarnations(journal, node.newest_vote, driver.fail)
     mesh = Mesh(
         config.credentials,
         LocalNode(
@@ -195,10 +205,11 @@ async def _run(
         driver,
         store,
         listen=config.listen,
-        incarnations=Incarnations(journal, node.newest_vote, driver.fail),
+        incarnations=incarnations,
         advertise=config.advertise,
         peers=_other_addresses(config),
         observers=observers.hear,
+        membership=membership,
         settings=config.net,
     )
     await mesh.start()
@@ -231,6 +242,8 @@ async def _run(
             if config.until_eof:
                 end_with_input(driver)
             driver.start(mesh, work, _expectation(config, mesh, driver))
+            membership.start(mesh, incarnations, observers.recheck)
+            measuring.start_restarting("bans", membership.run)
             on_start(leave)
             exit_ = await driver.run()
         reason = exit_.reason if exit_.code != ExitCode.UNFIT else PRIVATE_REASON

@@ -117,6 +117,12 @@ class Network:
             self.unlink(link)
             self.link_later(link.one, link.other)
 
+    def dismiss(self, device: Device, node: str) -> None:
+        """End the link of *device* to *node*, which is kept out, behind the messages that are under way."""
+        link = device.links.get(node)
+        if link is not None:
+            self._environment.after(LAST_WORDS, self.unlink, link)
+
     def drop_links(self, device: Device) -> None:
         """End every link of *device*."""
         for link in list(device.links.values()):

@@ -78,6 +78,8 @@ class CompactedEvents(EventFold):
                 self._latest["link", event.node] = item
             case events.PeerLeaving():
                 self._latest["leaving", event.node] = item
+            case events.MemberExcluded():
+                self._latest["excluded", event.node] = item
             case events.AddressFailed():
                 self._latest["address", event.address] = item
             case _:
