@@ -78,7 +78,7 @@ class Ending:
             self._exit_leaving(running, text)
 
     def expel(self, running: Running | None, code: ExitCode, reason: str) -> None:
-        """End with *code*, because the others keep this node out for *reason*, once they can do without it."""
+        """End with *code*, since this node is kept out for *reason*, once the others can do without it."""
         if self._expelled is not None:
             return
         self._expelled, self.is_leaving = (code, reason), True

@@ -46,9 +46,9 @@ def check_not_revoked(credentials: Credentials, exclusions: Exclusions) -> None:
     """
     if credentials.node_id in exclusions.revocations.keys:
         raise CredentialsError(
-            f"The certificate of {credentials.name} in {credentials.directory} was revoked by the CA: no node "
-            f"links with it. Get a new key with `p2pfl certs issue {credentials.name} --force` on the CA's "
-            "machine, and start this device with the new folder."
+            f"The certificate of {credentials.name} in {credentials.directory} was revoked by the CA: no "
+            f"node links with it. Get a new key with `p2pfl certs issue {credentials.name} --force` on the "
+            "CA's machine, and start this device with the new folder."
         )
 
 
@@ -74,8 +74,8 @@ class Membership(MembershipPolicy):
         self._memory: IncarnationMemory | None = None
         self._recheck: Callable[[], None] = lambda: None
         self._is_told_own = False
-        """Whether somebody has shown a ban of this node since its start. One in its own folder does not count:
-        it may have been lifted while the node was off, and then a peer links it."""
+        """Whether a peer has shown a ban of this node since its start. One in its own folder does not count:
+        it may have been lifted while the node was off."""
         self._told: dict[str, tuple[str, str]] = {}
         """By node, what was published last: name and sentence."""
         self._complained: dict[str, float] = {}
