@@ -8,6 +8,7 @@ and tick, `_advance` lets each part do what has become due: so progress never de
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, assert_never
 
 import msgspec
@@ -114,6 +115,11 @@ class Node:
     def newest_vote(self, member: Member) -> CastVote | None:
         """Return the newest vote of *member* that this node has seen since its start."""
         return self._ctx.seen.get(member)
+
+    @property
+    def banned(self) -> Mapping[str, str]:
+        """The nodes that are banned as far as this node was told, with the reason."""
+        return self._ctx.banned
 
     def needs(self, node: str) -> bool:
         """Whether *node*, which is kept out, must stay linked until a record has removed it."""
