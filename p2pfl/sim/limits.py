@@ -25,6 +25,17 @@ class Limits:
         """Decide nothing yet. *damaged* are members and the blobs whose bytes their disk ever lost."""
         self._environment, self._checker, self._damaged = environment, checker, damaged
 
+    def may_ban(self, banned: AbstractSet[str]) -> bool:
+        """Whether the run goes on with the nodes *banned* kept out.
+
+        A banned member may be unable to vote for its own removal. So the others must be a quorum of every
+        roster that matters, as they must be when as many members are lost.
+        """
+        rosters = [*self._checker.latest(), *self._checker.undecided()]
+        return all(
+            sum(entry.node not in banned for entry in roster) >= quorum(len(roster)) for roster in rosters
+        )
+
     def may_lose_disk(self, device: Device) -> bool:
         """Whether the protocol survives that *device* loses its data directory now.
 

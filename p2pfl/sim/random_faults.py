@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from p2pfl.core import inputs
+from p2pfl.messages import quorum
 from p2pfl.sim.bans import Bans
 from p2pfl.sim.device import CARD, OTHER_CARD, Device
 from p2pfl.sim.disk import Disk
@@ -123,14 +124,18 @@ class RandomFaults:
         self._operations.hand(device, device.process, inputs.Leave())
 
     def _ban_device(self) -> None:
-        """Ban a device of a run that has begun, unless it is the last one; lift the ban later."""
+        """Ban a device of a run that has begun, where the others are still enough; lift the ban later."""
         welcome = [one for one in self._devices.values() if not self._bans.is_banned(one)]
         ledgers = [(one, one.node.ledger) for one in welcome if one.node is not None]
         begun = [one for one, ledger in ledgers if ledger is not None and ledger.last is not None]
-        if len(welcome) < 2 or not begun:
+        if not begun:
             return
         device = self._random.choice(begun)
-        subject = self._random.choice([one for one in welcome if one is not device])
+        subject = self._any_device()
+        rest = [one for one in welcome if one is not subject]
+        banned = {one.member.node for one in self._devices.values() if one not in rest}
+        if device not in rest or len(rest) < quorum(len(self._devices)) or not self._limits.may_ban(banned):
+            return
         self._operations.ban(device, subject)
         self._environment.after(self._random.expovariate(1 / self._faults.ban), self._unban, subject)
 
