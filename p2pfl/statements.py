@@ -161,6 +161,13 @@ class StatementBook:
             return None
         return operator
 
+    def lift_of(self, node: str) -> Signed | None:
+        """Return the newest statement that lifts the ban of *node*; None if it is banned, or never was."""
+        if self.ban_of(node) is not None:
+            return None
+        said = (one for key, one in self._newest.items() if key[0] == node and one.statement.what == "unban")
+        return max(said, key=lambda one: (one.by.is_authority, _age(one)), default=None)
+
     def kick_of(self, node: str, incarnation: int) -> Signed | None:
         """Return the kick that ended the start *incarnation* of *node*; None if none did."""
         kicks = (one for key, one in self._newest.items() if key[0] == node and not key[2])

@@ -63,9 +63,10 @@ class Bans:
                 self._learn(hearer, node, number)
 
     def _show(self, judge: Device, refused: Device) -> None:
-        """Let *judge* show *refused* why it gets no link."""
+        """Let *judge* show *refused* why it gets no link, and be shown that the ban was lifted meanwhile."""
         node = refused.member.node
         self._learn(refused, node, judge.statements[node])
+        self._learn(judge, node, refused.statements[node])
 
     def check(self, device: Device, effect: AnyEffect) -> None:
         """Check a record that *device* proposes.

@@ -79,8 +79,9 @@ class MembershipPolicy:
     def heard(self, source: LinkedPeer, frame: Statements | RevocationList) -> None:
         """Take what the linked peer *source* says."""
 
-    def refused(self, refusal: Refusal) -> None:
-        """Take the proof in a refusal of kind "excluded"."""
+    def refused(self, refusal: Refusal) -> Refusal | None:  # noqa: ARG002 - see the class
+        """Take the proof in a refusal of kind "excluded"; return an answer if that does not hold any more."""
+        return None
 
 
 class MeshListener(Protocol):
