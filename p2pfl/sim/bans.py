@@ -7,9 +7,12 @@ judged here as well: an aggregator that knows of a ban proposes none with the ba
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
+from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import AnyEffect, Send
-from p2pfl.messages import Accept, record_digest
+from p2pfl.core.effects import AnyEffect, Send, Tell
+from p2pfl.messages import Accept, Record
 from p2pfl.sim.device import Device, is_ban
 from p2pfl.sim.environment import Environment, Processes
 from p2pfl.sim.network import Network
@@ -23,8 +26,8 @@ class Bans:
         self._environment, self._processes = environment, processes
         self.newest: dict[str, int] = {}
         """The number of the newest statement about each node, whoever knows it."""
-        self._proposed: set[str] = set()
-        """Digests of the records that were proposed."""
+        self._known: dict[tuple[str, int, int], AbstractSet[str]] = {}
+        """By node, round and attempt: the bans that the node knew when it made the record of that ballot."""
         network.on_linked = self._exchange
         network.on_excluded = self._show
 
@@ -72,17 +75,23 @@ class Bans:
         """Check a record that *device* proposes.
 
         Raises:
-            Violation: it counts an update of a member that is banned, as far as *device* was told, or removes
-            none of them.
+            Violation: it counts an update of a member that was banned when it was made, as far as *device*
+            was told, or removes none of them.
         """
-        if not isinstance(effect, Send) or not isinstance(effect.message, Accept) or device.node is None:
+        if device.node is None:
             return
-        message, ledger, own = effect.message, device.node.ledger, device.member.node
-        record, banned = message.record, device.node.banned.keys() - {own}
-        digest = record_digest(record)
-        if digest in self._proposed or record.ballot != message.ballot or ledger is None:
+        match effect:
+            case Tell(event=events.Proposed(adopted=False) as event):
+                key = device.member.node, event.round, event.attempt
+                self._known[key] = device.node.banned.keys() - {device.member.node}
+            case Send(message=Accept() as message) if message.record.ballot == message.ballot:
+                self._check_record(device, message.record)
+
+    def _check_record(self, device: Device, record: Record) -> None:
+        key = device.member.node, record.round, record.ballot.attempt
+        banned, ledger = self._known.pop(key, None), device.node.ledger if device.node is not None else None
+        if banned is None or ledger is None:
             return
-        self._proposed.add(digest)
         voters = {entry.node for entry in ledger.roster} & banned
         counted = [update.node for update in record.updates if update.node in banned]
         if counted:
