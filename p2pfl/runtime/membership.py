@@ -122,12 +122,23 @@ class Membership(MembershipPolicy):
         if flaw:
             self._complain(source, flaw)
 
-    def refused(self, refusal: Refusal) -> None:
-        """Take the proof in a refusal of kind "excluded"; one that proves nothing is ignored."""
+    def refused(self, refusal: Refusal) -> Refusal | None:
+        """Take the proof in a refusal of kind "excluded"; one that proves nothing is ignored.
+
+        Return the answer if a later statement lifts the ban of this node that the refusal shows.
+        """
         if refusal.revocations:
             self._take_revocations(refusal.revocations)
-        if refusal.statement is not None:
-            self._take((refusal.statement,))
+        statement = refusal.statement
+        if statement is None:
+            return None
+        lift = self._exclusions.book.lift_of(self._own)
+        is_own_ban = statement.node == self._own and statement.what == "ban"
+        if is_own_ban and lift is not None and statement.number < lift.statement.number:
+            text = "the other side has not heard yet that this device is not banned any more, and is told"
+            return Refusal("excluded", text, statement=lift.statement)
+        self._take((statement,))
+        return None
 
     # --- for operators --------------------------------------------------------------------------------------
 

@@ -237,11 +237,12 @@ class Handshakes:
             async with asyncio.timeout(self._settings.handshake_seconds):
                 outcome = await steps
         except _RefusalError as error:
-            await stream.refuse(error.refusal)
             if error.refusal.kind == "excluded":
+                await self._refuse_excluded(stream, error.refusal)
                 raise ExcludedNodeError(
                     f"This device refused the other side: {error}.", error.node
                 ) from error
+            await stream.refuse(error.refusal)
             kinds = {"wrong-node": WrongNodeError, "version": VersionRefused}
             kind = kinds.get(error.refusal.kind, HandshakeRefused)
             raise kind(f"This device refused the other side: {error}.") from error
@@ -261,12 +262,22 @@ class Handshakes:
             await stream.finish()
         return outcome
 
+    async def _refuse_excluded(self, stream: FrameStream, refusal: Refusal) -> None:
+        """Send *refusal*; the other side may answer with a later statement, by which it is not kept out."""
+        with contextlib.suppress(OSError, PeerError, TimeoutError):  # it is refused all the same
+            await stream.send(refusal)
+            async with asyncio.timeout(self._settings.hello_seconds):
+                answer = await stream.next()
+            if isinstance(answer, Refusal) and answer.kind == "excluded":
+                self._admission.membership.refused(answer)
+        await stream.finish()
+
     def _unexpected(self, frame: ControlFrame | None, wanted: str, identity: PeerIdentity) -> Exception:
         """Return the exception for *frame* (None: the end of the stream), received instead of *wanted*."""
         if isinstance(frame, Refusal):
             is_proved = frame.kind == "cloned" and self._admission.proves_clone(frame)
-            if frame.kind == "excluded":
-                self._admission.membership.refused(frame)
+            if frame.kind == "excluded" and (answer := self._admission.membership.refused(frame)):
+                return _RefusalError(answer)
             if is_proved:
                 kind: type[HandshakeRefused] = JournalClonedError
             else:
