@@ -35,6 +35,12 @@ What = Literal["kick", "ban", "unban"]
 _encode = msgspec.msgpack.Encoder().encode
 
 
+REVOKED = "is kept out: its certificate was revoked by the CA"
+"""What is said of a key in the revocation list, as `Signed.sentence`."""
+
+_PHRASES = (" was kicked by ", " is banned by ", f" {REVOKED}")
+
+
 class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A signed statement about a node."""
 
@@ -100,6 +106,11 @@ class Signed(msgspec.Struct, frozen=True):
         done = {"kick": "was kicked", "ban": "is banned", "unban": "is not banned any more"}
         why = f": {self.statement.reason}" if self.statement.reason else ""
         return f"{done[self.statement.what]} by {self.by.name}{why}"
+
+
+def exclusions_in(note: str) -> list[str]:
+    """Return the parts of a record's *note* that say which member was kept out, by whom and why."""
+    return [part for part in note.split("; ") if any(phrase in part for phrase in _PHRASES)]
 
 
 def _age(signed: Signed) -> tuple[int, bool, bytes]:

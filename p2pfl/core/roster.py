@@ -127,11 +127,11 @@ class RosterView(msgspec.Struct, frozen=True):
     absent: Mapping[str, float]
     """Members without a link for at least `drop_after` seconds, and the length of their absence in
     seconds."""
-    excluded: Mapping[str, str]
-    """Members that are banned or kicked, with the reason as half a sentence after the name."""
     joiners: tuple[Newcomer, ...]
     """Learners (nodes that are no members yet) that hold the parent's record and blobs, and whose data fit
     the agreement."""
+    excluded: Mapping[str, str] = {}
+    """Members that are banned or kicked, with the reason as half a sentence after the name."""
 
 
 def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tuple[RosterEntry, ...], str]:

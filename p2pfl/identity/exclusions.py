@@ -18,16 +18,13 @@ from p2pfl.identity.keys import write_file
 from p2pfl.identity.revocation import Revocations, parse_revocations, read_revocations, save_revocations
 from p2pfl.identity.signatories import verify_statement
 from p2pfl.paths import holds_file
-from p2pfl.statements import Signed, Statement, StatementBook
+from p2pfl.statements import REVOKED, Signed, Statement, StatementBook
 
 STATEMENTS_FILE = "bans.json"
 """The file of statements, in the folder that holds the device's certificate."""
 
 MAX_BYTES = 8 * 2**20
 """Size of that file beyond which it is ignored: more than the largest number of the longest statements."""
-
-REVOKED = "is kept out: its certificate was revoked by the CA"
-"""The same as `Signed.sentence`, for a key in the revocation list."""
 
 
 class Exclusions:

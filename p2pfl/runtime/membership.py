@@ -18,13 +18,13 @@ from p2pfl.core import inputs
 from p2pfl.core.node import Node
 from p2pfl.errors import CredentialsError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.identity.exclusions import REVOKED, STATEMENTS_FILE, Exclusions
+from p2pfl.identity.exclusions import STATEMENTS_FILE, Exclusions
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.identity.revocation import REVOCATIONS_FILE
 from p2pfl.net.links.peers import IncarnationMemory, LinkedPeer, MembershipPolicy
 from p2pfl.net.mesh import Mesh
 from p2pfl.runtime.driver import Driver
-from p2pfl.statements import Signed, Statement
+from p2pfl.statements import REVOKED, Signed, Statement
 from p2pfl.text import one_line
 from p2pfl.wire.links import MAX_STATEMENTS_OF_FRAME, Refusal, RevocationList, Statements
 from p2pfl.wire.observing import MAX_BANS, HeldBan, KnownNode, MembershipReport

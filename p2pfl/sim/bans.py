@@ -31,16 +31,12 @@ class Bans:
         network.on_linked = self._exchange
         network.on_excluded = self._show
 
-    def is_banned(self, device: Device) -> bool:
-        """Whether *device* is banned, whoever knows it."""
-        return is_ban(self.newest.get(device.member.node, 0))
-
     def say(self, device: Device, subject: Device, *, is_banned: bool) -> None:
         """Let an operator at *device* ban *subject*, or lift its ban."""
         node = subject.member.node
         number = self.newest.get(node, 0) + 1
         number += is_ban(number) != is_banned
-        self.newest[node] = number
+        self.newest[node], subject.is_banned = number, is_banned
         self._environment.note(device, f"hears that {subject.name} {'is' if is_banned else 'is not'} banned")
         self._learn(device, node, number)
 

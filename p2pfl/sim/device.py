@@ -187,6 +187,8 @@ class Device:
         """Whether it runs on a backup and has not been refused yet."""
         self.statements: dict[str, int] = {}
         """Number of the newest statement about each node, in the device's folder: a lost disk leaves it."""
+        self.is_banned = False
+        """Whether an operator has banned it, whoever knows that."""
         self.is_told_own = False
         """Whether somebody has told this process that the device is banned."""
         self.is_away = False

@@ -174,6 +174,7 @@ HEAVY = Faults(
     freeze_every=80.0,
     sleep_every=80.0,
     leave_every=100.0,
+    ban_every=100.0,
     turn_away_every=150.0,
     hang=0.002,
     fail=0.005,

@@ -29,11 +29,17 @@ class Limits:
         """Whether the run goes on with the nodes *banned* kept out.
 
         A banned member may be unable to vote for its own removal. So the others must be a quorum of every
-        roster that matters, as they must be when as many members are lost.
+        roster that matters. Bans and lost disks do not come together.
         """
         rosters = [*self._checker.latest(), *self._checker.undecided()]
-        return all(
-            sum(entry.node not in banned for entry in roster) >= quorum(len(roster)) for roster in rosters
+        devices = self._environment.devices.values()
+        is_whole = not any(one.has_turned_away or one.is_restored for one in devices) and self.is_mended()
+        return (
+            is_whole
+            and not {one.member for one in devices} & self._checker.votes.gone
+            and all(
+                sum(entry.node not in banned for entry in roster) >= quorum(len(roster)) for roster in rosters
+            )
         )
 
     def may_lose_disk(self, device: Device) -> bool:
@@ -65,7 +71,7 @@ class Limits:
         return (
             device.exit is None
             and members == whole
-            and not any(one.has_turned_away for one in self._environment.devices.values())
+            and not any(one.has_turned_away or one.is_banned for one in self._environment.devices.values())
             and self.is_mended()
             and all(size > quorum(size) for size in sizes)
             and all(entry.member in whole for roster in rosters for entry in roster)

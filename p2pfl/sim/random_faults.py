@@ -11,7 +11,6 @@ import msgspec
 
 from p2pfl.core import inputs
 from p2pfl.messages import quorum
-from p2pfl.sim.bans import Bans
 from p2pfl.sim.device import CARD, OTHER_CARD, Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.environment import Environment, Operations
@@ -42,7 +41,6 @@ class RandomFaults:
         network: Network,
         transfers: BlobTransfers,
         limits: Limits,
-        bans: Bans,
     ) -> None:
         self._environment, self._operations = environment, operations
         self._random, self._faults, self._devices = (
@@ -50,7 +48,7 @@ class RandomFaults:
             environment.faults,
             environment.devices,
         )
-        self._network, self._transfers, self._limits, self._bans = network, transfers, limits, bans
+        self._network, self._transfers, self._limits = network, transfers, limits
 
     def begin(self) -> None:
         """Schedule the faults; they stop by themselves at `Faults.until`."""
@@ -125,7 +123,7 @@ class RandomFaults:
 
     def _ban_device(self) -> None:
         """Ban a device of a run that has begun, where the others are still enough; lift the ban later."""
-        welcome = [one for one in self._devices.values() if not self._bans.is_banned(one)]
+        welcome = [one for one in self._devices.values() if not one.is_banned]
         ledgers = [(one, one.node.ledger) for one in welcome if one.node is not None]
         begun = [one for one, ledger in ledgers if ledger is not None and ledger.last is not None]
         if not begun:
@@ -140,7 +138,7 @@ class RandomFaults:
         self._environment.after(self._random.expovariate(1 / self._faults.ban), self._unban, subject)
 
     def _unban(self, subject: Device) -> None:
-        up = [one for one in self._devices.values() if one.is_up and not self._bans.is_banned(one)]
+        up = [one for one in self._devices.values() if one.is_up and not one.is_banned]
         if up:
             self._operations.unban(self._random.choice(up), subject)
 

@@ -138,7 +138,7 @@ class World:
         for device in self.devices.values():
             latest = self.faults.until if device in self._late else 1.0
             self.after(latest * self.random.random(), self.start, device)
-        RandomFaults(self.environment, self, self.network, self.transfers, self.limits, self.bans).begin()
+        RandomFaults(self.environment, self, self.network, self.transfers, self.limits).begin()
         ProgressChecker(self.environment, self.transfers, BOUND + self.faults.allowance).begin()
         if self.is_faulty:
             self.after(self.faults.until, self._end_faults)
@@ -181,7 +181,7 @@ class World:
 
         A banned device need not complete the run.
         """
-        exits = [device.exit for device in self.devices.values() if not self.bans.is_banned(device)]
+        exits = [device.exit for device in self.devices.values() if not device.is_banned]
         self._is_complete = all(exit_ is not None and exit_.code == 0 for exit_ in exits)
 
     def _summary(self) -> str:
