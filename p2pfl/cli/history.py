@@ -339,6 +339,7 @@ def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | 
 def exclusion_lines(rounds: Iterable[RoundRow]) -> list[str]:
     """Return a line for each member that one of *rounds* has removed because it was kicked or banned."""
     from p2pfl.statements import exclusions_in
+    from p2pfl.text import one_line
 
     return [
         f"! round {row.training_round}: {one_line(part, MAX_NOTE)}"

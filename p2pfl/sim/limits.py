@@ -29,17 +29,14 @@ class Limits:
         """Whether the run goes on with the nodes *banned* kept out.
 
         A banned member may be unable to vote for its own removal. So the others must be a quorum of every
-        roster that matters. Bans and lost disks do not come together.
+        roster that matters, with the disks that they have.
         """
         rosters = [*self._checker.latest(), *self._checker.undecided()]
         devices = self._environment.devices.values()
-        is_whole = not any(one.has_turned_away or one.is_restored for one in devices) and self.is_mended()
-        return (
-            is_whole
-            and not {one.member for one in devices} & self._checker.votes.gone
-            and all(
-                sum(entry.node not in banned for entry in roster) >= quorum(len(roster)) for roster in rosters
-            )
+        is_mended = not any(one.has_turned_away or one.is_restored for one in devices) and self.is_mended()
+        staying = {one.member for one in devices if one.member.node not in banned} - self._checker.votes.gone
+        return is_mended and all(
+            sum(entry.member in staying for entry in roster) >= quorum(len(roster)) for roster in rosters
         )
 
     def may_lose_disk(self, device: Device) -> bool:
