@@ -41,7 +41,9 @@ class Bans:
         self._learn(device, node, number)
 
     def _learn(self, device: Device, node: str, number: int) -> None:
-        if node == device.member.node and device.is_up:
+        if not device.is_up:
+            return
+        if node == device.member.node:
             device.is_told_own = True
         elif device.statements.get(node, 0) >= number:
             return
