@@ -179,10 +179,11 @@ class World:
     def _settle(self) -> None:
         """Compute `is_complete`, which is read at every step and changes only with starts, exits and bans.
 
-        A banned device need not complete the run.
+        A banned device need not complete the run. Without it, the others may be too few to train.
         """
+        ended = {ExitCode.COMPLETE, ExitCode.UNTRAINED} if self.faults.ban_every else {ExitCode.COMPLETE}
         exits = [device.exit for device in self.devices.values() if not device.is_banned]
-        self._is_complete = all(exit_ is not None and exit_.code == 0 for exit_ in exits)
+        self._is_complete = all(exit_ is not None and exit_.code in ended for exit_ in exits)
 
     def _summary(self) -> str:
         parts = []
