@@ -10,6 +10,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from blake3 import blake3
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from p2pfl import cards, messages, personal_specs, proofs, spec
@@ -17,10 +18,13 @@ from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
 from p2pfl.identity import signatures
 from p2pfl.identity.keys import id_of_spki, node_id_of
+from p2pfl.identity.revocation import parse_revocations
+from p2pfl.identity.signatories import verify_statement
 from p2pfl.messages import Genesis, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of
 from p2pfl.schema import Layout, Schema, canonical, file_bytes, header, layout_of, parse_header
 from p2pfl.spec import with_options
+from p2pfl.statements import Statement
 from p2pfl.wire import links, observing
 from p2pfl.wire.blobs import (
     BlobRefusal,
@@ -122,6 +126,26 @@ def check_signature(vector: Vector) -> None:
     assert msgspec.msgpack.encode(msgspec.msgpack.decode(text)) == text
 
 
+def authority_of(vector: Vector) -> x509.Certificate:
+    return x509.load_der_x509_certificate(bytes.fromhex(vector["authority"]))
+
+
+def check_statement(vector: Vector) -> None:
+    statement = msgspec.json.decode(vector["json"], type=Statement)
+    assert statement.text.hex() == vector["text"]
+    signed = verify_statement(statement, authority_of(vector), "lab")
+    assert signed is not None
+    assert signed.by.name == vector["by"]
+
+
+def check_revocations(vector: Vector) -> None:
+    try:
+        listed = parse_revocations(bytes.fromhex(vector["crl"]), authority_of(vector))
+    except ValueError as error:
+        raise AssertionError from error
+    assert (listed.number, listed.keys) == (int(vector["number"]), {vector["key"]})
+
+
 def signed_texts() -> set[bytes]:
     """Return what the frames among the vectors hold signed."""
     frames = [
@@ -153,6 +177,8 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "rank": check_rank,
     "sample": check_sample,
     "signature": check_signature,
+    "statement": check_statement,
+    "revocations": check_revocations,
 }
 
 
@@ -185,7 +211,9 @@ def test_every_kind_of_vector_is_in_the_document() -> None:
 @pytest.mark.parametrize("kind", CHECKS)
 def test_a_changed_vector_is_noticed(kind: str) -> None:
     vector = next(lines for found, lines in vectors() if found == kind)
-    result = next(key for key in ("id", "frame", "length", "digest", "round-3", "text") if key in vector)
+    result = next(
+        key for key in ("id", "frame", "length", "digest", "round-3", "text", "crl") if key in vector
+    )
     last = vector[result][-1]
     changed = vector | {result: vector[result][:-1] + ("2" if last != "2" else "3")}
     with pytest.raises(AssertionError):
@@ -220,6 +248,7 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame: Any) -> None:
         ("origin", messages.Origin),
         ("signed vote", messages.SignedVote),
         ("claim", proofs.Claim),
+        ("signed statement", Statement),
         ("spec", spec.RunSpec),
         ("builtin task", spec.BuiltinTask),
         ("pictures task", spec.PicturesTask),
