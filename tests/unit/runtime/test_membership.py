@@ -103,7 +103,7 @@ class Bench:
     @property
     def excluded(self) -> dict[str, str]:
         """What the protocol was told last."""
-        return next(one.nodes for one in reversed(self.fed) if isinstance(one, inputs.Ban))
+        return next(dict(one.nodes) for one in reversed(self.fed) if isinstance(one, inputs.Ban))
 
     def news(self, kind: Any) -> list[Any]:
         return [one for one in self.told if isinstance(one, kind)]
