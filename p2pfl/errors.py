@@ -103,6 +103,15 @@ class VersionRefused(HandshakeRefused):
     """The two sides have no version of the protocol in common: one of them must be upgraded."""
 
 
+class ExcludedNodeError(HandshakeRefused):
+    """A node was refused here that is kicked or banned, or whose certificate is revoked."""
+
+    def __init__(self, text: str, node: str) -> None:
+        """Say *text*; *node* is its node id."""
+        super().__init__(text)
+        self.node = node
+
+
 class EnrolmentRefused(NetworkError):  # noqa: N818 - says what happened
     """The exchange between an inviter and a device that wants to join ended without a certificate."""
 

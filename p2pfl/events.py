@@ -193,6 +193,18 @@ class PeerLeaving(Event, frozen=True, tag="peer_leaving"):
     name: str
 
 
+class MemberExcluded(Event, frozen=True, tag="member_excluded"):
+    """An operator or the CA has said who is kept out of the federation: kicked, banned, or not any more."""
+
+    node: str
+    name: str
+    """Its name, as the signer of the statement wrote it."""
+    text: str
+    """What was said, by whom and why: half a sentence after the name."""
+    is_held: bool
+    """Whether it is kept out from now on; not after a kick, and after a ban was lifted."""
+
+
 class PeerDeviceInfo(Event, frozen=True, tag="peer_device_info"):
     """Description of the device and the training data of a node, this node included."""
 
@@ -626,7 +638,7 @@ LiveEvent = ProgressMade | Measured | PeerStatus | PeerDeviceInfo | AddressState
 NodeEvent = Started | CertificateChanged | WorkerReady | WorkerFailed | DataShown | Waiting | Ended
 """Events about this device's processes and data."""
 
-PeerEvent = PeerLinked | PeerLost | PeerLeaving | AddressFailed
+PeerEvent = PeerLinked | PeerLost | PeerLeaving | MemberExcluded | AddressFailed
 """Events of the connections with other nodes."""
 
 RunEvent = (

@@ -100,6 +100,7 @@ class Numbering:
                 | events.PeerLinked()
                 | events.PeerLost()
                 | events.PeerLeaving()
+                | events.MemberExcluded()
                 | events.AddressFailed()
                 | events.RunExtended()
                 | events.CaughtUp()

@@ -100,6 +100,18 @@ SUBCOMMANDS = {
     "join": Subcommand(
         "p2pfl.cli.join", "join", "Join a federation with the code that an inviting device shows."
     ),
+    "kick": Subcommand(
+        "p2pfl.cli.bans", "kick", "Remove a member from the run; it may come back when it is started again."
+    ),
+    "ban": Subcommand(
+        "p2pfl.cli.bans",
+        "ban",
+        "Keep a node out of the federation, under its present key, until the ban is lifted.",
+    ),
+    "unban": Subcommand("p2pfl.cli.bans", "unban", "Lift the ban of a node."),
+    "bans": Subcommand(
+        "p2pfl.cli.bans", "bans", "List who is kept out of the federation: why, by whom, and since when."
+    ),
     "certs": Subcommand(
         "p2pfl.cli.certs",
         "app",

@@ -299,6 +299,30 @@ def accept(
 
 
 @app.command()
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The device's name.", show_default=False)],
+    certs: Folder = Path("certs"),
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Revoke a device's certificate and every other one of its key, whatever its role; for good."""
+    from p2pfl.cli.passphrases import with_passphrase
+    from p2pfl.identity.keys import short
+    from p2pfl.identity.revocation import REVOCATIONS_FILE, revoke
+
+    key, listed = with_passphrase(passphrase_file, lambda entered: revoke(certs, name, passphrase=entered))
+    typer.echo(
+        f"Revoked {name} ({short(key)}), in revocation list {listed.number}: {certs / REVOCATIONS_FILE}"
+    )
+    typer.echo(
+        f"A node that runs on a folder in {certs} tells it to all others within seconds. Otherwise copy "
+        f"{REVOCATIONS_FILE} into the folder of any one running node: all others hear of it."
+    )
+    typer.echo(
+        "If it was an operator's, what it said about members counts no more: `p2pfl bans` shows what holds."
+    )
+
+
+@app.command()
 def show(certs: Folder = Path("certs")) -> None:
     """Show the certificates in a folder of a CA or a device: names, roles, node ids, expiry."""
     from p2pfl.errors import CredentialsError

@@ -354,6 +354,18 @@ def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | 
     return wanted[-1]
 
 
+def exclusion_lines(rounds: Iterable[RoundRow]) -> list[str]:
+    """Return a line for each member that one of *rounds* has removed because it was kicked or banned."""
+    from p2pfl.statements import exclusions_in
+    from p2pfl.text import one_line
+
+    return [
+        f"! round {row.training_round}: {one_line(part, MAX_NOTE)}"
+        for row in rounds
+        for part in exclusions_in(row.note)
+    ]
+
+
 def provisional_note(rounds: Iterable[RoundRow]) -> str:
     """Return an explanation of the marked, only reported metrics; empty if there are none."""
     from p2pfl.report.terminal import PROVISIONAL
@@ -403,5 +415,7 @@ def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
         Console(highlight=False).print(round_table(rounds, SHORT))
         if note := provisional_note(rounds):
             typer.echo(note)
+        for line in exclusion_lines(rounds):
+            typer.echo(line)
     if others:
         typer.echo(f"{others} earlier {'run' if others == 1 else 'runs'} here: see --run.")

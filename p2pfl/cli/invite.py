@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli.certs import RoleOption
+from p2pfl.cli.certs import PassphraseFile, RoleOption
 from p2pfl.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ def invite(
             show_default=False,
         ),
     ] = "",
+    passphrase_file: PassphraseFile = None,
 ) -> None:
     """Let other devices join the federation with a few spoken words."""
     from p2pfl.cli.inviting import check_can_confirm, tell_end
+    from p2pfl.cli.passphrases import authority_passphrase
     from p2pfl.enrolment.serving import InvitationOptions, parse_ttl
     from p2pfl.net.transport import tasks
     from p2pfl.net.transport.addresses import parse_listen
@@ -67,6 +70,7 @@ def invite(
         peers=tuple(part.strip() for part in peers.split(",") if part.strip()),
     )
     check_can_confirm(yes=yes)
+    options = replace(options, passphrase=authority_passphrase(certs, passphrase_file))
     try:
         state = tasks.run(_invite(options, yes=yes))
     except KeyboardInterrupt:

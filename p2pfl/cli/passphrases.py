@@ -45,6 +45,21 @@ def with_passphrase(
     return use(_ask(f"Passphrase of {what}: "))
 
 
+def authority_passphrase(directory: Path, file: Path | None) -> bytes | None:
+    """Return the passphrase of the CA's key in *directory*: from *file*, or asked for; None if it has none.
+
+    Raises:
+        CredentialsError: there is no usable CA, or as `with_passphrase` says.
+    """
+    from p2pfl.identity.authority import open_authority
+
+    def opens(entered: bytes | None) -> bytes | None:
+        open_authority(directory, entered)
+        return entered
+
+    return with_passphrase(file, opens)
+
+
 def new_passphrase(file: Path | None) -> bytes:
     """Return a passphrase for a new key: the one in *file*, or one that the user enters twice.
 

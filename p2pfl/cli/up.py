@@ -6,11 +6,13 @@ passes Enter and signals on to the node. The node's lines appear between those o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from p2pfl.cli.certs import PassphraseFile
 from p2pfl.cli.options import GroupedCommand
 from p2pfl.errors import CredentialsError, UserError
 
@@ -94,6 +96,7 @@ def up(
     model: Annotated[str | None, _node("--model", metavar="M")] = None,
     rounds: Annotated[int | None, _node("--rounds", metavar="R")] = None,
     strategy: Annotated[str | None, _node("--strategy", metavar="NAME")] = None,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
     """Make a federation on its first device: CA, certificate, invitation and node in one."""
     from p2pfl.cli import load
@@ -118,6 +121,7 @@ def up(
         "--model": model,
         "--rounds": rounds,
         "--strategy": strategy,
+        "--passphrase-file": passphrase_file,
     }
     words = [
         "--wait" if count is None else f"--min-nodes={count + 1}",
@@ -126,17 +130,23 @@ def up(
     ]
     load("node").make_context("p2pfl up", list(words))  # names a mistake before anything is made
     check_can_confirm(yes=yes)
-    own = prepare(certs, name, federation)
+    own, passphrase = prepare(certs, name, federation, passphrase_file)
+    options = replace(options, passphrase=passphrase)
     words.append(f"--certs={certs / own}")
     raise typer.Exit(tasks.run(_run(options, own, words, is_held=count is None, yes=yes)))
 
 
-def prepare(certs: Path, name: str | None, federation: str | None) -> str:
-    """Make the CA and this device's certificate in *certs* where they are missing; return the device's name.
+def prepare(
+    certs: Path, name: str | None, federation: str | None, passphrase_file: Path | None = None
+) -> tuple[str, bytes | None]:
+    """Make the CA and this device's certificate in *certs* where they are missing.
+
+    Return the device's name, and the passphrase of the CA's key: from *passphrase_file*, or asked for.
 
     Raises:
         UserError: what is there does not fit.
     """
+    from p2pfl.cli.passphrases import authority_passphrase
     from p2pfl.enrolment.device_names import host_device_name
     from p2pfl.identity.authority import (
         AUTHORITY_KEY_FILE,
@@ -167,6 +177,7 @@ def prepare(certs: Path, name: str | None, federation: str | None) -> str:
             f"--federation is {federation!r}, and {certs} holds the CA of {there.name!r}: leave the option "
             "out, or make another federation with another --certs."
         )
+    passphrase = authority_passphrase(certs, passphrase_file)
     names = [one.name for one in own]
     if name is None and len(names) > 1:
         raise UserError(
@@ -174,8 +185,8 @@ def prepare(certs: Path, name: str | None, federation: str | None) -> str:
         )
     chosen = name or (names[0] if names else host_device_name())
     if chosen not in names:
-        issue(certs, chosen)
-    return chosen
+        issue(certs, chosen, passphrase=passphrase)
+    return chosen, passphrase
 
 
 async def _run(

@@ -116,6 +116,12 @@ class Acceptor:
         assert self.promised is not None
         self.ctx.send(node, Refuse(self.ledger.run, self.round, ballot, self.promised))
 
+    def exclude(self, node: str) -> None:
+        """Vote for *node* no more: drop its proposal that is being pulled, and its lease."""
+        self.end_lease(node)
+        if self.pending is not None and self.pending.ballot.node == node:
+            self.pending = None
+
     # --- phase 2 --------------------------------------------------------------------------------------------
 
     def propose(self, member: Member, message: Accept) -> None:

@@ -286,6 +286,13 @@ class Aggregator:
         elif (gathering := self._gathering_now) is not None:
             gathering.blob_ready(digests)
 
+    def exclude(self, node: str, reason: str) -> None:
+        """Leave out the update of *node*, which is kept out, unless a record with it is proposed already."""
+        if self.gathering is None or self.candidacy not in (Candidacy.COLLECTING, Candidacy.AGGREGATING):
+            return
+        if self.gathering.exclude(node, reason) and self.candidacy is Candidacy.AGGREGATING:
+            self._aggregate(f"the update of {self.ctx.name_of(node)} was left out")
+
     def blob_failed(self, failed: BlobFailed) -> None:
         """Handle a failed pull: of an update, or of the blobs of the record to adopt.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from p2pfl.cards import DataCard
@@ -100,6 +100,10 @@ class Context:
     """Number of votes that this journal has cast, including those whose save is among the pending effects."""
     seen: dict[Member, CastVote] = field(default_factory=dict)
     """The newest vote of each other member since this node's start."""
+    banned: Mapping[str, str] = field(default_factory=dict)
+    """The nodes that are banned, with the reason."""
+    kicked: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """The members that were kicked and are in the roster still, with the reason and the time."""
     _complained: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def do(self, effect: AnyEffect) -> None:
@@ -266,6 +270,15 @@ class Context:
         """Whether the peer *node* asked to be removed from the roster."""
         peer = self.peers.get(node)
         return peer is not None and peer.linked and peer.is_leaving
+
+    def exclusion(self, node: str) -> str:
+        """Return why *node* is kept out; empty if it is not."""
+        reason = self.banned.get(node, "") or self.kicked.get(node, ("", 0.0))[0]
+        return reason if self.policy.excludes(reason) else ""
+
+    def is_parting(self, node: str) -> bool:
+        """Whether the next record is to remove the peer *node*: it is leaving, or kept out."""
+        return self.is_leaving(node) or bool(self.exclusion(node))
 
     def note_undeliverable(self, node: str, reason: str) -> None:
         """Store the *reason* why a blob of *node* could not be pulled here; empty when one could."""

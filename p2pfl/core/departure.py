@@ -108,6 +108,23 @@ def decide_departure(legacy: DroppedSituation) -> tuple[bool, str, float | None]
     return True, f"only {legacy.holders} of the {legacy.members} others have the model", None
 
 
+def decide_expulsion(
+    *, is_member: bool, is_over: bool, others: int, needed: int, linked: int
+) -> tuple[bool, str]:
+    """Return whether a node that is kept out ends now, and why.
+
+    *others* counts the other members that are here and not kept out, *needed* is the quorum, and *linked* the
+    members it is linked to. It votes on only where no record could remove it without its vote.
+    """
+    if not is_member or is_over:
+        return True, "no record is needed to remove it"
+    if others >= needed:
+        return True, f"{others} others are here, {needed} are needed"
+    if not linked:
+        return True, "it is linked to no member"
+    return False, f"{others} others are here, {needed} are needed: it votes until a record has removed it"
+
+
 class LeaveSituation(msgspec.Struct, frozen=True):
     """What a node knows when its operator asks it to leave."""
 

@@ -65,6 +65,13 @@ class Sever(Effect, frozen=True):
     reason: str
 
 
+class Dismiss(Effect, frozen=True):
+    """Close the link to node *node*, which is kept out, behind everything queued for it."""
+
+    node: str
+    reason: str
+
+
 # --- journal ------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +353,7 @@ AnyEffect = (
     Send
     | SendRecords
     | Sever
+    | Dismiss
     | Save
     | Fetch
     | ReadSchema

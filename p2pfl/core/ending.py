@@ -15,6 +15,7 @@ from p2pfl.core.departure import (
     RemainingNode,
     decide_departure,
     decide_exit,
+    decide_expulsion,
     decide_leaving,
 )
 from p2pfl.core.effects import Exit
@@ -32,6 +33,8 @@ class Ending:
         self._say = say
         self.is_leaving = False
         """Whether the operator asked this node to leave."""
+        self._expelled: tuple[ExitCode, str] | None = None
+        """With which code and sentence this node, which is kept out, ends."""
         self._dropped: tuple[int, int, float] | None = None
         """The record that removed this leaving node, the training rounds up to it, and the time of its
         commit."""
@@ -74,12 +77,41 @@ class Ending:
         if at_once:
             self._exit_leaving(running, text)
 
+    def expel(self, running: Running | None, code: ExitCode, reason: str) -> None:
+        """End with *code*, since this node is kept out for *reason*, once the others can do without it."""
+        if self._expelled is not None:
+            return
+        self._expelled, self.is_leaving = (code, reason), True
+        self._ctx.tell(events.Notice("error", reason))
+        if running is None:
+            self._ctx.do(Exit(code, reason))
+
+    def _consider_expulsion(self, running: Running, code: ExitCode, reason: str) -> None:
+        ctx, ledger = self._ctx, running.ledger
+        others = [one for one in ledger.roster if one.node != ctx.me.node and not ctx.exclusion(one.node)]
+        goes, why = decide_expulsion(
+            is_member=ledger.is_member,
+            is_over=ledger.is_over,
+            others=ctx.count_seated(others),
+            needed=ledger.needed,
+            linked=sum(ctx.is_linked(one.node) for one in ledger.roster),
+        )
+        if goes:
+            self._say()
+            ctx.do(Exit(code, reason))
+        elif why != self._told:
+            self._told = why
+            ctx.tell(events.Notice("info", why))
+
     def consider_leaving(self, running: Running) -> float | None:
         """Exit once a commit has removed this node and the others have its model, or once nobody is left.
 
         Return when to call this again.
         """
         if not self.is_leaving:
+            return None
+        if self._expelled is not None:
+            self._consider_expulsion(running, *self._expelled)
             return None
         ledger = running.ledger
         others = [entry.node for entry in ledger.roster if entry.node != self._ctx.me.node]
@@ -177,6 +209,8 @@ class Ending:
         given_up_at = None if since is None else since + linger
         if self._glance_until and ledger.holds and not (peer is not None and peer.ever_linked):
             given_up_at = self._glance_until  # it got its chance when the run ended
+        if self._ctx.exclusion(node):
+            given_up_at = self._ctx.now  # it gets no link any more
         if peer is not None and peer.declined == ledger.run:
             given_up_at = self._ctx.now  # it cannot take part in this run, whatever it is given
         return RemainingNode(self._ctx.name_of(node), confirmed, given_up_at)

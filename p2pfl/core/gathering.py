@@ -152,6 +152,15 @@ class Gathering:
             self.ctx.note_undeliverable(node, reason)
         self._refuse(node, text)
 
+    def exclude(self, node: str, reason: str) -> bool:
+        """Refuse the update of *node*, which is kept out; return whether it was counted."""
+        contribution = self.collection.contributions.get(node)
+        if contribution is None or contribution.stage not in (Stage.ANNOUNCED, Stage.COUNTED):
+            return False
+        was_counted = contribution.stage is Stage.COUNTED
+        self._refuse(node, f"it {reason}"[:300])
+        return was_counted
+
     def discount(self, digest: str, reason: str) -> None:
         """Refuse a counted update, since the worker could not read its file."""
         for node in self.collection.with_update(lambda update: update.digest == digest, Stage.COUNTED):
@@ -166,7 +175,8 @@ class Gathering:
         """Select one more member to train, the next reachable one outside the sample; return its node id."""
         ledger, collection = self.ledger, self.collection
         order = sampled(ledger.run, ledger.round + 1, ledger.roster, ledger.spec.participation.sample_by)
-        more = next((n for n in order if n not in collection.selected and self.ctx.is_reachable(n)), None)
+        others = (node for node in order if node not in collection.selected)
+        more = next((n for n in others if self.ctx.is_reachable(n) and not self.ctx.exclusion(n)), None)
         if more is None or ledger.next_kind != "train":
             return None
         collection.selected.add(more)
@@ -177,7 +187,7 @@ class Gathering:
         """Whether *evaluated* are all members whose evaluation is waited for."""
         ctx = self.ctx
         return all(
-            entry.node in evaluated or ctx.is_gone(entry) or ctx.is_leaving(entry.node)
+            entry.node in evaluated or ctx.is_gone(entry) or ctx.is_parting(entry.node)
             for entry in self.ledger.roster
         )
 
@@ -187,7 +197,7 @@ class Gathering:
         awaited, evaluating = [], []
         for entry in ledger.roster:
             node = entry.node
-            if collection.is_done(node) or ctx.is_gone(entry) or ctx.is_leaving(node):
+            if collection.is_done(node) or ctx.is_gone(entry) or ctx.is_parting(node):
                 continue
             if ledger.next_kind == "train" and node not in collection.selected:
                 evaluating.append(Awaited(node, self._evaluated_by(), ctx.gone_at(node)))
@@ -209,7 +219,7 @@ class Gathering:
                 for entry in ledger.roster
                 if not collection.is_done(entry.node)
                 and ctx.is_gone(entry)
-                and not ctx.is_leaving(entry.node)
+                and not ctx.is_parting(entry.node)
             ),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -178,6 +179,19 @@ class OperatorRequest(Input, frozen=True):
     """Name of the operator; empty if unknown."""
 
 
+class Ban(Input, frozen=True):
+    """The nodes that are banned now, by node id, each with the reason as half a sentence after its name."""
+
+    nodes: Mapping[str, str]
+
+
+class Kick(Input, frozen=True):
+    """The present process of *node* is kicked: a record removes it, and it may come back as a newcomer."""
+
+    node: str
+    reason: str
+
+
 AnyInput = (
     Linked
     | Unlinked
@@ -197,5 +211,7 @@ AnyInput = (
     | Go
     | Leave
     | OperatorRequest
+    | Ban
+    | Kick
 )
 """All inputs."""

@@ -8,6 +8,7 @@ and tick, `_advance` lets each part do what has become due: so progress never de
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, assert_never
 
 import msgspec
@@ -26,6 +27,7 @@ from p2pfl.core.effects import (
     SendRecords,
 )
 from p2pfl.core.ending import Ending
+from p2pfl.core.exclusion import Exclusion
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.lobby import Lobby, OfferedRun
 from p2pfl.core.options import Options, Policy
@@ -87,6 +89,7 @@ class Node:
         """By run that this node left before its first commit: the node's update for the first round."""
         self._others = OtherRuns(self._ctx, self._lobby, self._continuing, set(saved.closed))
         self._ending = Ending(self._ctx, lambda: self._presence.refresh(self._condition()))
+        self._exclusion = Exclusion(self._ctx)
         self._is_exiting = False
         self._wake: float | None = None
         self._resumed_model = ResumedModel(self._ctx)
@@ -111,6 +114,15 @@ class Node:
     def newest_vote(self, member: Member) -> CastVote | None:
         """Return the newest vote of *member* that this node has seen since its start."""
         return self._ctx.seen.get(member)
+
+    @property
+    def banned(self) -> Mapping[str, str]:
+        """The nodes that are banned as far as this node was told, with the reason."""
+        return self._ctx.banned
+
+    def needs(self, node: str) -> bool:
+        """Whether *node*, which is kept out, must stay linked until a record has removed it."""
+        return node in self._exclusion.spared
 
     def name_of(self, node: str) -> str:
         """Return the display name of *node*."""
@@ -172,13 +184,22 @@ class Node:
             case inputs.Unlinked():
                 self._unlinked(event.node)
             case inputs.Received():
-                self._received(event.member, event.message)
+                if not self._exclusion.ignores(event.member.node):
+                    self._received(event.member, event.message)
             case inputs.Expect():
                 self._ctx.options = msgspec.structs.replace(self._ctx.options, min_nodes=event.min_nodes)
             case inputs.Go():
                 self._lobby.gone_ahead = True
             case inputs.Leave():
                 self._ending.leave(self._running)
+            case inputs.Ban():
+                fresh = event.nodes.keys() - self._ctx.banned.keys()
+                self._ctx.banned = event.nodes
+                for node in sorted(fresh):
+                    self._exclude(node, ExitCode.UNFIT)
+            case inputs.Kick():
+                self._ctx.kicked[event.node] = event.reason, self._ctx.now
+                self._exclude(event.node, ExitCode.LEFT)
             case inputs.OperatorRequest():
                 if self._running is not None:
                     ledger, me = self._running.ledger, self._ctx.me.node
@@ -241,6 +262,14 @@ class Node:
                     running.aggregator.aggregated(event.job, event.result)
             case _:
                 assert_never(event)
+
+    def _exclude(self, node: str, code: ExitCode) -> None:
+        """Keep *node* out from now on; if it is this node, end with *code* (rule "Keeping members out")."""
+        reason = self._ctx.exclusion(node)
+        if reason and self._running is not None:
+            self._running.exclude(node, reason)
+        if reason and node == self._ctx.me.node:
+            self._ending.expel(self._running, code, f"this device {reason}")
 
     def _linked(self, event: inputs.Linked) -> None:
         ctx, node = self._ctx, event.member.node
@@ -507,6 +536,7 @@ class Node:
 
     def _advance(self) -> None:
         self._wake = self._lobby.wake = None
+        self._exclusion.consider(self.ledger)
         if self._running is not None and self._running.ledger.last is None:
             self._consider_giving_up(self._running)
         if self._running is None:
@@ -555,7 +585,8 @@ class Node:
             lobby.ask_at, lobby.asking = None, "" if lobby.offered is None else lobby.asking
 
     def _consider_founding(self) -> None:
-        linked = [peer for peer in self._ctx.peers.values() if peer.linked]
+        ctx = self._ctx
+        linked = [peer for node, peer in ctx.peers.items() if peer.linked and not ctx.exclusion(node)]
         free = [peer for peer in linked if peer.status is None or not peer.status.run]
         busy = [(peer, peer.status) for peer in linked if peer.status is not None and peer.status.run]
         if any(self._others.follows(status) for _, status in busy):

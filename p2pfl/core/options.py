@@ -166,5 +166,7 @@ class Policy(msgspec.Struct, frozen=True):
     """Why a record may not have its blobs after those of its parent; empty when it may."""
     data: Callable[[TaskSpec, Agreement, DataCard], str] = misfit
     """Why a node's data do not fit the agreement; empty when they do."""
+    excludes: Callable[[str], bool] = bool
+    """Whether a node is kept out of which an operator said this; empty if nobody said anything."""
     stops: Callable[[Stopping, Measures, MetricHistory, Judged | None], tuple[bool, str]] = decide_stopping
     """Whether the evaluations in a record end the run early, and why."""

@@ -102,7 +102,8 @@ class Draft:
         for left in left_out:
             contribution = self.collection.contributions.get(left.node)
             is_final = contribution is not None and contribution.stage.is_final
-            if self._is_leaving(ctx, left.node) or left.reason in (ENDED_NOW, shortage):
+            is_parting = self._is_leaving(ctx, left.node) or ctx.exclusion(left.node)
+            if is_parting or left.reason in (ENDED_NOW, shortage):
                 continue
             if is_final:
                 failed[ctx.name_of(left.node)] = left.reason
@@ -112,6 +113,8 @@ class Draft:
 
     def _why_left_out(self, ctx: Context, node: str, shortage: str) -> str:
         contribution = self.collection.contributions.get(node)
+        if reason := ctx.exclusion(node):
+            return f"it {reason}"[:300]
         if contribution is not None and contribution.stage is Stage.COUNTED:
             return shortage or "the average was not finite"
         peer = ctx.peers.get(node)
@@ -137,6 +140,7 @@ class Draft:
             me=ctx.me,
             reachable=frozenset({ctx.me, *(peer.member for peer in ctx.peers.values() if ctx.is_able(peer))}),
             leaving=frozenset(entry.node for entry in ledger.roster if self._is_leaving(ctx, entry.node)),
+            excluded={entry.node: reason for entry in ledger.roster if (reason := ctx.exclusion(entry.node))},
             absent={
                 node: seconds
                 for node, seconds in absences.items()
@@ -155,6 +159,7 @@ class Draft:
             Newcomer(peer.member, peer.name, stated_examples(task, peer.card, peer.card))
             for _, peer in sorted(ctx.peers.items())
             if peer.linked
+            and not ctx.exclusion(peer.member.node)
             and not contains(ledger.roster, peer.member)
             and peer.status is not None
             and (peer.status.run, peer.status.record) == (ledger.run, ledger.digest)

@@ -130,30 +130,53 @@ class RosterView(msgspec.Struct, frozen=True):
     joiners: tuple[Newcomer, ...]
     """Learners (nodes that are no members yet) that hold the parent's record and blobs, and whose data fit
     the agreement."""
+    excluded: Mapping[str, str] = {}
+    """Members that are banned or kicked, with the reason as half a sentence after the name."""
 
 
 def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tuple[RosterEntry, ...], str]:
     """Return the roster of the next round and why it differs; the reason is empty if it does not.
 
-    Implements the rules "Dropping members", "Joining" and "Reachable roster". Leavers are removed. Absent
+    Implements the rules "Dropping members", "Joining", "Keeping members out" and "Reachable roster". Members
+    that are kept out are removed, also where the others reach no quorum then. Leavers are removed. Absent
     members are removed, longest absence first, only if that makes the quorum smaller, and never more than the
     roster tolerates. Joiners are added: fewer than the new quorum, and so few that each quorum of the new
     roster has a member that accepted this record. A node with a new journal takes the place and slot of its
-    old entry. If the aggregator cannot reach a quorum of the result, nobody is removed and only the joiners
-    are added, and the next record removes the leavers. If that is not possible either, the roster stays.
+    old entry. If the aggregator cannot reach a quorum of the result, no leaver or absent member is removed
+    and only the joiners are added, and the next record removes the leavers. If that is not possible either,
+    nobody is added.
     """
-    kept = [entry for entry in roster if entry.node not in view.leaving]
+    removed = _removable(roster, view)
+    staying = [entry for entry in roster if entry not in removed]
+    kept = [entry for entry in staying if entry.node not in view.leaving]
+    why = [f"{entry.name} {view.excluded[entry.node]}" for entry in removed]
     if not kept:
-        return roster, ""
+        return tuple(staying), "; ".join(why)[:300]
     dropped = _droppable(kept, view, limit=tolerance(len(roster)))
     result, joined = _admit([entry for entry in kept if entry not in dropped], roster, view)
-    left = [entry for entry in roster if entry.node in view.leaving]
+    left = [entry for entry in staying if entry.node in view.leaving]
     if not _is_reachable(result, view):
-        (result, joined), left, dropped = _admit(list(roster), roster, view), [], []
-    if result == roster or not _is_reachable(result, view):
-        return roster, ""
+        (result, joined), left, dropped = _admit(staying, roster, view), [], []
+    if not _is_reachable(result, view):
+        result, joined = tuple(staying), []
     changes = {"left": left, "dropped after a long absence": dropped, "joined": joined}
-    return result, "; ".join(_phrase(what, entries) for what, entries in changes.items() if entries)[:300]
+    why += [_phrase(what, entries) for what, entries in changes.items() if entries]
+    return result, "; ".join(why)[:300]
+
+
+def _removable(roster: tuple[RosterEntry, ...], view: RosterView) -> list[RosterEntry]:
+    """Return the members that the next roster is without because they are kept out; never all members.
+
+    Only members that accepted the record surely have its model. If the others are a quorum, those accept it.
+    Otherwise votes of members that are kept out are among the acceptances: then one at a time is removed, so
+    that each quorum of the new roster still has a member that accepted the record.
+    """
+    excluded = [entry for entry in roster if entry.node in view.excluded]
+    others = [entry for entry in roster if entry not in excluded]
+    if not others:
+        return []
+    seated = sum(entry.member in view.reachable for entry in others)
+    return excluded if seated >= quorum(len(roster)) else excluded[:1]
 
 
 def _is_reachable(roster: Sequence[RosterEntry], view: RosterView) -> bool:

@@ -335,6 +335,15 @@ class Running:
         ):
             self.begin()
 
+    def exclude(self, node: str, reason: str) -> None:
+        """Take no lead and no update of *node* any more: it is kept out."""
+        self.acceptor.exclude(node)
+        self.aggregator.exclude(node, reason)
+        if node == self.ctx.me.node:
+            self.leave()
+            if self.aggregator.candidacy is not Candidacy.IDLE:
+                self.aggregator.give_up(f"it {reason}"[:300])
+
     def leave(self) -> None:
         """Leave: stop training; vote and serve blobs until a commit drops this member (rule "Leaving")."""
         self.leaving = self.aggregator.leaving_myself = True

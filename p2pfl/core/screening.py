@@ -14,7 +14,7 @@ from p2pfl.core.effects import SaveSeen
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.roster import contains
-from p2pfl.messages import Accept, Accepted, Collect, Member, Prepare, Promise
+from p2pfl.messages import Accept, Accepted, Collect, Member, Prepare, Promise, Submit
 from p2pfl.proofs import cast_of
 
 
@@ -33,9 +33,12 @@ def takes_vote(ctx: Context, ledger: Ledger, member: Member, message: Promise | 
 
 
 def is_of_member(ctx: Context, ledger: Ledger, member: Member, message: RoundMessage) -> bool:
-    """Whether *member*, with its journal, is in the open roster."""
+    """Whether *member*, with its journal, is in the open roster, and may send such a message.
+
+    One that is kept out only votes, as long as it is in the roster.
+    """
     if contains(ledger.roster, member):
-        return True
+        return not (isinstance(message, Prepare | Collect | Accept | Submit) and ctx.exclusion(member.node))
     if isinstance(message, Prepare | Collect | Accept):
         name = ctx.name_of(member.node)
         text = (

@@ -101,7 +101,7 @@ class Turn:
             reachable=reachable,
             candidates=lambda: self._candidates(is_ready=is_ready),
             needed=ledger.needed,
-            eligible=ledger.holds,
+            eligible=ledger.holds and not ctx.exclusion(ctx.me.node),
             since=max(ledger.opened, self._gathered_at or 0.0, until),
             lease_holder=lease.ballot.node if lease is not None else "",
             lease_until=until,
@@ -120,7 +120,7 @@ class Turn:
         ]
         for entry in roster:
             peer = ctx.peers.get(entry.node)
-            if peer is not None and ctx.is_seated(entry):
+            if peer is not None and ctx.is_seated(entry) and not ctx.exclusion(entry.node):
                 status = peer.status
                 known = (status.ready, status.links) if status is not None else (False, 0)
                 candidates.append(Candidate(entry.node, *known, self._is_able(peer)))

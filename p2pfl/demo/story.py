@@ -190,7 +190,7 @@ class NodeView(EventFold):
             case events.PeerLost():
                 if not self._story.complete:
                     self._print(("lost", event.name), item)
-            case events.PeerLeaving() | events.AddressFailed():
+            case events.PeerLeaving() | events.MemberExcluded() | events.AddressFailed():
                 pass
             case _:
                 assert_never(event)

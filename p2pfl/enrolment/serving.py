@@ -47,6 +47,8 @@ class InvitationOptions:
     """Addresses of nodes that run already."""
     node_port: int = DEFAULT_PORT
     """Where the node of this device listens, or will; 0: nobody knows yet."""
+    passphrase: bytes | None = None
+    """Of the CA's key; None: it has none."""
 
     def __post_init__(self) -> None:
         """Check the bounds.
@@ -93,7 +95,7 @@ async def serving(
     Raises:
         UserError: an option is of no use, there is no CA, or this device cannot listen.
     """
-    authority = open_authority(options.directory)
+    authority = open_authority(options.directory, options.passphrase)
     addresses = [parse_address(text) for text in options.peers]
     with open_invitation(authority, options.role, options.count, options.ttl, time.time()) as (book, goes_on):
         listening = _listen(options.listen, book.invitation.port)

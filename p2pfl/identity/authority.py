@@ -48,7 +48,7 @@ from p2pfl.paths import holds_file, is_there
 AUTHORITY_KEY_FILE = "ca.key"
 
 DEVICE_LIFETIME = timedelta(days=365)
-"""A leaked certificate expires by itself. To renew one a year by hand is little work."""
+"""A leaked certificate that nobody revokes expires by itself. To renew one a year by hand is little work."""
 
 AUTHORITY_LIFETIME = timedelta(days=3653)
 """Ten years: to replace the CA, every device must get a new certificate."""
@@ -361,6 +361,11 @@ def write_certificates(folder: Path, certificate: x509.Certificate, authority: x
     # The CA's first: a crash in between leaves an old certificate beside a CA that signed it, too.
     write_file(folder / AUTHORITY_FILE, authority.public_bytes(Encoding.PEM))
     write_file(folder / CERTIFICATE_FILE, certificate.public_bytes(Encoding.PEM))
+
+
+def authority_key_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Return the extension by which what the CA signs names the CA's key."""
+    return _issuer_identifier(authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value)
 
 
 def read_federation(directory: Path) -> Federation | None:

@@ -23,6 +23,8 @@ class PeerIdentity:
     name: str
     role: Role
     federation: str
+    serial: int = 0
+    """Serial number of the certificate."""
 
     def __str__(self) -> str:
         return f"{self.name} ({short(self.node_id)})"
@@ -55,7 +57,7 @@ def identify(certificate: bytes, federation: str) -> PeerIdentity:
             f"This device refused the other side: {name} belongs to the federation {theirs!r}, this device "
             f"to {federation!r}."
         )
-    return PeerIdentity(node_id, name, role, theirs)
+    return PeerIdentity(node_id, name, role, theirs, parsed.serial_number)
 
 
 def certificate_uris(certificate: x509.Certificate) -> list[str]:

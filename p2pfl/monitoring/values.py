@@ -206,7 +206,7 @@ class NodeValues(EventFold):
             case events.PeerLost():
                 peer = self._peer(event.node, event.name)
                 peer.linked, peer.rtt = False, None
-            case events.PeerLeaving() | events.AddressFailed():
+            case events.PeerLeaving() | events.AddressFailed() | events.MemberExcluded():
                 pass
             case _:
                 assert_never(event)

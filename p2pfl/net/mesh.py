@@ -8,6 +8,7 @@ address is enough to find all nodes.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from p2pfl.net.dialling.contacts import Contact, Contacts, DialFailure
 from p2pfl.net.dialling.dialler import Dialler, FoundService
 from p2pfl.net.dialling.notices import RefusalNotices
 from p2pfl.net.dialling.sleep import SleepDetector
-from p2pfl.net.links.admission import Admission
+from p2pfl.net.links.admission import EVERYBODY, Admission
 from p2pfl.net.links.handshake import (
     EstablishedConnection,
     Handshakes,
@@ -42,7 +43,14 @@ from p2pfl.net.links.handshake import (
     WrongNodeError,
 )
 from p2pfl.net.links.link import DeliveredFrame, Link
-from p2pfl.net.links.peers import IncarnationMemory, LinkedPeer, LocalNode, MeshListener, RenewalListener
+from p2pfl.net.links.peers import (
+    IncarnationMemory,
+    LinkedPeer,
+    LocalNode,
+    MembershipPolicy,
+    MeshListener,
+    RenewalListener,
+)
 from p2pfl.net.links.rate_limits import LinkRateLimiter, Quotas
 from p2pfl.net.neighbours import Neighbour, Neighbours
 from p2pfl.net.transport import sockets
@@ -64,6 +72,8 @@ from p2pfl.wire.links import (
     RenewalFrame,
     RenewalRefused,
     Renewed,
+    RevocationList,
+    Statements,
 )
 
 logger = logging.getLogger(__name__)
@@ -93,18 +103,21 @@ class Mesh:
         peers: Sequence[str] = (),
         observers: AlpnHandler | None = None,
         renewals: RenewalListener | None = None,
+        membership: MembershipPolicy = EVERYBODY,
         settings: NetSettings = _DEFAULT_SETTINGS,
     ) -> None:
         """Check the addresses and open nothing yet.
 
         *listen* is a host (None: every interface) and a port (0: any free one). *observers* handles the
         connections of observers; without it there are none. *renewals* handles the frames about certificates.
+        *membership* says who is kept out.
 
         Raises:
             UserError: an entry of *advertise* or *peers* is not an address.
             CredentialsError: OpenSSL rejects the key or a certificate.
         """
         self._node = credentials.node_id
+        self._membership = membership
         self._listener = listener
         self._renewals = renewals
         self._version = local.version
@@ -126,7 +139,7 @@ class Mesh:
         self._refusal_notices = RefusalNotices(self._on_refusal, time.monotonic)
         self._quotas = Quotas(time.monotonic, settings.ban_seconds)
         self._admission = Admission(
-            self._node, local, incarnations, settings.max_links, self._quotas.ban_reason
+            self._node, local, incarnations, settings.max_links, self._quotas.ban_reason, membership
         )
         own_addresses = OwnAddresses(self._advertise, lambda: self.port)
         self._handshakes = Handshakes(credentials, local, self._admission, settings, own_addresses)
@@ -142,7 +155,15 @@ class Mesh:
         self._sleep_detector = SleepDetector(settings.clock_jump_seconds, self._on_sleep)
         self.traffic = Traffic()
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blobs")
-        server = BlobServer(store, settings, self.traffic, self._threads, self._on_served, self._about)
+        server = BlobServer(
+            store,
+            settings,
+            self.traffic,
+            self._threads,
+            self._on_served,
+            self._about,
+            membership.reason,
+        )
         self._bulk_dialler = bulk_dialler = BulkDialler(credentials, settings)
         self._dial_backs = DialBackRequests(self._neighbours.send, settings)
         self._responder = DialBackResponder(bulk_dialler, server, self._book.addresses, self._neighbours.send)
@@ -203,9 +224,17 @@ class Mesh:
     def expected(self) -> int:
         """How many devices the listed peers and this node are, as far as this node knows.
 
-        Several addresses may lead to one device. An address where no node has answered counts as a device.
+        Several addresses may lead to one device. An address where no node has answered counts as a device;
+        one where a banned node has answered does not.
         """
-        return len(self._contacts.nodes_of("listed") - {self._node}) + 1
+        banned = {
+            one for one in self._contacts.nodes_of("listed") if isinstance(one, str) and self.is_banned(one)
+        }
+        return len(self._contacts.nodes_of("listed") - {self._node} - banned) + 1
+
+    def is_banned(self, node: str) -> bool:
+        """Whether *node* is kept out of the federation until somebody lifts its ban."""
+        return self._membership.is_banned(node)
 
     @property
     def contacts(self) -> list[Contact]:
@@ -283,6 +312,18 @@ class Mesh:
         if link is not None:
             link.cut(reason)
 
+    def dismiss(self, node: str, reason: str) -> None:
+        """Close the link to *node* behind the frames queued for it, soon also if it does not read them."""
+        link = self._neighbours.link(node)
+        if link is not None:
+            link.close(reason)
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, link.cut, reason)
+
+    def spread(self, frame: Statements | RevocationList) -> None:
+        """Queue *frame* for every linked node."""
+        for link in self._neighbours.links():
+            link.send(frame)
+
     async def pull(self, request: PullRequest) -> None:
         """Bring the requested blob into the store; see `BlobPuller.pull`.
 
@@ -301,6 +342,8 @@ class Mesh:
         Raises:
             NetworkError: nobody was reached, or one side refused the other; the message is for people.
         """
+        if expected is not None and self.is_banned(expected):
+            raise NetworkError("it is banned from this federation, so it is not dialled")
         try:
             connection = await sockets.connect(address, self._settings.dial_seconds)
             sockets.set_options(connection, self._settings.silence_seconds)
@@ -378,6 +421,7 @@ class Mesh:
             str(address),
             introduction.incarnation,
             introduction.nonce,
+            identity.serial,
         )
         notify = partial(self._refusal_notices.report, f"{peer.name} ({short(node)})")
         limiter = LinkRateLimiter(node, self._quotas, notify)
@@ -403,6 +447,8 @@ class Mesh:
         self._neighbours.introduce(node)
         if self._renewals is not None:
             self._renewals.linked(peer)
+        for frame in self._membership.frames():
+            link.send(frame)
         if not self._is_closing:
             self._listener.linked(peer)
 
@@ -455,6 +501,8 @@ class Mesh:
             case CanRenew() | Renew() | Renewed() | RenewalRefused():
                 if self._renewals is not None:
                     self._renewals.received(link.peer, frame)
+            case Statements() | RevocationList():
+                self._membership.heard(link.peer, frame)
             case _:  # mypy narrows the rest to Message
                 self._listener.received(link.peer, frame)
 
@@ -470,7 +518,8 @@ class Mesh:
 
         Nodes that are not linked, or could not be reached recently, come last.
         """
-        nodes = [node for node in dict.fromkeys([*sources, *self._neighbours]) if node != self._node]
+        known = dict.fromkeys([*sources, *self._neighbours])
+        nodes = [node for node in known if node != self._node and not self._membership.is_banned(node)]
         nodes.sort(key=lambda node: node not in self._neighbours or self._connector.is_unreachable(node))
         holders = [Holder(node, self._neighbours.name(node), self._book.addresses(node)) for node in nodes]
         return [holder for holder in holders if holder.addresses or holder.node in self._neighbours]

@@ -6,7 +6,8 @@ It imports neither torch nor numpy, so that an observer needs far less memory th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Self
 
 from p2pfl import __version__
@@ -19,6 +20,7 @@ from p2pfl.net.transport.explain import explain
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 from p2pfl.net.transport.tls import OBSERVE_ALPN, authenticate, client_context, secure
 from p2pfl.observe.target import Target
+from p2pfl.statements import Statement
 from p2pfl.text import one_line
 from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import (
@@ -28,12 +30,15 @@ from p2pfl.wire.observing import (
     EventBatch,
     HistoryBatch,
     HistoryEnd,
+    MembershipReport,
+    MembershipRequest,
     NodeFrame,
     ObserverCommand,
     ObserverFrame,
     ObserverHeartbeat,
     ObserverRefusal,
     ObserverWelcome,
+    StatementOrder,
     WatchRequest,
     decode_node,
     encode,
@@ -54,7 +59,7 @@ class Observer:
         self.address = address
         """The address that answered."""
         self._orders = 0
-        self._answers: dict[int, asyncio.Future[CommandResult]] = {}
+        self._answers: dict[int, asyncio.Future[CommandResult | MembershipReport]] = {}
         self._failure: NetworkError | None = None
 
     @classmethod
@@ -138,7 +143,7 @@ class Observer:
                 async with asyncio.timeout(SILENCE_SECONDS):
                     frame = await _next(self._stream, None)
                 match frame:
-                    case CommandResult():
+                    case CommandResult() | MembershipReport():
                         waiting = self._answers.pop(frame.number, None)
                         if waiting is not None and not waiting.done():
                             waiting.set_result(frame)
@@ -167,14 +172,41 @@ class Observer:
         Raises:
             NetworkError: the connection ended before the answer.
         """
+        answer = await self._ask(lambda number: ObserverCommand(number, what))
+        assert isinstance(answer, CommandResult)
+        return answer
+
+    async def state(self, statement: Statement) -> CommandResult:
+        """Hand in a signed statement about a node, like a command.
+
+        Raises:
+            NetworkError: the connection ended before the answer.
+        """
+        answer = await self._ask(lambda number: StatementOrder(number, statement))
+        assert isinstance(answer, CommandResult)
+        return answer
+
+    async def membership(self) -> MembershipReport:
+        """Return which nodes the node knows, and who is kept out. Another task must consume `frames`.
+
+        Raises:
+            NetworkError: the connection ended before the answer.
+        """
+        answer = await self._ask(MembershipRequest)
+        assert isinstance(answer, MembershipReport)
+        return answer
+
+    async def _ask(self, frame: Callable[[int], ObserverFrame]) -> CommandResult | MembershipReport:
+        """Send the *frame* that is made with the number of a question, and return its answer."""
         if self._failure is not None:
             raise self._failure
         self._orders += 1
         number = self._orders
-        waiting: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[CommandResult | MembershipReport]
+        waiting = asyncio.get_running_loop().create_future()
         self._answers[number] = waiting
         try:
-            _write(self._stream, ObserverCommand(number, what))
+            _write(self._stream, frame(number))
             return await waiting
         finally:
             self._answers.pop(number, None)
@@ -190,19 +222,30 @@ class Observer:
         await self.close()
 
 
+@asynccontextmanager
+async def asking(target: Target) -> AsyncGenerator[Observer, None]:
+    """Connect to *target* for commands and questions; nothing is followed.
+
+    Raises:
+        NetworkError: the node cannot be reached, or refuses.
+    """
+    async with await Observer.connect(target, follow=False) as observer:
+        reading = asyncio.create_task(_consume(observer))
+        try:
+            yield observer
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
 async def command(target: Target, what: CommandName) -> CommandResult:
     """Connect to *target*, send one command, and return its answer.
 
     Raises:
         NetworkError: the node cannot be reached, refuses, or the connection broke before the answer.
     """
-    async with await Observer.connect(target, follow=False) as observer:
-        reading = asyncio.create_task(_consume(observer))
-        try:
-            return await observer.order(what)
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+    async with asking(target) as observer:
+        return await observer.order(what)
 
 
 async def _consume(observer: Observer) -> None:

@@ -136,6 +136,8 @@ def _of_peer(event: events.PeerEvent) -> tuple[str, str] | None:
             return "-", f"{event.name} ({event.node[:7]}) lost: {event.reason}"
         case events.PeerLeaving():
             return "-", f"{event.name} is leaving with the next commit"
+        case events.MemberExcluded():
+            return "!" if event.is_held else "-", f"{event.name} ({event.node[:7]}) {event.text}"
         case events.AddressFailed():
             return _of_address(event)
         case _:

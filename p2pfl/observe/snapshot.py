@@ -107,6 +107,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The addresses that the node dials for its operator: listed, found in the network, known from before."""
     unreached: dict[str, str]
     """Those of them where no node answers or one side refuses the other, with the reason."""
+    excluded: dict[str, str]
+    """By node id: who is kept out of the federation, by whom and why."""
     run: str
     """The run's id; empty without a run, and the fields below are 0, empty or null then."""
     task: str
@@ -215,6 +217,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         waiting=state.waiting.reason if state.waiting is not None else "",
         addresses=state.addresses,
         unreached=state.unreached,
+        excluded=dict(state.excluded),
         run=state.run,
         task=task_name(state.spec.task) if state.spec is not None else "",
         model=model_name(state.spec.task) if state.spec is not None else "",
@@ -282,6 +285,7 @@ def lines_of(snapshot: Snapshot) -> list[str]:
         f"listens on  {snapshot.address}",
         *_certificate_lines(snapshot),
         *_run_lines(snapshot),
+        *(line for text in snapshot.excluded.values() for line in _wrapped("kept out", one_line(text, 400))),
         *(line for one in snapshot.addresses for line in _address_lines(one, snapshot.time)),
     ]
     if snapshot.memory:

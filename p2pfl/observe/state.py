@@ -70,6 +70,8 @@ class State(EventFold):
         self.waiting: events.Waiting | None = None
         self.addresses: tuple[events.AddressState, ...] = ()
         """The addresses that the node dials for its operator: listed, found and known ones."""
+        self.excluded: dict[str, str] = {}
+        """By node id: who is banned or revoked, by whom and why."""
         self.quorum: tuple[int, int, int] | None = None
         """Reachable members, all members, and members needed; None while there is a quorum."""
         self.control_requests: dict[str, str] = {}
@@ -245,6 +247,11 @@ class State(EventFold):
             case events.PeerLeaving():
                 self._peer(event.name).leaving = True
                 self._changed("peers")
+            case events.MemberExcluded():
+                self.excluded.pop(event.node, None)
+                if event.is_held and len(self.excluded) < MAX_PEERS:
+                    self.excluded[event.node] = f"{event.name} {event.text}"
+                self._changed("run", "peers")
             case events.AddressFailed():
                 pass  # `apply` has put its line into the log
             case _:

@@ -26,6 +26,7 @@ from p2pfl.identity.credentials import (
     read_credentials,
     show_time,
 )
+from p2pfl.identity.keys import node_id_of
 from p2pfl.identity.lifetime import Lifetime, in_words
 from p2pfl.identity.passphrases import read_passphrase
 from p2pfl.identity.renewal import (
@@ -49,11 +50,15 @@ LONGEST_SLEEP = 60.0
 
 
 def find_renewer(
-    credentials: Credentials, folder: Path | None, passphrase_file: Path | None
+    credentials: Credentials,
+    folder: Path | None,
+    passphrase_file: Path | None,
+    exclusion: Callable[[str, int], str] = lambda _node, _serial: "",
 ) -> tuple[Renewer | None, str]:
     """Return what renews certificates on this device, or None; and a remark for the user, or nothing.
 
-    *folder* is where the user says that the CA is; None: it is looked for beside the certificate.
+    *folder* is where the user says that the CA is; None: it is looked for beside the certificate. *exclusion*
+    returns why the key of a node id, with a serial number, is kept out; empty if it is not.
 
     Raises:
         CredentialsError: the user named a CA that cannot be used.
@@ -67,7 +72,11 @@ def find_renewer(
             "the folder with its ca.key and ca.crt."
         )
     passphrase = read_passphrase(passphrase_file) if passphrase_file is not None else None
-    renewer = Renewer(found, passphrase)
+    renewer = Renewer(
+        found,
+        passphrase,
+        lambda certificate: exclusion(node_id_of(certificate.public_key()), certificate.serial_number),
+    )
     try:
         renewer.check()
     except CredentialsError as error:

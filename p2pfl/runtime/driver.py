@@ -25,6 +25,7 @@ from p2pfl.core.effects import (
     Create,
     DeleteUnneededBlobs,
     Describe,
+    Dismiss,
     Effect,
     Evaluate,
     Exit,
@@ -284,6 +285,8 @@ class Driver:
                 self.mesh.send(effect.to, effect.message)
             case Sever():
                 self.mesh.drop(effect.node, effect.reason)
+            case Dismiss():
+                self.mesh.dismiss(effect.node, effect.reason)
             case Tell():
                 self.publish(effect.event)
             case SendRecords():

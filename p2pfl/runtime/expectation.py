@@ -34,6 +34,9 @@ class NodesInSight(Protocol):
     def links(self) -> Collection[str]:
         """Return the ids of the linked nodes."""
 
+    def is_banned(self, node: str) -> bool:
+        """Whether *node* is kept out of the federation."""
+
 
 class Expectation:
     """The number of nodes to wait for, which changes while the node waits."""
@@ -76,7 +79,8 @@ class Expectation:
         if self._listed > 1:
             self.number = min(nodes.expected, MAX_ROSTER)
         else:
-            ids = {*self.known, *(nodes.links() if self._has_mdns else ())}
+            known = {node for node in self.known if not nodes.is_banned(node)}
+            ids = {*known, *(nodes.links() if self._has_mdns else ())}
             more = set(found) - {node[:NODE_PREFIX] for node in ids}
             self.number = min(max(self._least, 1 + len(ids) + len(more)), MAX_ROSTER)
             self._is_told |= bool(ids or more)

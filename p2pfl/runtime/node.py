@@ -28,6 +28,7 @@ from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
 from p2pfl.identity.credentials import Credentials, check_is_node
+from p2pfl.identity.exclusions import Exclusions
 from p2pfl.identity.known_peers import read_known_peers
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
@@ -44,6 +45,7 @@ from p2pfl.runtime.expectation import Expectation
 from p2pfl.runtime.incarnations import Incarnations
 from p2pfl.runtime.jobs.work import JobExecutor, Work
 from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
+from p2pfl.runtime.membership import Membership, check_not_revoked
 from p2pfl.runtime.met_peers import linked_lately
 from p2pfl.runtime.observing.command_executor import CommandExecutor
 from p2pfl.runtime.observing.device_info import OwnDeviceInfo
@@ -146,6 +148,8 @@ async def run_node(
         is not installed.
     """
     check_is_node(config.credentials)
+    exclusions = Exclusions(config.credentials)
+    check_not_revoked(config.credentials, exclusions)
     if config.owns_process:
         sockets.raise_files_limit()
     _check_files(config)
@@ -171,6 +175,7 @@ async def run_node(
             ):
                 exit_ = await _run(
                     config,
+                    exclusions,
                     directory,
                     journal,
                     publisher,
@@ -185,6 +190,7 @@ async def run_node(
 
 async def _run(
     config: NodeConfig,
+    exclusions: Exclusions,
     directory: DataDirectory,
     journal: Journal,
     publisher: Publisher,
@@ -209,11 +215,14 @@ async def _run(
     node = Node(journal.member, config.credentials.name, options, saved, signer, settings=config.protocol)
     driver = Driver(node, journal, store, publisher, config.net)
     renewer, remark = (
-        find_renewer(config.credentials, config.ca, config.passphrase_file) if config.renews else (None, "")
+        find_renewer(config.credentials, config.ca, config.passphrase_file, exclusions.reason)
+        if config.renews
+        else (None, "")
     )
     keeper = CertificateKeeper(config.credentials, publisher.publish, renewer)
     token, nonce = secrets.token_hex(32), secrets.token_hex(16)
     leave = Leaving(driver, config.leave_within)
+    membership = Membership(config.credentials, exclusions, node, driver, journal.incarnation)
     executor = CommandExecutor(node, driver, store, config.save_dir or directory.path / "saved", leave.ask)
     observers = Observers(
         config.credentials,
@@ -223,8 +232,10 @@ async def _run(
         lambda run: asyncio.to_thread(last_rounds, directory, run),
         executor.execute,
         can_start=config.wait,
+        membership=membership,
     )
     publisher.add(observers.write)
+    incarnations = Incarnations(journal, node.newest_vote, driver.fail)
     mesh = Mesh(
         config.credentials,
         LocalNode(
@@ -238,11 +249,12 @@ async def _run(
         driver,
         store,
         listen=config.listen,
-        incarnations=Incarnations(journal, node.newest_vote, driver.fail),
+        incarnations=incarnations,
         advertise=config.advertise,
         peers=_other_addresses(config),
         observers=observers.hear,
         renewals=keeper,
+        membership=membership,
         settings=config.net,
     )
     await mesh.start()
@@ -301,6 +313,8 @@ async def _run(
                 end_with_input(driver)
             surroundings.start()
             driver.start(mesh, work, _look_around(config, surroundings, expectation, driver))
+            membership.start(mesh, incarnations, observers.recheck)
+            measuring.start_restarting("bans", membership.run)
             on_start(leave)
             exit_ = await driver.run()
         reason = exit_.reason if exit_.code != ExitCode.UNFIT else PRIVATE_REASON

@@ -28,7 +28,7 @@ from p2pfl.events import AnyEvent
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import ClassCount, Evaluation, Member, RecordBlobs, UpdateEntry
 from p2pfl.net.links.admission import Admission
-from p2pfl.net.links.peers import LocalNode
+from p2pfl.net.links.peers import LocalNode, MembershipPolicy
 from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
@@ -36,7 +36,7 @@ from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
 from p2pfl.sim.setting import NEVER, SETTINGS, digest_of, signer_of
 from p2pfl.spec import MAX_ROSTER, RunSpec
 from p2pfl.strategy_specs import control_slots, state_slots
-from p2pfl.wire.links import Introduction
+from p2pfl.wire.links import Introduction, Refusal
 from p2pfl.work import AggregatedModel, AggregationJob, TrainingJob, TrainingResult, WeightedUpdate
 
 SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2,))])
@@ -53,6 +53,10 @@ PART, STEPS = DataCard("simulated", 100, (LabelCount("no", 40), LabelCount("yes"
 
 EVALUATION = Evaluation(10, {"accuracy": 8.0, "loss": 2.5}, (ClassCount(3, 4, 4), ClassCount(5, 6, 6)))
 """What an evaluation counts; in a run that may stop early, besides the accuracy."""
+
+
+BANNED = "is banned by an operator"
+"""What every device says of one that is banned."""
 
 
 def evaluation_on(node: str, model: str) -> Evaluation:
@@ -86,6 +90,27 @@ def _digests_of(update: WeightedUpdate | UpdateEntry) -> tuple[str, ...]:
 def _aggregated(job: AggregationJob) -> AggregatedModel:
     blobs = aggregate_of(job.spec, RecordBlobs(job.parent, job.state), job.updates)
     return AggregatedModel(blobs.model, blobs.state)
+
+
+def is_ban(number: int) -> bool:
+    """Whether the statement *number* about a device bans it; an even one lifts the ban."""
+    return number % 2 == 1
+
+
+class DeviceMembership(MembershipPolicy):
+    """Who is banned, as far as one device knows."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def refusal(self, peer: PeerIdentity, incarnation: int) -> Refusal | None:
+        """Return why *peer* gets no link; None if it may have one, or is needed for the quorum."""
+        del incarnation
+        device, node = self._device, peer.node_id
+        is_needed = device.node is not None and device.node.needs(node)
+        if node == device.member.node or is_needed or not is_ban(device.statements.get(node, 0)):
+            return None
+        return Refusal("excluded", f"{peer.name} {BANNED}")
 
 
 class SimulatedLink:
@@ -135,7 +160,7 @@ class Device:
         self.signer = signer_of(disk.member.node)
         self.local = self._local("")
         """How this process introduces itself, and its signer."""
-        self.admission = Admission(disk.member.node, self.local, self, MAX_ROSTER)
+        self.admission = self._admission()
         self.unflushed: list[Save] = []
         """Saves of the open transaction; a crash loses them."""
         self.deferred: list[Save] = []
@@ -160,6 +185,12 @@ class Device:
         """Number of starts since its journal was refused."""
         self.is_restored = False
         """Whether it runs on a backup and has not been refused yet."""
+        self.statements: dict[str, int] = {}
+        """Number of the newest statement about each node, in the device's folder: a lost disk leaves it."""
+        self.is_banned = False
+        """Whether an operator has banned it, whoever knows that."""
+        self.is_told_own = False
+        """Whether somebody has told this process that the device is banned."""
         self.is_away = False
         """Whether it left politely and comes back later."""
         self.has_turned_away = False
@@ -194,18 +225,32 @@ class Device:
         """Start the process from what is on the disk."""
         self.process += 1
         self.disk.incarnation += 1
-        self.exit, self.is_away, self.hung_until = None, False, 0.0
+        self.exit, self.is_away, self.hung_until, self.is_told_own = None, False, 0.0, False
         nonce = digest_of("nonce", self.options.nonce, self.process)[:32]
         new_run = self.options.new_run or self.has_turned_away
         self.options = msgspec.structs.replace(self.options, nonce=nonce)
         options = msgspec.structs.replace(self.options, new_run=new_run)
         self.local = self._local(nonce)
-        self.admission = Admission(self.member.node, self.local, self, MAX_ROSTER)
+        self.admission = self._admission()
         saved = self.disk.load()
         self.node = Node(
             self.member, self.name, options, saved, self.signer, settings=SETTINGS, policy=self.policy
         )
-        return self.node.start(now - self.lag)
+        effects = self.node.start(now - self.lag)
+        if excluded := self.excluded():
+            effects += self.node.input(inputs.Ban(excluded), now - self.lag)
+        return effects
+
+    def _admission(self) -> Admission:
+        node, membership = self.member.node, DeviceMembership(self)
+        return Admission(node, self.local, self, MAX_ROSTER, membership=membership)
+
+    def excluded(self) -> dict[str, str]:
+        """Return the banned nodes; this device itself only if somebody has told this process."""
+        banned = {node: BANNED for node, number in self.statements.items() if is_ban(number)}
+        if not self.is_told_own:
+            banned.pop(self.member.node, None)
+        return banned
 
     def _local(self, nonce: str) -> LocalNode:
         disk = self.disk

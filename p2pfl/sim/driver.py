@@ -19,6 +19,7 @@ from p2pfl.core.effects import (
     Create,
     DeleteUnneededBlobs,
     Describe,
+    Dismiss,
     Evaluate,
     Exit,
     Fetch,
@@ -133,6 +134,8 @@ class SimulatedDriver:
                     self._network.send(device, effect.to, records)
             case Sever():
                 self._network.sever(device, effect.node)
+            case Dismiss():
+                self._network.dismiss(device, effect.node)
             case Fetch():
                 self._transfers.fetch(device, effect)
             case DeleteUnneededBlobs():

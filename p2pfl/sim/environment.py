@@ -76,6 +76,12 @@ class Operations(Protocol):
     def crash(self, device: Device, down: float | None = None, *, power: bool | None = None) -> None:
         """Stop the process at once, or cut the power; it starts again after *down* seconds."""
 
+    def ban(self, device: Device, subject: Device) -> None:
+        """Let an operator at *device* ban *subject*."""
+
+    def unban(self, device: Device, subject: Device) -> None:
+        """Let an operator at *device* lift the ban of *subject*."""
+
     def freeze(self, device: Device, seconds: float) -> None:
         """Suspend the process (SIGSTOP)."""
 

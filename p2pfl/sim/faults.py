@@ -43,6 +43,10 @@ class Faults(msgspec.Struct, frozen=True):
     data directory instead."""
     away: float = 20.0
     """Mean seconds between those two starts."""
+    ban_every: float = 0.0
+    """An operator bans a device, and lifts the ban later. Its operator starts the device again and again."""
+    ban: float = 20.0
+    """Mean seconds until a ban is lifted."""
     hang: float = 0.0
     """Probability that a worker's job hangs until its time limit, and then fails."""
     fail: float = 0.0
@@ -136,6 +140,22 @@ WORKERS = Faults(
 )
 """Workers hang and fail, and members turn away."""
 
+BANS = Faults(
+    ban_every=8.0,
+    crash_every=12.0,
+    cut_every=15.0,
+    message_loss_every=20.0,
+    freeze_every=80.0,
+    between=0.0005,
+    aimed=0.02,
+    drop=0.02,
+    duplicate=0.03,
+    slow=0.02,
+    pull=0.5,
+    down=3.0,
+)
+"""Members are banned, and come back, while devices and the network fail."""
+
 CRASHES = Faults(
     crash_every=8.0,
     blackout_every=100.0,
@@ -154,6 +174,7 @@ HEAVY = Faults(
     freeze_every=80.0,
     sleep_every=80.0,
     leave_every=100.0,
+    ban_every=100.0,
     turn_away_every=150.0,
     hang=0.002,
     fail=0.005,
@@ -190,6 +211,7 @@ PROFILES = {
     "bulk": BULK,
     "workers": WORKERS,
     "crashes": CRASHES,
+    "bans": BANS,
     "heavy": HEAVY,
     "lossy": LOSSY,
 }

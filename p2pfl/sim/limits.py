@@ -25,6 +25,20 @@ class Limits:
         """Decide nothing yet. *damaged* are members and the blobs whose bytes their disk ever lost."""
         self._environment, self._checker, self._damaged = environment, checker, damaged
 
+    def may_ban(self, banned: AbstractSet[str]) -> bool:
+        """Whether the run goes on with the nodes *banned* kept out.
+
+        A banned member may be unable to vote for its own removal. So the others must be a quorum of every
+        roster that matters, with the disks that they have.
+        """
+        rosters = [*self._checker.latest(), *self._checker.undecided()]
+        devices = self._environment.devices.values()
+        is_mended = not any(one.has_turned_away or one.is_restored for one in devices) and self.is_mended()
+        staying = {one.member for one in devices if one.member.node not in banned} - self._checker.votes.gone
+        return is_mended and all(
+            sum(entry.member in staying for entry in roster) >= quorum(len(roster)) for roster in rosters
+        )
+
     def may_lose_disk(self, device: Device) -> bool:
         """Whether the protocol survives that *device* loses its data directory now.
 
@@ -54,7 +68,7 @@ class Limits:
         return (
             device.exit is None
             and members == whole
-            and not any(one.has_turned_away for one in self._environment.devices.values())
+            and not any(one.has_turned_away or one.is_banned for one in self._environment.devices.values())
             and self.is_mended()
             and all(size > quorum(size) for size in sizes)
             and all(entry.member in whole for roster in rosters for entry in roster)

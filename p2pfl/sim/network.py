@@ -6,7 +6,7 @@ node refuses it. A link over which nothing arrives is dropped after `SILENCE`, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from p2pfl.config import NetSettings
 from p2pfl.core import inputs
@@ -41,6 +41,10 @@ class Network:
         """Nodes on one side of a cut."""
         self.lossy_pairs: set[tuple[str, str]] = set()
         """Pairs of (sender, receiver) between which messages are lost although the link is up."""
+        self.on_linked: Callable[[Device, Device], None] = lambda _one, _other: None
+        """Called with both ends of each new link."""
+        self.on_excluded: Callable[[Device, Device], None] = lambda _judge, _refused: None
+        """Called when the first device refuses the second one because that is banned."""
         self.unpullable: set[str] = set()
         """Nodes from which no device can pull a blob, although their links are up."""
 
@@ -96,6 +100,7 @@ class Network:
         self._processes.feed(one, inputs.Linked(other.member, other.name))
         if other.is_up:
             self._processes.feed(other, inputs.Linked(one.member, one.name))
+        self.on_linked(one, other)
 
     def _admits(self, judge: Device, other: Device) -> bool:
         """Whether *judge* admits *other*; a device that gets proof that it is a copy stops."""
@@ -103,6 +108,8 @@ class Network:
         if refusal is None or (refusal.kind == "cloned" and not judge.driver_rules.judges_incarnations):
             return True
         self._environment.note(judge, f"refuses {other.name}: {refusal.reason}")
+        if refusal.kind == "excluded":
+            self.on_excluded(judge, other)
         if refusal.kind == "cloned" and other.admission.proves_clone(refusal):
             other.disk.save(SaveRefused(refusal.reason))
             self._processes.end(other, Exit(ExitCode.CLONED, refusal.reason))
@@ -116,6 +123,12 @@ class Network:
         if link is not None:
             self.unlink(link)
             self.link_later(link.one, link.other)
+
+    def dismiss(self, device: Device, node: str) -> None:
+        """End the link of *device* to *node*, which is kept out, behind the messages that are under way."""
+        link = device.links.get(node)
+        if link is not None:
+            self._environment.after(LAST_WORDS, self.unlink, link)
 
     def drop_links(self, device: Device) -> None:
         """End every link of *device*."""

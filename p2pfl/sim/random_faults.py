@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from p2pfl.core import inputs
+from p2pfl.messages import quorum
 from p2pfl.sim.device import CARD, OTHER_CARD, Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.environment import Environment, Operations
@@ -71,10 +72,11 @@ class RandomFaults:
             (faults.lose_disk_every, self._lose_a_disk),
             (faults.damage_every, self._damage_a_model),
             (faults.turn_away_every, self._turn_device_away),
+            (faults.ban_every, self._ban_device),
         ):
             if mean:
                 self._repeat(mean, fault)
-        if faults.invalid_result or faults.fail or faults.hang:
+        if faults.invalid_result or faults.fail or faults.hang or faults.ban_every:
             self._environment.after(OPERATORS_LOOK, self._resume_what_paused)
         if faults.restore_disk_every:
             backups: dict[Device, Disk] = {}
@@ -118,6 +120,27 @@ class RandomFaults:
             return
         device.is_away = device.is_up
         self._operations.hand(device, device.process, inputs.Leave())
+
+    def _ban_device(self) -> None:
+        """Ban a device of a run that has begun, where the others are still enough; lift the ban later."""
+        welcome = [one for one in self._devices.values() if not one.is_banned]
+        ledgers = [(one, one.node.ledger) for one in welcome if one.node is not None]
+        begun = [one for one, ledger in ledgers if ledger is not None and ledger.last is not None]
+        if not begun:
+            return
+        device = self._random.choice(begun)
+        subject = self._any_device()
+        rest = [one for one in welcome if one is not subject]
+        banned = {one.member.node for one in self._devices.values() if one not in rest}
+        if device not in rest or len(rest) < quorum(len(self._devices)) or not self._limits.may_ban(banned):
+            return
+        self._operations.ban(device, subject)
+        self._environment.after(self._random.expovariate(1 / self._faults.ban), self._unban, subject)
+
+    def _unban(self, subject: Device) -> None:
+        up = [one for one in self._devices.values() if one.is_up and not one.is_banned]
+        if up:
+            self._operations.unban(self._random.choice(up), subject)
 
     def _cut_somewhere(self) -> None:
         side = self._some_nodes()

@@ -18,7 +18,7 @@ from p2pfl.messages import Commit, Member, quorum
 from p2pfl.proofs import Verify
 from p2pfl.sim.device import Device
 from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
-from p2pfl.sim.faults import NETWORK, Faults
+from p2pfl.sim.faults import BANS, NETWORK, Faults
 from p2pfl.sim.violation import Kind
 
 
@@ -300,6 +300,13 @@ RULES = {
         10,
         NETWORK,
         policy=lambda _: Policy(stops=lambda _stopping, _measures, _history, _found: (False, "")),
+    ),
+    "bans": Rule(
+        "who knows that a member is banned proposes no record with it or its update",
+        "roster",
+        10,
+        BANS,
+        policy=lambda _: Policy(excludes=lambda _reason: False),
     ),
     "signatures": Rule(
         "a commit is believed for the signatures of its acceptors, not for their names",

@@ -15,6 +15,7 @@ from p2pfl.core.options import Options
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Member
 from p2pfl.sim.aimed_faults import AimedFaults
+from p2pfl.sim.bans import Bans
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.device import CARD, Device
 from p2pfl.sim.disk import Disk
@@ -77,6 +78,7 @@ class World:
         self.environment = environment = Environment(seed, faults, nodes, trace=trace)
         self.random, self.devices, self.trace = environment.random, environment.devices, environment.trace
         self.network = Network(environment, self, codec=codec)
+        self.bans = Bans(environment, self, self.network)
         self.transfers = BlobTransfers(environment, self.network, self)
         self.checker = InvariantChecker(environment.disks, self.transfers.damaged)
         self.limits = Limits(environment, self.checker, self.transfers.damaged)
@@ -175,9 +177,13 @@ class World:
         return self._is_complete
 
     def _settle(self) -> None:
-        """Compute `is_complete`, which is read at every step and changes only with starts and exits."""
-        exits = [device.exit for device in self.devices.values()]
-        self._is_complete = all(exit_ is not None and exit_.code == 0 for exit_ in exits)
+        """Compute `is_complete`, which is read at every step and changes only with starts, exits and bans.
+
+        A banned device need not complete the run. Without it, the others may be too few to train.
+        """
+        ended = {ExitCode.COMPLETE, ExitCode.UNTRAINED} if self.faults.ban_every else {ExitCode.COMPLETE}
+        exits = [device.exit for device in self.devices.values() if not device.is_banned]
+        self._is_complete = all(exit_ is not None and exit_.code in ended for exit_ in exits)
 
     def _summary(self) -> str:
         parts = []
@@ -256,6 +262,16 @@ class World:
             device.refusals = 0
             device.renew_journal()
         self.after(self.faults.down, self.start, device)
+
+    def ban(self, device: Device, subject: Device) -> None:
+        """Let an operator at *device* ban *subject*."""
+        self.bans.say(device, subject, is_banned=True)
+        self._settle()
+
+    def unban(self, device: Device, subject: Device) -> None:
+        """Let an operator at *device* lift the ban of *subject*."""
+        self.bans.say(device, subject, is_banned=False)
+        self._settle()
 
     def serve_stragglers(self) -> None:
         """Start finished devices again for those that were away, as their operators would."""
@@ -351,6 +367,7 @@ class World:
 
     def carried_out(self, device: Device, effect: AnyEffect) -> None:
         """Inject the faults of a test, and aimed faults, after *effect*."""
+        self.bans.check(device, effect)
         if self.on_effect is not None:
             self.on_effect(device, effect)
         if self.environment.is_faulty:

@@ -1,4 +1,4 @@
-"""The frames of a link: handshake, liveness, addresses of other peers, calls, and renewals of certificates.
+"""The frames of a link: handshake, liveness, addresses, calls, renewals of certificates, and who is kept out.
 
 They share the control connection with `p2pfl.messages`, but they are about the link and never about a run. A
 connection begins
@@ -22,12 +22,19 @@ from msgspec import Meta
 
 from p2pfl.messages import Name, NodeId, Reason, Struct
 from p2pfl.proofs import CastVote, Claim, Nonce
+from p2pfl.statements import MAX_CRL_BYTES, Statement
 
 MAX_ADDRESSES = 16
 """Maximum addresses of one node: a laptop with Wi-Fi, cable and VPN, each in IPv4 and IPv6, has six."""
 
 MAX_PEERS = 256
 """Maximum nodes in one frame: the size of the largest roster."""
+
+MAX_STATEMENTS_OF_FRAME = 128
+"""Maximum statements in one frame: with the longest certificates and reasons they fill half of it."""
+
+Crl = Annotated[bytes, Meta(max_length=MAX_CRL_BYTES)]
+"""DER of an X.509 certificate revocation list."""
 
 Address = Annotated[str, Meta(min_length=1, max_length=300)]
 """`host:port`; a host name has at most 253 characters."""
@@ -109,14 +116,22 @@ class Ready(Struct, frozen=True, tag="ready"):
 class Refusal(Struct, frozen=True, tag="refusal"):
     """The connection does not become a link. The sender closes it after this frame."""
 
-    kind: Literal["version", "role", "self", "twin", "cloned", "duplicate", "full", "wrong-node", "protocol"]
-    """Reason for programs; "self" and "duplicate" are no fault."""
+    kind: Literal[
+        "version", "role", "self", "twin", "cloned", "duplicate", "full", "wrong-node", "excluded", "protocol"
+    ]
+    """Reason for programs; "self" and "duplicate" are no fault. "excluded": the receiver is kicked or banned,
+    or its certificate is revoked."""
     reason: Reason
     claim: Claim | None = None
     """With "cloned": a claim that the receiver signed itself, at a later start or after more votes than it
     shows now. Only such a proof makes the receiver stop."""
     cast: CastVote | None = None
     """With "cloned": the same kind of proof, as a vote that the receiver signed."""
+    statement: Statement | None = None
+    """With "excluded": the statement that kicks or bans the receiver. Only such a proof, or the list, makes
+    the receiver stop."""
+    revocations: Crl = b""
+    """With "excluded": the revocation list that names the receiver; empty otherwise."""
 
 
 class Ping(Struct, frozen=True, tag="ping"):
@@ -180,6 +195,18 @@ class RenewalRefused(Struct, frozen=True, tag="renewal-refused"):
     reason: Reason
 
 
+class Statements(Struct, frozen=True, tag="statements"):
+    """What the sender knows of who is kicked or banned: all on a new link, later what is new."""
+
+    statements: Annotated[tuple[Statement, ...], Meta(max_length=MAX_STATEMENTS_OF_FRAME)]
+
+
+class RevocationList(Struct, frozen=True, tag="revocations"):
+    """The newest revocation list that the sender knows: on a new link, and when a newer one comes."""
+
+    crl: Crl
+
+
 class Bye(Struct, frozen=True, tag="bye"):
     """The sender closes the link after this frame."""
 
@@ -189,5 +216,19 @@ class Bye(Struct, frozen=True, tag="bye"):
 RenewalFrame = CanRenew | Renew | Renewed | RenewalRefused
 """The frames about certificates."""
 
-LinkFrame = Hello | Welcome | Ready | Refusal | Ping | Pong | Peers | Call | CallFailed | RenewalFrame | Bye
+LinkFrame = (
+    Hello
+    | Welcome
+    | Ready
+    | Refusal
+    | Ping
+    | Pong
+    | Peers
+    | Call
+    | CallFailed
+    | RenewalFrame
+    | Statements
+    | RevocationList
+    | Bye
+)
 """All frames of a link."""

@@ -25,6 +25,7 @@ from msgspec import Meta
 
 from p2pfl.events import Published, RoundRow
 from p2pfl.messages import Struct
+from p2pfl.statements import Statement
 from p2pfl.wire.codec import understood
 
 OBSERVING_VERSION = 2
@@ -68,6 +69,24 @@ class ObserverCommand(Struct, frozen=True, tag="order"):
     number: Annotated[int, Meta(ge=0, le=2**31)]
     """Chosen by the observer; repeated in the result."""
     what: CommandName
+
+
+MAX_BANS = 256
+"""Maximum number of bans in one report: the size of the largest roster."""
+
+
+class MembershipRequest(Struct, frozen=True, tag="members"):
+    """Asks which nodes the node knows, and who is kept out of the federation."""
+
+    number: Annotated[int, Meta(ge=0, le=2**31)]
+    """As in `ObserverCommand`."""
+
+
+class StatementOrder(Struct, frozen=True, tag="statement"):
+    """Hands a signed statement about a node to the federation. Answered as a command."""
+
+    number: Annotated[int, Meta(ge=0, le=2**31)]
+    statement: Statement
 
 
 class ObserverWelcome(msgspec.Struct, frozen=True, tag="greeting"):
@@ -117,6 +136,42 @@ class CommandResult(msgspec.Struct, frozen=True, tag="answer"):
     """What the command did, in half a sentence; empty when it was refused."""
 
 
+class KnownNode(msgspec.Struct, frozen=True, array_like=True):
+    """A node that the observed node is linked to, or a member of its run."""
+
+    node: str
+    name: str
+    incarnation: int
+    """Its last start that the observed node knows of; 0 for none."""
+    is_member: bool
+
+
+class HeldBan(msgspec.Struct, frozen=True, array_like=True):
+    """A ban that holds."""
+
+    node: str
+    name: str
+    by: str
+    reason: str
+    at: float
+    """In seconds since the epoch, by the clock of its signer."""
+
+
+class MembershipReport(msgspec.Struct, frozen=True, tag="membership"):
+    """The answer to `MembershipRequest`."""
+
+    number: int
+    nodes: tuple[KnownNode, ...]
+    numbers: dict[str, int]
+    """By node id: the highest number of a statement about it. A new one needs a higher number."""
+    bans: tuple[HeldBan, ...]
+    """Those that hold, the newest first; as many as `MAX_BANS`."""
+    revocations: int
+    """The number of the revocation list; 0 for none."""
+    revoked: tuple[str, ...]
+    """Ids of revoked keys."""
+
+
 class ObserverRefusal(msgspec.Struct, frozen=True, tag="denial"):
     """The node refuses or drops the observer, and closes the connection; the reason is for people."""
 
@@ -127,7 +182,7 @@ class ObserverHeartbeat(msgspec.Struct, frozen=True, tag="beat"):
     """Sent after a second without other frames, to show that the node lives."""
 
 
-ObserverFrame = WatchRequest | ObserverCommand
+ObserverFrame = WatchRequest | ObserverCommand | MembershipRequest | StatementOrder
 """All frames of an observer."""
 
 NodeFrame = (
@@ -136,6 +191,7 @@ NodeFrame = (
     | EventBatch
     | HistoryEnd
     | CommandResult
+    | MembershipReport
     | ObserverRefusal
     | ObserverHeartbeat
 )

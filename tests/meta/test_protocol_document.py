@@ -23,10 +23,13 @@ from p2pfl.identity.keys import id_of_spki, node_id_of
 from p2pfl.identity.known_peers import KnownPeer
 from p2pfl.identity.lifetime import Lifetime
 from p2pfl.identity.peer import certificate_uris
+from p2pfl.identity.revocation import parse_revocations
+from p2pfl.identity.signatories import verify_statement
 from p2pfl.messages import Genesis, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of
 from p2pfl.schema import Layout, Schema, canonical, file_bytes, header, layout_of, parse_header
 from p2pfl.spec import with_options
+from p2pfl.statements import Statement
 from p2pfl.wire import links, observing
 from p2pfl.wire.blobs import (
     BlobRefusal,
@@ -144,6 +147,26 @@ def check_enrolment(vector: Vector) -> None:
         assert keys.mac(side, bytes.fromhex(vector["body"])).hex() == vector[f"{side}-mac"]
 
 
+def authority_of(vector: Vector) -> x509.Certificate:
+    return x509.load_der_x509_certificate(bytes.fromhex(vector["authority"]))
+
+
+def check_statement(vector: Vector) -> None:
+    statement = msgspec.json.decode(vector["json"], type=Statement)
+    assert statement.text.hex() == vector["text"]
+    signed = verify_statement(statement, authority_of(vector), "lab")
+    assert signed is not None
+    assert signed.by.name == vector["by"]
+
+
+def check_revocations(vector: Vector) -> None:
+    try:
+        listed = parse_revocations(bytes.fromhex(vector["crl"]), authority_of(vector))
+    except ValueError as error:
+        raise AssertionError from error
+    assert (listed.number, listed.keys) == (int(vector["number"]), frozenset({vector["key"]}))
+
+
 def signed_texts() -> set[bytes]:
     """Return what the frames among the vectors hold signed."""
     frames = [
@@ -191,6 +214,8 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "signature": check_signature,
     "renewal": check_renewal,
     "enrolment": check_enrolment,
+    "statement": check_statement,
+    "revocations": check_revocations,
 }
 
 
@@ -224,7 +249,7 @@ def test_every_kind_of_vector_is_in_the_document() -> None:
 def test_a_changed_vector_is_noticed(kind: str) -> None:
     vector = next(lines for found, lines in vectors() if found == kind)
     result = next(
-        key for key in ("id", "frame", "length", "digest", "round-3", "text", "life") if key in vector
+        key for key in ("id", "frame", "length", "digest", "round-3", "text", "life", "crl") if key in vector
     )
     last = vector[result][-1]
     changed = vector | {result: vector[result][:-1] + ("2" if last != "2" else "3")}
@@ -265,6 +290,7 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame: Any) -> None:
         ("origin", messages.Origin),
         ("signed vote", messages.SignedVote),
         ("claim", proofs.Claim),
+        ("signed statement", Statement),
         ("spec", spec.RunSpec),
         ("builtin task", spec.BuiltinTask),
         ("pictures task", spec.PicturesTask),

@@ -45,6 +45,7 @@ from p2pfl.messages import (
 )
 from p2pfl.net.transport.tls import CONTROL_ALPN, client_context
 from p2pfl.proofs import Claim, sign_claim, sign_request, sign_vote
+from p2pfl.statements import Statement
 from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
@@ -58,6 +59,9 @@ NONCE = "5" * 32
 VERSIONS = PROTOCOL_VERSIONS
 VOTES = 1
 """The number of cast votes that every client claims."""
+
+STATEMENT = Statement("ban", node("ada"), "ada", 1, 0, "", b"no certificate", b"no signature")
+"""A statement that nobody has signed."""
 
 _CHAIN = Chain()
 _COMMIT = _CHAIN.commit(evaluated=evaluations((8, 10), (9, 10)))
@@ -108,6 +112,8 @@ LINK_FRAMES: Sequence[ControlFrame] = [
     links.Renew(b"a certificate"),
     links.Renewed(b"a certificate"),
     links.RenewalRefused("it is not due"),
+    links.Statements((STATEMENT,)),
+    links.RevocationList(b"no list"),
     links.Bye("it is over"),
 ]
 """One valid frame of each kind that belongs to the link itself."""

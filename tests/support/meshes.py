@@ -13,7 +13,8 @@ from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import Member, Message
-from p2pfl.net.links.peers import LinkedPeer, LocalNode
+from p2pfl.net.links.admission import EVERYBODY
+from p2pfl.net.links.peers import LinkedPeer, LocalNode, MembershipPolicy
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport.acceptor import AlpnHandler
 from p2pfl.proofs import Claim, JournalEvidence
@@ -169,6 +170,7 @@ class Lab:
         listen: tuple[str | None, int] = ("127.0.0.1", 0),
         advertise: Sequence[str] = (),
         observers: AlpnHandler | None = None,
+        membership: MembershipPolicy = EVERYBODY,
     ) -> Node:
         told = Recorder()
         store = BlobStore(self._path / f"{credentials.name}-{len(self._nodes)}")
@@ -184,6 +186,7 @@ class Lab:
             incarnations=incarnations or Incarnations(),
             advertise=advertise,
             observers=observers,
+            membership=membership,
         )
         await mesh.start()
         node = Node(credentials, mesh, told, store, local)

@@ -25,6 +25,7 @@ from p2pfl.net.bulk.request import PeerProgress, Progress, throttled
 from p2pfl.net.transport.stream import FINISH_SECONDS, FrameStream
 from p2pfl.net.transport.traffic import Traffic
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
+from p2pfl.text import one_line
 from p2pfl.wire.blobs import (
     BlobRefusal,
     BlobRequest,
@@ -63,10 +64,12 @@ class BlobServer:
         threads: Executor,
         on_progress: PeerProgress,
         about: Callable[[], MeasureReply],
+        exclusion: Callable[[PeerIdentity], str] = lambda _: "",
     ) -> None:
         """Serve nothing yet; *on_progress* is called with the puller's name for blobs that are not short.
 
-        *about* returns what this node tells of itself when a way is measured.
+        *about* returns what this node tells of itself when a way is measured. *exclusion* returns why a
+        puller is kept out of the federation; empty if it is not.
         """
         self._store = store
         self._settings = settings
@@ -74,6 +77,7 @@ class BlobServer:
         self._threads = threads
         self._on_progress = on_progress
         self._about = about
+        self._exclusion = exclusion
         self._serving = 0
         self._connections = 0
 
@@ -142,6 +146,8 @@ class BlobServer:
         """Return why every request of *identity* is refused, None if it is not."""
         if identity.role != "node":
             return BlobRefusal("role", f"the certificate of {identity.name} has the role {identity.role}")
+        if reason := self._exclusion(identity):
+            return BlobRefusal("role", one_line(f"{identity.name} {reason}", 300))
         if self._connections > self._settings.max_bulk:
             return BlobRefusal("busy", f"{self._settings.max_bulk} bulk connections are open")
         return None

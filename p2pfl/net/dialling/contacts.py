@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pfl.errors import HandshakeRefused, NetworkError
+from p2pfl.errors import ExcludedNodeError, HandshakeRefused, NetworkError
 from p2pfl.net.dialling.dialler import TargetKey
 from p2pfl.net.dialling.notices import without_numbers
 from p2pfl.net.transport.addresses import Address
@@ -125,6 +125,8 @@ class Contacts:
             return
         if contact.failure is None:
             contact.failing_since = now
+        if isinstance(error, ExcludedNodeError):
+            contact.node = error.node
         contact.failure = DialFailure(contact.address, str(error), is_refused, delay)
         contact.next_try = self._wall() + delay
         kind = without_numbers(str(error))

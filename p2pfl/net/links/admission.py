@@ -2,9 +2,10 @@
 
 It opens and sends nothing. `p2pfl.wire.links` describes the handshake that it serves.
 
-It checks three things:
+It checks four things:
 
 - Role and protocol versions of the peer.
+- Whether an operator or the CA keeps it out of the federation (`MembershipPolicy`).
 - The peer's journal. A journal with fewer incarnations or fewer votes than seen before, or with the same
   incarnation and another nonce, is a copy or was restored from a backup, so it may break earlier promises.
   The refusal contains what was seen before, signed by the journal's own node: a node stops only for its own
@@ -22,9 +23,12 @@ from p2pfl.config import PROTOCOL_VERSIONS
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Member
-from p2pfl.net.links.peers import IncarnationMemory, LocalNode
+from p2pfl.net.links.peers import IncarnationMemory, LocalNode, MembershipPolicy
 from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.wire.links import Hello, Introduction, Refusal
+
+EVERYBODY = MembershipPolicy()
+"""Keeps nobody out."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,18 @@ class Admission:
         incarnations: IncarnationMemory,
         max_links: int,
         ban_reason: Callable[[str], str] = lambda _: "",
+        membership: MembershipPolicy = EVERYBODY,
     ) -> None:
-        """Decide for *node*; *ban_reason* returns why a peer is banned now, empty if it is not."""
+        """Decide for *node*; *membership* says who is kept out of the federation.
+
+        *ban_reason* returns why a peer that sent too much gets no link for a while; empty if it gets one.
+        """
         self._node = node
         self._local = local
         self._incarnations = incarnations
         self._max_links = max_links
         self._ban_reason = ban_reason
+        self.membership = membership
         self._current: dict[str, CurrentConnection] = {}
         self._seen: dict[str, tuple[str, int]] = {}
         self._last_order = 0
@@ -93,6 +102,8 @@ class Admission:
             return refusal
         if peer.node_id == self._node:
             return self._refuse_own_key(introduction)
+        if refusal := self.membership.refusal(peer, introduction.incarnation):
+            return refusal
         if ban_reason := self._ban_reason(peer.node_id):
             return Refusal("protocol", f"{peer.name} gets no link: {ban_reason}")
         if not introduction.claim.is_valid(peer.node_id, self._local.signer.verify):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 
 from p2pfl.config import PROTOCOL_VERSIONS, NetSettings
-from p2pfl.errors import HandshakeRefused, PeerError, VersionRefused
+from p2pfl.errors import ExcludedNodeError, HandshakeRefused, PeerError, VersionRefused
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
@@ -45,9 +45,10 @@ class WrongNodeError(HandshakeRefused):
 class _RefusalError(Exception):
     """A refusal by this side, to be sent to the other side."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, node: str = "") -> None:
         super().__init__(refusal.reason)
         self.refusal = refusal
+        self.node = node
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Handshakes:
         if not isinstance(welcome, Welcome):
             raise self._unexpected(welcome, "WELCOME", identity)
         if refusal := admission.refuse(identity, welcome):
-            raise _RefusalError(refusal)
+            raise _RefusalError(refusal, node)
         lowest, highest = PROTOCOL_VERSIONS
         if not lowest <= welcome.version <= highest:
             reason = f"protocol version {welcome.version} was chosen, but {lowest} to {highest} were offered"
@@ -191,7 +192,7 @@ class Handshakes:
             await stream.send(refusal)
             return RedundantConnection(node)
         if refusal is not None:
-            raise _RefusalError(refusal)
+            raise _RefusalError(refusal, node)
         order = admission.accept(node, hello) if admission.is_judge(node) else 0
         with self._released_on_failure(node, order):
             await stream.send(self._welcome(hello, order))
@@ -237,6 +238,11 @@ class Handshakes:
             async with asyncio.timeout(self._settings.handshake_seconds):
                 outcome = await steps
         except _RefusalError as error:
+            if error.refusal.kind == "excluded":
+                await self._refuse_excluded(stream, error.refusal)
+                raise ExcludedNodeError(
+                    f"This device refused the other side: {error}.", error.node
+                ) from error
             await stream.refuse(error.refusal)
             kinds = {"wrong-node": WrongNodeError, "version": VersionRefused}
             kind = kinds.get(error.refusal.kind, HandshakeRefused)
@@ -257,10 +263,22 @@ class Handshakes:
             await stream.finish()
         return outcome
 
+    async def _refuse_excluded(self, stream: FrameStream, refusal: Refusal) -> None:
+        """Send *refusal*; the other side may answer with a later statement, by which it is not kept out."""
+        with contextlib.suppress(OSError, PeerError, TimeoutError):  # it is refused all the same
+            await stream.send(refusal)
+            async with asyncio.timeout(self._settings.hello_seconds):
+                answer = await stream.next()
+            if isinstance(answer, Refusal) and answer.kind == "excluded":
+                self._admission.membership.refused(answer)
+        await stream.finish()
+
     def _unexpected(self, frame: ControlFrame | None, wanted: str, identity: PeerIdentity) -> Exception:
         """Return the exception for *frame* (None: the end of the stream), received instead of *wanted*."""
         if isinstance(frame, Refusal):
             is_proved = frame.kind == "cloned" and self._admission.proves_clone(frame)
+            if frame.kind == "excluded" and (answer := self._admission.membership.refused(frame)):
+                return _RefusalError(answer)
             if is_proved:
                 kind: type[HandshakeRefused] = JournalClonedError
             else:

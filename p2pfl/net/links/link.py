@@ -36,6 +36,8 @@ from p2pfl.wire.links import (
     Ready,
     Refusal,
     RenewalFrame,
+    RevocationList,
+    Statements,
     Welcome,
 )
 
@@ -48,7 +50,7 @@ asleep, with bytes of the peer unread in the kernel."""
 RTT_SECONDS = 2.0
 """Between pings on a link that is never idle, which measure its round-trip time."""
 
-DeliveredFrame = Peers | Call | CallFailed | RenewalFrame | Message
+DeliveredFrame = Peers | Call | CallFailed | RenewalFrame | Statements | RevocationList | Message
 """Frames that the link does not handle itself."""
 
 

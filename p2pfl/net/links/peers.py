@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Member, Message
 from p2pfl.proofs import Claim, JournalEvidence, Signer, sign_claim
-from p2pfl.wire.links import RenewalFrame
+from p2pfl.wire.links import Refusal, RenewalFrame, RevocationList, Statements
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class LinkedPeer:
     the port it announced."""
     incarnation: int
     nonce: str
+    serial: int = 0
+    """Serial number of its certificate."""
 
 
 class IncarnationMemory(Protocol):
@@ -52,6 +55,33 @@ class IncarnationMemory(Protocol):
 
     def save_claim(self, member: Member, claim: Claim) -> None:
         """Store what *member* claims; it is durable on return."""
+
+
+class MembershipPolicy:
+    """Who is kept out of the federation, for the mesh. This one keeps nobody out and learns nothing."""
+
+    def refusal(self, peer: PeerIdentity, incarnation: int) -> Refusal | None:  # noqa: ARG002 - see the class
+        """Return why *peer*, in its start *incarnation*, gets no link; None if it may have one."""
+        return None
+
+    def reason(self, peer: PeerIdentity) -> str:  # noqa: ARG002 - see the class
+        """Return why *peer* gets no connection of another kind; empty if it may have one."""
+        return ""
+
+    def is_banned(self, node: str) -> bool:  # noqa: ARG002 - see the class
+        """Whether the node with this id gets no link before somebody lifts its ban."""
+        return False
+
+    def frames(self) -> list[Statements | RevocationList]:
+        """Return what a newly linked peer is told."""
+        return []
+
+    def heard(self, source: LinkedPeer, frame: Statements | RevocationList) -> None:
+        """Take what the linked peer *source* says."""
+
+    def refused(self, refusal: Refusal) -> Refusal | None:  # noqa: ARG002 - see the class
+        """Take the proof in a refusal of kind "excluded"; return an answer if that does not hold any more."""
+        return None
 
 
 class MeshListener(Protocol):

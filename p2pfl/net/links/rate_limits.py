@@ -64,6 +64,10 @@ FRAME_LIMITS: dict[type, RateLimit] = {
     links.Renew: RateLimit(0.2, 10),
     links.Renewed: RateLimit(0.2, 10),
     links.RenewalRefused: RateLimit(0.2, 10),
+    # All on a new link, up to eight frames, and one for each new statement; each is verified.
+    links.Statements: RateLimit(2, 60),
+    # One on a new link, and one for each list that the CA makes.
+    links.RevocationList: RateLimit(0.5, 20),
 }
 """By kind of frame; all others have `DEFAULT_LIMIT`."""
 

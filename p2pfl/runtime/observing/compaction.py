@@ -80,6 +80,8 @@ class CompactedEvents(EventFold):
                 self._latest["link", event.node] = item
             case events.PeerLeaving():
                 self._latest["leaving", event.node] = item
+            case events.MemberExcluded():
+                self._latest["excluded", event.node] = item
             case events.AddressFailed():
                 pass  # it is among the last events of the log, and `AddressStates` has what holds now
             case _:

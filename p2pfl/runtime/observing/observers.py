@@ -29,6 +29,7 @@ from p2pfl.net.transport.acceptor import ConnectionServer
 from p2pfl.net.transport.explain import explain
 from p2pfl.net.transport.stream import FrameStream
 from p2pfl.net.transport.tasks import BackgroundTasks
+from p2pfl.runtime.membership import Membership
 from p2pfl.runtime.observing.compaction import CompactedEvents
 from p2pfl.runtime.observing.observer_connection import ObserverConnection
 from p2pfl.store.directory import DataDirectory
@@ -41,11 +42,13 @@ from p2pfl.wire.observing import (
     EventBatch,
     HistoryBatch,
     HistoryEnd,
+    MembershipRequest,
     NodeFrame,
     ObserverCommand,
     ObserverHeartbeat,
     ObserverRefusal,
     ObserverWelcome,
+    StatementOrder,
     WatchRequest,
     batches,
     decode_observer,
@@ -102,8 +105,8 @@ class AdmittedObserver(NamedTuple):
     who: str
     role: Role
     may: tuple[CommandName, ...]
-    node: str
-    """The node id of its certificate."""
+    identity: PeerIdentity
+    """The holder of its certificate."""
 
 
 class Observers:
@@ -119,12 +122,14 @@ class Observers:
         command: Callable[[CommandName, str], Awaitable[CommandResult]],
         *,
         can_start: bool,
+        membership: Membership | None = None,
     ) -> None:
         """Serve nobody yet.
 
         *token* proves that an observer can read this node's data directory; *stream* identifies this process.
         *history* returns the committed rounds of a run; *command* executes a command for a named observer.
-        *can_start* is whether this node waits for the command to start (`--wait`).
+        *can_start* is whether this node waits for the command to start (`--wait`). *membership* says who is
+        kept out of the federation, observers included; without it nobody is.
         """
         self._credentials = credentials
         self._settings = settings
@@ -133,6 +138,7 @@ class Observers:
         self._history = history
         self._command = command
         self._can_start = can_start
+        self._membership = membership
         self._compacted = CompactedEvents()
         self._recent: deque[tuple[Published, int]] = deque()
         """The last events, with the encoded size of each."""
@@ -253,6 +259,8 @@ class Observers:
             )
         if self._is_closed:
             raise PeerError("this node ends")
+        if self._membership is not None and (reason := self._membership.reason(identity)):
+            raise PeerError(f"{identity.name} {reason}")
         start: tuple[CommandName, ...] = ("start",) if self._can_start else ()
         if identity.node_id == self._credentials.node_id:
             if not hmac.compare_digest(watch.token.encode(), self._token.encode()):
@@ -261,13 +269,13 @@ class Observers:
                     "observer did not: give --data-dir, or use a certificate of role observer or operator"
                 )
             may: tuple[CommandName, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
-            return self._with_place(AdmittedObserver("the local user", "local", may, identity.node_id))
+            return self._with_place(AdmittedObserver("the local user", "local", may, identity))
         who = f"{one_line(identity.name, 64)} ({identity.role})"
         if identity.role == "operator":
             may = (*start, *FEDERATION_WIDE, "save")
-            return self._with_place(AdmittedObserver(who, "operator", may, identity.node_id))
+            return self._with_place(AdmittedObserver(who, "operator", may, identity))
         if identity.role == "observer":
-            return self._with_place(AdmittedObserver(who, "observer", (), identity.node_id))
+            return self._with_place(AdmittedObserver(who, "observer", (), identity))
         raise PeerError(
             f"the certificate of {identity.name} is a node's, and a node cannot be an observer: on the CA's "
             "device issue one for an observer with `p2pfl certs issue NAME --role observer` (or operator)"
@@ -280,7 +288,7 @@ class Observers:
             PeerError: none is free.
         """
         settings, others = self._settings, list(self._connected.values())
-        own = sum(one.node == admitted.node for one in others)
+        own = sum(one.identity.node_id == admitted.identity.node_id for one in others)
         if own >= settings.max_observers_of_certificate:
             raise PeerError(f"{admitted.who} is connected {own} times, the maximum: close one")
         if admitted.role == "local":
@@ -360,11 +368,32 @@ class Observers:
         try:
             while (body := await connection.stream.next_body()) is not None:
                 frame = decode_observer(body)
-                if isinstance(frame, ObserverCommand):
-                    connection.push(self._frame(await self._execute(frame, admitted)))
+                match frame:
+                    case ObserverCommand():
+                        connection.push(self._frame(await self._execute(frame, admitted)))
+                    case MembershipRequest() if self._membership is not None:
+                        connection.push(self._frame(self._membership.report(frame.number)))
+                    case StatementOrder():
+                        connection.push(self._frame(self._hand_on(frame, admitted)))
+                    case _:
+                        pass
             connection.end("it closed the connection")
         except (PeerError, OSError) as error:
             connection.end(str(error) or type(error).__name__)
+
+    def recheck(self) -> None:
+        """End the connections of observers that are kept out by now."""
+        for connection, admitted in list(self._connected.items()):
+            if self._membership is not None and (reason := self._membership.reason(admitted.identity)):
+                text = one_line(f"{admitted.identity.name} {reason}", MAX_REASON_CHARACTERS)
+                connection.finish(self._frame(ObserverRefusal(text)))
+
+    def _hand_on(self, order: StatementOrder, admitted: AdmittedObserver) -> CommandResult:
+        """Hand a signed statement to the federation. It proves itself, so the local user may do that, too."""
+        if self._membership is None or admitted.role == "observer":
+            reason = f"{admitted.who} may watch, not command: commands need a certificate of role operator"
+            return CommandResult(order.number, reason, "")
+        return CommandResult(order.number, *self._membership.give(order.statement, admitted.who))
 
     async def _execute(self, order: ObserverCommand, admitted: AdmittedObserver) -> CommandResult:
         if order.what in admitted.may:

@@ -16,23 +16,35 @@ def test_a_federation_and_the_first_certificate_are_made_once(
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "Desk.example.org")
     certs = tmp_path / "certs"
-    assert prepare(certs, None, "lab") == "desk"
+    assert prepare(certs, None, "lab") == ("desk", None)
     assert load_credentials(certs).federation == "lab"
     assert "Made the federation 'lab'. Keep" in capsys.readouterr().out
     before = load_credentials(certs).node_id
     monkeypatch.setattr("socket.gethostname", lambda: "other")
-    assert prepare(certs, None, None) == "desk"
+    assert prepare(certs, None, None) == ("desk", None)
     assert load_credentials(certs).node_id == before
     assert capsys.readouterr().out == ""
 
 
 def test_a_ca_that_is_there_is_used(tmp_path: Path) -> None:
     create_authority(tmp_path, "lab")
-    assert prepare(tmp_path, "ant", "lab") == "ant"
+    assert prepare(tmp_path, "ant", "lab") == ("ant", None)
     found = read_federation(tmp_path)
     assert found is not None
     assert found.name == "lab"
     assert [one.name for one in list_certificates(tmp_path)] == ["ant"]
+
+
+def test_a_ca_with_a_passphrase_is_opened_with_the_file_that_has_it(tmp_path: Path) -> None:
+    create_authority(tmp_path / "ca", "lab", passphrase=b"correct horse")
+    entered = tmp_path / "entered"
+    entered.write_text("correct horse\n")
+    entered.chmod(0o600)
+    assert prepare(tmp_path / "ca", "ant", None, entered) == ("ant", b"correct horse")
+    assert [one.name for one in list_certificates(tmp_path / "ca")] == ["ant"]
+    entered.write_text("wrong battery\n")
+    with pytest.raises(UserError, match="passphrase"):
+        prepare(tmp_path / "ca", "bee", None, entered)
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
@@ -43,7 +55,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     issue(tmp_path / "ca", "bee")
     with pytest.raises(UserError, match=r"keys of several devices \(ant, bee\): name this one with --name"):
         prepare(tmp_path / "ca", None, None)
-    assert prepare(tmp_path / "ca", "bee", None) == "bee"
+    assert prepare(tmp_path / "ca", "bee", None) == ("bee", None)
     (tmp_path / "joined").mkdir()
     (tmp_path / "ca" / "ant").rename(tmp_path / "joined" / "ant")
     with pytest.raises(

@@ -35,7 +35,8 @@ def test_an_issued_certificate_names_its_holder(tmp_path: Path) -> None:
     owl = make_federation(tmp_path, "owl", federation="lab", role="observer")["owl"]
     certificate = read_certificate(owl.certificate_path).public_bytes(Encoding.DER)
     identity = identify(certificate, "lab")
-    assert identity == PeerIdentity(owl.node_id, "owl", "observer", "lab")
+    serial = read_certificate(owl.certificate_path).serial_number
+    assert identity == PeerIdentity(owl.node_id, "owl", "observer", "lab", serial)
     assert str(identity) == f"owl ({owl.node_id[:7]})"
 
 

@@ -83,6 +83,12 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             "connection with 192.0.2.9:1 refused: another CA",
         ),
         (events.PeerLeaving("b" * 52, "ben"), "-", "ben is leaving with the next commit"),
+        (
+            events.MemberExcluded("b" * 52, "ben", "is banned by desk", True),
+            "!",
+            "ben (bbbbbbb) is banned by desk",
+        ),
+        (events.MemberExcluded("b" * 52, "ben", "is free", False), "-", "ben (bbbbbbb) is free"),
         (events.Waiting(1, 3, "1 of 3 nodes are here"), "·", "waiting: 1 of 3 nodes are here"),
         (events.Waiting(3, 3, "ben lacks x", is_mismatch=True), "!", "the run cannot begin: ben lacks x"),
         (events.Notice("warning", "mind the gap"), "!", "mind the gap"),

@@ -95,6 +95,17 @@ def test_every_dialled_address_is_shown_with_its_state_its_reason_and_the_next_t
     ]
 
 
+def test_who_is_kept_out_is_shown_with_the_reason() -> None:
+    state = state_of(recordings.running())
+    text = "is banned by desk (operator): it was stolen from the laboratory on the second floor"
+    state.apply(Published(0, state.time, events.MemberExcluded("b" * 52, "ben", text, is_held=True)))
+    found = snapshot_of(state)
+    assert found.excluded == {"b" * 52: f"ben {text}"}
+    lines = lines_of(found)
+    at = lines.index("kept out    ben is banned by desk (operator): it was stolen from the laboratory")
+    assert lines[at + 1] == "            on the second floor"
+
+
 def test_a_control_request_is_shown_with_its_author() -> None:
     state = state_of(recordings.running())
     state.apply(Published(0, state.time, events.ControlRequested("pause", "eve (operator)")))

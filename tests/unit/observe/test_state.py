@@ -185,6 +185,14 @@ def test_who_said_that_it_leaves_has_left_not_been_lost() -> None:
     assert not state.peers["roof-jetson"].leaving
 
 
+def test_who_is_kept_out_is_known_until_that_is_lifted() -> None:
+    state, node = State(), node_id_of("x")
+    tell(state, events.MemberExcluded(node, "x", "is banned by desk (operator)", is_held=True))
+    assert state.excluded == {node: "x is banned by desk (operator)"}
+    tell(state, events.MemberExcluded(node, "x", "is not banned any more", is_held=False))
+    assert state.excluded == {}
+
+
 def test_a_failed_candidacy_leaves_the_round_without_aggregator() -> None:
     state = state_of(recordings.running())
     tell(state, events.SteppedDown(42, 1, "macbook-1", "it cannot write"))

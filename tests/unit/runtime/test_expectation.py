@@ -14,6 +14,10 @@ class Sight:
     expected: int = 1
     linked: list[str] = field(default_factory=list)
     now: float = 0.0
+    banned: list[str] = field(default_factory=list)
+
+    def is_banned(self, node: str) -> bool:
+        return node in self.banned
 
     def links(self) -> Collection[str]:
         return self.linked
@@ -40,6 +44,12 @@ def test_known_nodes_are_waited_for_and_found_ones_are_added() -> None:
     assert expectation.number == 4
     sight.linked = [ADA, CLEO]
     assert not expectation.update(sight, [ADA[:16], CLEO[:16]])
+
+
+def test_a_banned_node_is_not_waited_for() -> None:
+    expectation = Expectation(listed=1, known=[ADA, BEN], has_mdns=True)
+    assert expectation.update(Sight(linked=[ADA], banned=[BEN]))
+    assert expectation.number == 2
 
 
 def test_without_known_nodes_at_least_one_other_is_waited_for() -> None:

@@ -140,7 +140,8 @@ def test_every_fault_can_be_left_out() -> None:
     rates = {
         name: rate
         for name, rate in msgspec.structs.asdict(CALM).items()
-        if name not in ("until", "down", "freeze", "cut", "delay", "pull", "power_cuts", "block", "away")
+        if name
+        not in ("until", "down", "freeze", "cut", "delay", "pull", "power_cuts", "block", "away", "ban")
     }
     assert set(rates.values()) == {0.0}
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from p2pfl.errors import ProtocolError, VersionError
 from p2pfl.messages import Ballot, Offer, Prepare, RecordsRequest, Status
 from p2pfl.proofs import Claim
+from p2pfl.statements import Statement
 from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from tests.support.records import genesis
@@ -16,6 +17,7 @@ NODE = "a" * 52
 RUN = "0" * 64
 JOURNAL = "1" * 32
 CLAIM = Claim(JOURNAL, 1, JOURNAL, 7, b"key", b"signature")
+STATEMENT = Statement("kick", NODE, "ant", 5, 3, "why", b"certificate", b"signature")
 FRAMES: list[ControlFrame] = [
     links.Hello("0.1.0", CLAIM, 9000, ("host:9000",), 1, 2, "", 0),
     links.Welcome("0.1.0", CLAIM, 9000, (), 1, 5),
@@ -24,6 +26,9 @@ FRAMES: list[ControlFrame] = [
     links.Ping(),
     links.Pong(),
     links.Peers((links.PeerAddresses(NODE, "ant", ("[::1]:9000",)),)),
+    links.Refusal("excluded", "it is banned", statement=STATEMENT, revocations=b"list"),
+    links.Statements((STATEMENT,)),
+    links.RevocationList(b"list"),
     links.Bye("leaving"),
     RecordsRequest(RUN, -1),
     Prepare(RUN, 1, Ballot(1, NODE)),

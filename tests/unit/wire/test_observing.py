@@ -9,18 +9,24 @@ from hypothesis import strategies as st
 
 from p2pfl.errors import ProtocolError
 from p2pfl.events import Notice, Published
+from p2pfl.statements import Statement
 from p2pfl.wire.observing import (
     CommandName,
     CommandResult,
     EventBatch,
+    HeldBan,
     HistoryBatch,
     HistoryEnd,
+    KnownNode,
+    MembershipReport,
+    MembershipRequest,
     NodeFrame,
     ObserverCommand,
     ObserverFrame,
     ObserverHeartbeat,
     ObserverRefusal,
     ObserverWelcome,
+    StatementOrder,
     WatchRequest,
     batches,
     decode_node,
@@ -34,6 +40,8 @@ STREAM = "0a" * 16
 OBSERVERS: list[ObserverFrame] = [
     WatchRequest(1, "0.1", "5e" * 32, True, STREAM, 7),
     ObserverCommand(3, "stop-now"),
+    MembershipRequest(4),
+    StatementOrder(5, Statement("ban", "a" * 52, "ada", 5, 0, "why", b"certificate", b"signature")),
 ]
 NODES: list[NodeFrame] = [
     ObserverWelcome(
@@ -43,6 +51,14 @@ NODES: list[NodeFrame] = [
     EventBatch(tuple(finished())),
     HistoryEnd(7),
     CommandResult(3, "", "done"),
+    MembershipReport(
+        4,
+        (KnownNode("a" * 52, "ada", 3, True),),
+        {"b" * 52: 5},
+        (HeldBan("b" * 52, "ben", "desk (operator)", "why", 1.5),),
+        7,
+        ("c" * 52,),
+    ),
     ObserverRefusal("no"),
     ObserverHeartbeat(),
 ]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -21,6 +22,7 @@ from p2pfl.identity.peer import PeerIdentity
 from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.runtime.observing import observers as module
 from p2pfl.runtime.observing.observers import FEDERATION_WIDE, TOO_SLOW, Observers, last_rounds
+from p2pfl.statements import Statement
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.wire.observing import (
@@ -30,10 +32,13 @@ from p2pfl.wire.observing import (
     EventBatch,
     HistoryBatch,
     HistoryEnd,
+    MembershipReport,
+    MembershipRequest,
     NodeFrame,
     ObserverCommand,
     ObserverRefusal,
     ObserverWelcome,
+    StatementOrder,
     WatchRequest,
     batches,
     encode,
@@ -61,6 +66,27 @@ def note(text: str) -> events.Notice:
     return events.Notice("info", text)
 
 
+class Gate:
+    """The membership of a node, as its observers use it."""
+
+    def __init__(self) -> None:
+        self.banned: set[str] = set()
+        self.given: list[tuple[Statement, str]] = []
+
+    def reason(self, peer: PeerIdentity) -> str:
+        return "is banned" if peer.node_id in self.banned else ""
+
+    def report(self, number: int) -> MembershipReport:
+        return MembershipReport(number, (), {}, (), 0, ())
+
+    def give(self, statement: Statement, who: str) -> tuple[str, str]:
+        self.given.append((statement, who))
+        return "", "it is out"
+
+
+STATEMENT = Statement("ban", "b" * 52, "ben", 5, 0, "", b"certificate", b"signature")
+
+
 class Stage:
     """The observers of node "ada", and what is done for them."""
 
@@ -73,8 +99,16 @@ class Stage:
         self.may_read.set()
         self.may_obey = asyncio.Event()
         self.may_obey.set()
+        self.gate = Gate()
         self.it = Observers(
-            credentials, settings, TOKEN, STREAM, self.history, self.command, can_start=can_start
+            credentials,
+            settings,
+            TOKEN,
+            STREAM,
+            self.history,
+            self.command,
+            can_start=can_start,
+            membership=cast("Any", self.gate),
         )
         self.tasks = BackgroundTasks()
         self._seq = 0
@@ -588,3 +622,30 @@ async def test_who_does_not_read_does_not_hold_up_the_end(
     async with asyncio.timeout(5):
         await stage.it.close("done")
     assert not watcher.is_closed
+
+
+# --- who is kept out ----------------------------------------------------------------------------------------
+
+
+async def test_an_observer_that_is_banned_is_refused_and_one_that_becomes_so_is_sent_away(
+    stage: Stage,
+) -> None:
+    watcher = await stage.following(EVE)
+    stage.it.recheck()
+    assert not watcher.all(ObserverRefusal)
+    stage.gate.banned.add(EVE.node_id)
+    stage.it.recheck()
+    await until(lambda: watcher.is_closed)
+    assert watcher.all(ObserverRefusal) == [ObserverRefusal("eve is banned")]
+    assert await stage.refuse(EVE, watch()) == "eve is banned"
+
+
+async def test_operators_hand_on_statements_and_everybody_may_ask(stage: Stage) -> None:
+    eve, owl = await stage.connect(EVE, watch()), await stage.connect(OWL, watch())
+    for one in (eve, owl):
+        one.say(MembershipRequest(7), StatementOrder(8, STATEMENT))
+        await until(lambda one=one: bool(one.all(CommandResult)))  # type: ignore[misc]
+        assert one.all(MembershipReport) == [MembershipReport(7, (), {}, (), 0, ())]
+    assert eve.all(CommandResult) == [CommandResult(8, "", "it is out")]
+    assert "may watch, not command" in owl.all(CommandResult)[0].refused
+    assert stage.gate.given == [(STATEMENT, "eve (operator)")]
