@@ -42,7 +42,7 @@ async def test_chaos_leaves_one_record_for_each_round_and_all_nodes_complete_the
         network.drop_incoming("eve")
         async with fleet(tmp_path) as nodes:
             peers = ",".join(f"{network.address(name)}:9000" for name in NAMES)
-            options = ("--rounds=1000000", "--pace=1", "--min-nodes=5", f"--peers={peers}")
+            options = ("--rounds=1000000", "--pace=1", "--no-mdns", "--min-nodes=5", f"--peers={peers}")
 
             def start(name: str) -> Process:
                 listen = f"--listen={network.address(name)}:9000"

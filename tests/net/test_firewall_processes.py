@@ -24,6 +24,7 @@ async def commits_ten_rounds_with_all_updates(network: Wires, folder: Path, name
             nodes.start_unheard(
                 name,
                 f"--listen={network.listen(name)}",
+                "--no-mdns",
                 f"--peers={network.peers(name)}",
                 f"--rounds={ROUNDS}",
                 f"--min-nodes={len(names)}",

@@ -19,7 +19,7 @@ async def test_a_node_whose_cable_is_pulled_pauses_and_recovers(tmp_path: Path) 
     with wires(*NAMES) as network:
         async with fleet(tmp_path) as nodes:
             peers = ",".join(f"{network.address(name)}:9000" for name in NAMES)
-            options = ("--rounds=10", "--pace=1", f"--peers={peers}")
+            options = ("--rounds=10", "--pace=1", "--no-mdns", f"--peers={peers}")
             started: dict[str, Process] = {}
             for name in NAMES:
                 listen = f"--listen={network.address(name)}:9000"

@@ -19,7 +19,7 @@ from tests.support.processes import LIGHT, PATIENCE_SECONDS, Process, address_of
 pytestmark = pytest.mark.processes
 
 
-def refused_for(words: str) -> Callable[[events.PeerRefused], bool]:
+def refused_for(words: str) -> Callable[[events.PeerRefused | events.AddressFailed], bool]:
     return lambda event: words in event.reason
 
 
@@ -56,7 +56,7 @@ async def test_strangers_end_their_own_connections_and_the_run_completes(tmp_pat
 
         for words in ("another CA", "does not speak TLS", "a frame of 4294967295 bytes was announced"):
             await ada.until(events.PeerRefused, refused_for(words))
-        await dog.until(events.PeerRefused, refused_for("another CA"))
+        await dog.until(events.AddressFailed, refused_for("another CA"))
         assert [await process.exit_code() for process in members] == [0, 0, 0]
         rows = nodes.rounds("ada", "ben", "cleo")
         assert {len(journal) for journal in rows.values()} == {5}
