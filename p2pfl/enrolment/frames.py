@@ -73,7 +73,7 @@ class Wait(msgspec.Struct, frozen=True, tag="wait", forbid_unknown_fields=True):
 
 
 class JoinGrant(msgspec.Struct, frozen=True, tag="join-grant", forbid_unknown_fields=True):
-    """Holds a `Membership`."""
+    """Holds a `Grant`."""
 
     body: Annotated[bytes, Meta(max_length=MAX_REPLY_BYTES)]
     mac: Mac
@@ -104,7 +104,7 @@ class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The device's clock, seconds since the epoch."""
 
 
-class Membership(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the joiner gets."""
 
     certificate: Der
@@ -123,10 +123,10 @@ _encoder = msgspec.msgpack.Encoder()
 _from_joiner: msgspec.msgpack.Decoder[JoinerFrame] = msgspec.msgpack.Decoder(JoinerFrame)
 _from_inviter: msgspec.msgpack.Decoder[InviterFrame] = msgspec.msgpack.Decoder(InviterFrame)
 _wish = msgspec.msgpack.Decoder(Wish)
-_membership = msgspec.msgpack.Decoder(Membership)
+_grant = msgspec.msgpack.Decoder(Grant)
 
 
-def encode_body(value: JoinerFrame | InviterFrame | Wish | Membership) -> bytes:
+def encode_body(value: JoinerFrame | InviterFrame | Wish | Grant) -> bytes:
     """Return *value* as MessagePack."""
     return _encoder.encode(value)
 
@@ -158,10 +158,10 @@ def decode_wish(body: bytes) -> Wish:
     return understood(_wish, body)
 
 
-def decode_membership(body: bytes) -> Membership:
+def decode_grant(body: bytes) -> Grant:
     """Return what is in the body of a JOIN-GRANT.
 
     Raises:
         ProtocolError: it holds none.
     """
-    return understood(_membership, body)
+    return understood(_grant, body)

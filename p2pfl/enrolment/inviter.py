@@ -32,10 +32,10 @@ from p2pfl.enrolment.frames import (
     MAX_REQUEST_BYTES,
     VERSION,
     Declined,
+    Grant,
     JoinerFrame,
     JoinGrant,
     JoinRequest,
-    Membership,
     PakeAnswer,
     PakeOffer,
     Proof,
@@ -319,7 +319,7 @@ class Inviter:
         certificate = self._book.certificate_for(signing, datetime.fromtimestamp(now, UTC))
         authority = self._book.authority.certificate.public_bytes(Encoding.DER)
         members = merged([*self._members(), *self._joined.values()], own=node)
-        body = encode_body(Membership(certificate, authority, members, now))
+        body = encode_body(Grant(certificate, authority, members, now))
         await channel.send(JoinGrant(body, keys.mac("inviter", body)))
         async with asyncio.timeout(self._limits.stored_seconds):
             await _expect(channel, Stored)

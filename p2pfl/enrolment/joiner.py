@@ -26,10 +26,10 @@ from p2pfl.enrolment.frames import (
     MAX_REQUEST_BYTES,
     VERSION,
     Declined,
+    Grant,
     InviterFrame,
     JoinGrant,
     JoinRequest,
-    Membership,
     PakeAnswer,
     PakeOffer,
     Proof,
@@ -37,7 +37,7 @@ from p2pfl.enrolment.frames import (
     Wait,
     Wish,
     decode_from_inviter,
-    decode_membership,
+    decode_grant,
     encode_body,
 )
 from p2pfl.enrolment.pake import Pake, PakeMessage, SharedKeys
@@ -231,7 +231,7 @@ class _Attempt:
             raise self._unexpected(frame)
         if not keys.is_mac("inviter", frame.body, frame.mac):
             raise self._false_inviter()
-        return self._checked(decode_membership(frame.body))
+        return self._checked(decode_grant(frame.body))
 
     async def _acknowledge(self, channel: EnrolmentChannel[InviterFrame]) -> None:
         """Say that the answer is stored. If that is lost, the inviter only waits longer."""
@@ -248,11 +248,11 @@ class _Attempt:
             raise _ClosedError
         return frame
 
-    def _checked(self, membership: Membership) -> Joined:
+    def _checked(self, grant: Grant) -> Joined:
         """Check what an inviter that knows the code has sent: it may be of another version, or wrong."""
         try:
-            certificate = x509.load_der_x509_certificate(membership.certificate)
-            authority = x509.load_der_x509_certificate(membership.authority)
+            certificate = x509.load_der_x509_certificate(grant.certificate)
+            authority = x509.load_der_x509_certificate(grant.authority)
             certificate.verify_directly_issued_by(authority)
             has_own_key = certificate.public_key() == self._query.key.public_key()
         except (ValueError, TypeError, InvalidSignature) as error:
@@ -262,8 +262,8 @@ class _Attempt:
         federation = parse_authority_uri(federations[0]) if len(federations) == 1 else None
         if not has_own_key or identity is None or identity[0] != federation:
             raise ProtocolError("it sent a certificate that is not this device's")
-        skew = self._clock() - membership.clock
-        return Joined(identity[2], identity[1], identity[0], certificate, authority, membership.members, skew)
+        skew = self._clock() - grant.clock
+        return Joined(identity[2], identity[1], identity[0], certificate, authority, grant.members, skew)
 
     def _false_inviter(self) -> EnrolmentRefused:
         return EnrolmentRefused(

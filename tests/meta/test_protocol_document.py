@@ -283,7 +283,7 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame: Any) -> None:
     ("name", "struct"),
     [
         ("wish", enrolment.Wish),
-        ("membership", enrolment.Membership),
+        ("grant", enrolment.Grant),
         ("member", KnownPeer),
         ("genesis", messages.Genesis),
         ("layout", Layout),

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from p2pfl.enrolment.frames import (
     MAX_MEMBERS,
     Declined,
+    Grant,
     JoinGrant,
     JoinRequest,
-    Membership,
     PakeAnswer,
     PakeOffer,
     Proof,
@@ -21,7 +21,7 @@ from p2pfl.enrolment.frames import (
     Wish,
     decode_from_inviter,
     decode_from_joiner,
-    decode_membership,
+    decode_grant,
     decode_wish,
     encode_body,
 )
@@ -57,9 +57,9 @@ def test_a_frame_of_an_inviter_comes_back_as_it_was(frame: Any) -> None:
 
 
 def test_a_wish_and_a_membership_come_back_as_they_were() -> None:
-    wish, membership = Wish(b"csr", "ant", 1.0), Membership(b"a", b"b", (PEER,), 2.0)
+    wish, grant = Wish(b"csr", "ant", 1.0), Grant(b"a", b"b", (PEER,), 2.0)
     assert decode_wish(encode_body(wish)) == wish
-    assert decode_membership(encode_body(membership)) == membership
+    assert decode_grant(encode_body(grant)) == grant
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_bodies_have_bounds() -> None:
             decode_wish(encode_body(wish))
     for members in ((PEER,) * (MAX_MEMBERS + 1), (msgspec.structs.replace(PEER, node="x"),)):
         with pytest.raises(ProtocolError):
-            decode_membership(encode_body(Membership(b"a", b"b", members, 1.0)))
+            decode_grant(encode_body(Grant(b"a", b"b", members, 1.0)))
 
 
 def test_an_unknown_field_is_refused() -> None:
@@ -99,7 +99,7 @@ def test_an_unknown_field_is_refused() -> None:
 
 @given(st.binary(max_size=400))
 def test_rubbish_raises_the_documented_error_only(body: bytes) -> None:
-    for decoder in (decode_from_joiner, decode_from_inviter, decode_wish, decode_membership):
+    for decoder in (decode_from_joiner, decode_from_inviter, decode_wish, decode_grant):
         try:
             decoder(body)
         except ProtocolError:
