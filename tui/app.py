@@ -196,7 +196,7 @@ class Tui(App[str]):
     def _node_commands(self) -> Iterable[_Command]:
         may = self.session.may
         if may("start"):
-            yield "Start the run", "End this node's --wait", partial(self.order, "start")
+            yield "Start the run", "With the options of this node", partial(self.order, "start")
         if may("pause"):
             yield "Pause the run", "With the next commit, everywhere", partial(self.order, "pause")
             yield "Resume the run", "Go on after a pause", partial(self.order, "resume")
@@ -293,7 +293,7 @@ class Tui(App[str]):
             self.session.source.retry_now()
 
     def action_start(self) -> None:
-        """End the node's --wait."""
+        """Start the run, with the node's options."""
         self.order("start")
 
     def action_pause_or_resume(self) -> None:

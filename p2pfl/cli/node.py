@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from p2pfl.runtime.node import NodeConfig
 
 DEVICE = "This device"
-RUN = "The run (all members use the founder's values)"
+RUN = "The run (the options of one device hold for all, told before the start)"
 
 
 def _device(*names: str, **settings: Any) -> Any:

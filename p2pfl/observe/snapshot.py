@@ -95,6 +95,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     phase: Phase
     waiting: str
     """What the start of the run waits for; empty if it does not wait."""
+    options: str
+    """Before a run: the options that were given and that it will have; empty if all are defaults."""
+    options_of: str
+    """Name of the device whose options these are; empty if nobody gave any, or if it is undecided."""
     unreached: dict[str, str]
     """Configured addresses where no node answers, with the reason."""
     run: str
@@ -202,6 +206,8 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         watched_as=who,
         phase=state.phase,
         waiting=state.waiting.reason if state.waiting is not None else "",
+        options=state.waiting.options if state.waiting is not None else "",
+        options_of=state.waiting.options_of if state.waiting is not None else "",
         unreached=dict(state.unreached),
         run=state.run,
         task=task_name(state.spec.task) if state.spec is not None else "",
@@ -289,7 +295,10 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
     wanted = [f"wanted      {what}, by {one_line(by, 50)}" for what, by in snapshot.wanted.items()]
     if not snapshot.run:
         text = f"waiting: {snapshot.waiting}" if snapshot.waiting else "no run yet"
-        return [f"run         {text}", *wanted]
+        lines = [f"run         {text}"]
+        if snapshot.options_of:
+            lines.append(f"options     {snapshot.options or 'the defaults'}, of {_name(snapshot.options_of)}")
+        return [*lines, *wanted]
     lines = [
         f"run         {snapshot.run[:7]}, {one_line(snapshot.task, 24)}/{one_line(snapshot.model, 24)}: "
         f"{PHASES.get(snapshot.phase, snapshot.phase)}",

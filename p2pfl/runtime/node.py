@@ -179,7 +179,6 @@ async def _run(
         nonce,
         lambda run: asyncio.to_thread(last_rounds, directory, run),
         executor.execute,
-        can_start=config.wait,
     )
     publisher.add(observers.write)
     mesh = Mesh(
@@ -303,6 +302,7 @@ def _options(config: NodeConfig) -> Options:
         given=config.given,
         partitions=config.partitions,
         min_nodes=config.min_nodes if config.min_nodes is not None else _devices(config),
+        listed=_devices(config),
         nonce=secrets.token_hex(16),
         software=__version__,
         wait=config.wait,
@@ -341,20 +341,20 @@ def _founds_alone(config: NodeConfig, saved: Saved) -> bool:
 
 
 def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:
-    """Return a function that updates the number of awaited nodes: several addresses may be one device.
+    """Return a function that updates the number of listed devices: several addresses may be one device.
 
-    It does nothing where the operator gave the number.
+    It is the number of awaited nodes as well, unless the operator gave another one.
     """
-    awaited = _devices(config)
+    listed = _devices(config)
 
     def update() -> None:
-        nonlocal awaited
-        wanted = min(mesh.expected, MAX_ROSTER)
-        if wanted != awaited:
-            awaited = wanted
-            driver.feed(inputs.Expect(wanted))
+        nonlocal listed
+        found = min(mesh.expected, MAX_ROSTER)
+        if found != listed:
+            listed = found
+            driver.feed(inputs.Expect(found if config.min_nodes is None else config.min_nodes, found))
 
-    return update if config.min_nodes is None else lambda: None
+    return update
 
 
 @contextlib.contextmanager

@@ -117,14 +117,11 @@ class Observers:
         stream: str,
         history: Callable[[str], Awaitable[list[RoundRow]]],
         command: Callable[[CommandName, str], Awaitable[CommandResult]],
-        *,
-        can_start: bool,
     ) -> None:
         """Serve nobody yet.
 
         *token* proves that an observer can read this node's data directory; *stream* identifies this process.
         *history* returns the committed rounds of a run; *command* executes a command for a named observer.
-        *can_start* is whether this node waits for the command to start (`--wait`).
         """
         self._credentials = credentials
         self._settings = settings
@@ -132,7 +129,6 @@ class Observers:
         self._stream = stream
         self._history = history
         self._command = command
-        self._can_start = can_start
         self._compacted = CompactedEvents()
         self._recent: deque[tuple[Published, int]] = deque()
         """The last events, with the encoded size of each."""
@@ -253,18 +249,17 @@ class Observers:
             )
         if self._is_closed:
             raise PeerError("this node ends")
-        start: tuple[CommandName, ...] = ("start",) if self._can_start else ()
         if identity.node_id == self._credentials.node_id:
             if not hmac.compare_digest(watch.token.encode(), self._token.encode()):
                 raise PeerError(
                     "the local user of a node proves that it can read the node's data directory, and this "
                     "observer did not: give --data-dir, or use a certificate of role observer or operator"
                 )
-            may: tuple[CommandName, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
+            may: tuple[CommandName, ...] = ("start", *FEDERATION_WIDE, "save", "leave")
             return self._with_place(AdmittedObserver("the local user", "local", may, identity.node_id))
         who = f"{one_line(identity.name, 64)} ({identity.role})"
         if identity.role == "operator":
-            may = (*start, *FEDERATION_WIDE, "save")
+            may = ("start", *FEDERATION_WIDE, "save")
             return self._with_place(AdmittedObserver(who, "operator", may, identity.node_id))
         if identity.role == "observer":
             return self._with_place(AdmittedObserver(who, "observer", (), identity.node_id))
