@@ -1,6 +1,6 @@
-"""The run options that operators gave, as short texts: which device's options a run has (rule "Founding a run").
+"""Decides which device's options a run has, from those that operators gave (rule "Founding a run").
 
-Each node in no run tells its own in its Status. A run has the options of one device. Where nobody decides by
+Each node in no run tells its own in its Status, as short texts. A run has the options of one device. Where nobody decides by
 `p2pfl start`, a device may found only if it was given everything that any device was given, with the same
 values; so no option that somebody gave is lost without a word. Options that a device was not given are
 defaults, and contradict nothing.
@@ -86,7 +86,7 @@ def decide_holding_options(givers: list[Giver]) -> Holding:
 
 
 def _first_difference(givers: list[Giver]) -> str:
-    """Return one option on which *givers* differ: with two values if there is one, else one that one lacks."""
+    """Return an option on which *givers* differ: one with two values, else one that one of them lacks."""
     names = sorted({name for one in givers for name in one.given})
     for name in names:
         first, *others = (one for one in givers if name in one.given)
@@ -144,7 +144,7 @@ def _lora_parts(lora: LoraSpec) -> Iterator[str]:
 
 
 def _shortened(text: str) -> str:
-    """Return *text* within the bound of a message; a long one ends in its digest, so that it stays distinct."""
+    """Return *text* within the bound of a message; a long one ends in its digest, so it stays distinct."""
     if len(text) <= MAX_OPTION_TEXT:
         return text
     digest = blake3(text.encode()).hexdigest()[:DIGEST_LENGTH]

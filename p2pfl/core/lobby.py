@@ -50,6 +50,7 @@ MAX_DECLINED_OF_PEER = 3
 """Declined runs of one peer within `declined_rest` seconds after which its offers are ignored. Each offer
 costs a job of the worker."""
 
+
 @dataclass
 class OfferedRun:
     """A run that this node is about to enter: it compares the schema and the data, and pulls the model."""
@@ -337,9 +338,7 @@ class Lobby:
             self.told, self._told_holding = reason, holding
             here = len(present.here) + present.loading
             flaws = (flaw[:300] for flaw in (present.apart, holding.difference) if flaw)
-            self.ctx.tell(
-                Waiting(here, present.needed, reason, reason in flaws, holding.options, holding.of)
-            )
+            self.ctx.tell(Waiting(here, present.needed, reason, reason in flaws, holding.options, holding.of))
 
     # --- entering a run of peers ----------------------------------------------------------------------------
 

@@ -66,9 +66,7 @@ class Limits:
 
     def _rosters(self) -> list[tuple[RosterEntry, ...]]:
         """Return the rosters that matter."""
-        founded = [
-            genesis.roster for disk in self._environment.disks() for genesis in disk.geneses.values()
-        ]
+        founded = [genesis.roster for disk in self._environment.disks() for genesis in disk.geneses.values()]
         return (self._checker.latest() or founded) + self._checker.undecided()
 
     def _are_all_back(self, rosters: list[tuple[RosterEntry, ...]]) -> bool:

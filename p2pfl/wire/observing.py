@@ -42,9 +42,9 @@ Stream = Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")]
 """Identifier of a node's process: sequence numbers are counted in one process."""
 
 CommandName = Literal["start", "pause", "resume", "stop", "stop-now", "save", "leave"]
-"""Names of commands. "start" starts a run with the node's options. "pause", "resume", "stop" (after the open round) and
-"stop-now" (with the updates that are here) are control requests to the whole federation. "save" copies the
-last committed model into the node's data directory. "leave" makes this node leave politely."""
+"""Names of commands. "start" starts a run with the node's options. "pause", "resume", "stop" (after the open
+round) and "stop-now" (with the updates that are here) are control requests to the whole federation. "save"
+copies the last committed model into the node's data directory. "leave" makes this node leave politely."""
 
 
 class WatchRequest(Struct, frozen=True, tag="watch"):

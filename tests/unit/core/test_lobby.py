@@ -18,10 +18,7 @@ from p2pfl.core.lobby import (
     MAX_DECLINED,
     MAX_DECLINED_OF_PEER,
     OFFER_PATIENCE,
-    FoundingSituation,
     Lobby,
-    decide_founding,
-    prefers,
 )
 from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.events import Notice
@@ -44,83 +41,6 @@ from tests.support.records import (
     genesis,
     node,
 )
-
-BASE = FoundingSituation(
-    me="a",
-    here=frozenset("abc"),
-    loading=0,
-    needed=3,
-    holder="",
-    elsewhere=(),
-    unfit="",
-    steady_since=98.0,
-    steady=2.0,
-    now=100.0,
-)
-
-
-def decide(**changes: Any) -> Any:
-    return decide_founding(msgspec.structs.replace(BASE, **changes))
-
-
-# --- who founds, and when ---------------------------------------------------------------------------------------
-
-
-def test_the_lowest_id_founds_when_everybody_is_here_and_the_set_is_steady() -> None:
-    assert decide() == (True, "this node has the lowest id", None)
-
-
-def test_others_wait_for_the_lowest_id() -> None:
-    assert decide(me="b") == (False, "the node with the lowest id founds the run", None)
-
-
-def test_who_does_not_reach_enough_nodes_itself_does_not_found() -> None:
-    assert decide(me="b", cut_off=frozenset("a")) == (True, "this node has the lowest id", None)
-    assert not decide(me="c", cut_off=frozenset("a"))[0]
-    assert decide(me="b", cut_off=frozenset("abc"))[0], "this node reaches them: it has counted"
-
-
-def test_the_set_must_be_steady() -> None:
-    assert decide(now=99.0) == (False, "everybody is here, the run starts in a moment", 100.0)
-
-
-def test_the_largest_number_wanted_counts() -> None:
-    assert decide(needed=5) == (False, "3 of 5 nodes are here", None)
-
-
-def test_somebody_who_waits_holds_the_start_and_is_named() -> None:
-    assert decide(holder="ben") == (False, "held by ben (--wait)", None)
-
-
-def test_nothing_is_founded_beside_a_run_that_is_not_followed() -> None:
-    verdict, reason, _ = decide(elsewhere=("dan",))
-    assert not verdict
-    assert reason == "dan still in another run: start it with --new-run as well"
-
-
-def test_a_run_that_this_node_cannot_take_part_in_is_said_to_be_what_is_waited_for() -> None:
-    assert decide(elsewhere=("dan",), unfit="its model differs") == (False, "its model differs", None)
-
-
-def test_a_worker_that_is_loading_is_waited_for_but_not_for_ever() -> None:
-    assert decide(loading=1) == (False, "workers are loading", 118.0)
-    assert decide(loading=1, now=118.0)[0]
-
-
-def test_too_few_that_are_ready_do_not_found_however_long_they_wait() -> None:
-    verdict, _, again = decide(here=frozenset("ab"), loading=1, now=999.0)
-    assert (verdict, again) == (False, None)
-
-
-@pytest.mark.parametrize(
-    ("mine", "theirs", "their_round", "moves"),
-    [("a", "b", 0, False), ("b", "a", 0, True), ("a", "b", 1, True), ("b", "a", 3, True)],
-)
-def test_of_two_runs_the_one_with_more_rounds_wins_and_then_the_smaller_id(
-    mine: str, theirs: str, their_round: int, moves: bool
-) -> None:
-    assert prefers(mine, theirs, their_round) == moves
-
 
 # --- founding ---------------------------------------------------------------------------------------------------
 

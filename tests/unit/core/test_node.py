@@ -76,9 +76,11 @@ def test_a_node_whose_operator_holds_the_start_waits_for_its_word_until_it_is_gi
     device = Device(wait=True)
     device.link("ben", "cleo")
     device.describe()
-    assert device.node.waits_for_go
+    assert device.node.status().waiting
+    assert device.node.waits_because == "held by ada (--wait)"
     device.feed(inputs.Go())
-    assert not device.node.waits_for_go
+    assert not device.node.status().waiting
+    assert device.node.status().choice == 1
 
 
 def test_who_founds_a_run_knows_the_schema_of_its_model() -> None:
@@ -96,7 +98,7 @@ def test_in_no_run_there_is_nothing_to_steer_and_in_one_there_is() -> None:
 
 def test_a_node_says_how_many_it_wants_before_a_run_begins() -> None:
     device = Device()
-    device.feed(inputs.Expect(5))
+    device.feed(inputs.Expect(5, 6))
     assert device.node.status().min_nodes == 5
 
 

@@ -64,7 +64,7 @@ def note(text: str) -> events.Notice:
 class Stage:
     """The observers of node "ada", and what is done for them."""
 
-    def __init__(self, credentials: Credentials, settings: NetSettings, *, can_start: bool = False) -> None:
+    def __init__(self, credentials: Credentials, settings: NetSettings) -> None:
         self.credentials = credentials
         self.me = PeerIdentity(credentials.node_id, "ada", "node", "lab")
         self.commands: list[tuple[CommandName, str]] = []
@@ -73,9 +73,7 @@ class Stage:
         self.may_read.set()
         self.may_obey = asyncio.Event()
         self.may_obey.set()
-        self.it = Observers(
-            credentials, settings, TOKEN, STREAM, self.history, self.command, can_start=can_start
-        )
+        self.it = Observers(credentials, settings, TOKEN, STREAM, self.history, self.command)
         self.tasks = BackgroundTasks()
         self._seq = 0
 
@@ -136,9 +134,9 @@ def credentials(tmp_path: Path) -> Credentials:
 async def make(credentials: Credentials) -> AsyncIterator[Callable[..., Stage]]:
     made: list[Stage] = []
 
-    def stage(*, can_start: bool = False, **settings: object) -> Stage:
+    def stage(**settings: object) -> Stage:
         changed = msgspec.structs.replace(NetSettings(), **settings)
-        made.append(Stage(credentials, changed, can_start=can_start))
+        made.append(Stage(credentials, changed))
         return made[-1]
 
     yield stage
@@ -165,7 +163,7 @@ def stage(make: Callable[..., Stage]) -> Stage:
 async def test_an_observer_is_greeted_with_what_it_may_do(
     make: Callable[..., Stage], role: str, who: str, may: tuple[CommandName, ...]
 ) -> None:
-    stage = make(can_start=True)
+    stage = make()
     identity = stage.me if role == "local" else PeerIdentity("e" * 52, "eve", role, "lab")  # type: ignore[arg-type]
     watcher = await stage.connect(identity, watch(token=TOKEN if role == "local" else ""))
     assert watcher.frames[0] == ObserverWelcome(
