@@ -1,9 +1,9 @@
 """Decides which device's options a run has, from those that operators gave (rule "Founding a run").
 
-Each node in no run tells its own in its Status, as short texts. A run has the options of one device. Where nobody decides by
-`p2pfl start`, a device may found only if it was given everything that any device was given, with the same
-values; so no option that somebody gave is lost without a word. Options that a device was not given are
-defaults, and contradict nothing.
+Each node in no run tells its own in its Status, as short texts. A run has the options of one device. Where
+nobody decides by `p2pfl start`, a device may found only if it was given everything that any device was given,
+with the same values; so no option that somebody gave is lost without a word. Options that a device was not
+given are defaults, and contradict nothing.
 """
 
 from __future__ import annotations

@@ -103,6 +103,18 @@ def test_too_few_that_are_ready_do_not_found_however_long_they_wait() -> None:
     assert (verdict, again) == (False, None)
 
 
+def test_a_node_whose_run_did_not_begin_lets_the_next_one_found() -> None:
+    assert decide(unable={"a": "pi cannot be dialled"})[0] is False
+    assert decide(me="b", unable={"a": "pi cannot be dialled"}) == (True, "this node has the lowest id", None)
+
+
+def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again() -> None:
+    unable = dict.fromkeys("abc", "an element is not finite")
+    verdict, reason, again = decide(unable=unable, next_try=160.0)
+    assert (verdict, again) == (False, 160.0)
+    assert reason.endswith("an element is not finite")
+
+
 @pytest.mark.parametrize(
     ("mine", "theirs", "their_round", "moves"),
     [("a", "b", 0, False), ("b", "a", 0, True), ("a", "b", 1, True), ("b", "a", 3, True)],

@@ -23,7 +23,17 @@ from p2pfl.core.lobby import (
 from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.events import Notice
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import Decline, Genesis, Origin, Provenance, RecordBlobs, RecordsRequest, record_digest
+from p2pfl.messages import (
+    MAX_CHOICE,
+    Decline,
+    Genesis,
+    GivenOption,
+    Origin,
+    Provenance,
+    RecordBlobs,
+    RecordsRequest,
+    record_digest,
+)
 from p2pfl.schema import TensorSpec, canonical, layout_of
 from p2pfl.spec import RunSpec, from_options, partitions_of, to_options, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
@@ -228,6 +238,91 @@ def test_what_is_waited_for_is_told_when_it_changes(ctx: Context) -> None:
     assert [event.reason for event in told(taken(ctx), events.Waiting)] == ["3 of 4 nodes are here"]
 
 
+def test_nobody_waits_for_a_steady_moment_where_all_see_all_that_they_wait_for(ctx: Context) -> None:
+    for peer in ctx.peers.values():
+        peer.status = status(complete=True)
+    lobby = ready_lobby(ctx)
+    assert found(lobby) is None
+    assert len(of_kind(taken(ctx), Create)) == 1
+
+
+@pytest.mark.parametrize(("changes", "listed"), [({"complete": False}, 3), ({"complete": True}, 4)])
+def test_where_a_node_misses_one_that_it_waits_for_the_set_must_be_steady(
+    ctx: Context, changes: dict[str, bool], listed: int
+) -> None:
+    ctx.options = options(listed=listed)
+    for peer in ctx.peers.values():
+        peer.status = status(complete=True)
+    ctx.peers[node("cleo")].status = status(**changes)
+    lobby = ready_lobby(ctx)
+    found(lobby)
+    assert not of_kind(taken(ctx), Create)
+    ctx.now += ctx.settings.steady
+    found(lobby)
+    assert of_kind(taken(ctx), Create)
+
+
+def test_a_node_that_waits_for_nobody_in_particular_is_never_complete(ctx: Context) -> None:
+    assert Lobby(ctx).is_complete
+    ctx.options = options(min_nodes=1)
+    assert not Lobby(ctx).is_complete
+    ctx.options = options(min_nodes=1, listed=2)
+    assert Lobby(ctx).is_complete
+
+
+ROUNDS = (GivenOption("rounds", "5"),)
+
+
+def test_a_node_without_options_leaves_the_founding_to_one_with_them_and_says_what_will_hold(
+    ctx: Context,
+) -> None:
+    ctx.peers[node("ben")].status = status(given=ROUNDS)
+    lobby = ready_lobby(ctx)
+    ctx.now += ctx.settings.steady
+    found(lobby)
+    ctx.now += ctx.settings.steady
+    found(lobby)
+    effects = taken(ctx)
+    assert not of_kind(effects, Create)
+    waiting = told(effects, events.Waiting)[-1]
+    assert (waiting.options, waiting.options_of, waiting.is_mismatch) == ("--rounds 5", "ben", False)
+
+
+def test_options_that_differ_are_told_as_something_that_people_must_settle(ctx: Context) -> None:
+    ctx.options = options(given=frozenset({"rounds"}))
+    ctx.peers[node("ben")].status = status(given=ROUNDS)
+    lobby = ready_lobby(ctx)
+    found(lobby)
+    (waiting,) = told(taken(ctx), events.Waiting)
+    assert waiting.reason.startswith("--rounds is 10 on ada and 5 on ben; run `p2pfl start` on")
+    assert (waiting.options_of, waiting.is_mismatch) == ("", True)
+
+
+def test_a_start_gives_this_devices_options_a_higher_number_than_any_other(ctx: Context) -> None:
+    ctx.peers[node("ben")].status = status(given=ROUNDS, choice=6)
+    ctx.peers[node("cleo")].status = None
+    lobby = ready_lobby(ctx)
+    lobby.go_ahead()
+    assert lobby.choice == 7
+    lobby.steady_since -= 60.0
+    ctx.peers[node("cleo")].status = status()
+    found(lobby)
+    ctx.now += 60.0
+    found(lobby)
+    assert of_kind(taken(ctx), Create)
+    lobby.choice = MAX_CHOICE
+    lobby.go_ahead()
+    assert lobby.choice == MAX_CHOICE
+
+
+def test_the_options_of_a_device_that_is_left_out_hold_for_nobody() -> None:
+    lobby = mismatched("dan")
+    lobby.ctx.peers[node("dan")].status = status(given=ROUNDS, complete=True)
+    assert lobby._present(list(lobby.ctx.peers.values()), []).holding.founders is None
+    lobby.ctx.peers[node("cleo")].status = status(given=ROUNDS)
+    assert lobby._present(list(lobby.ctx.peers.values()), []).holding.of == "cleo"
+
+
 def test_an_operator_holds_the_start_until_it_says_go(ctx: Context) -> None:
     ctx.options = options(wait=True)
     lobby = ready_lobby(ctx)
@@ -426,18 +521,6 @@ def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx: Cont
 
 
 # --- runs that did not begin ------------------------------------------------------------------------------------
-
-
-def test_a_node_whose_run_did_not_begin_lets_the_next_one_found() -> None:
-    assert decide(unable={"a": "pi cannot be dialled"})[0] is False
-    assert decide(me="b", unable={"a": "pi cannot be dialled"}) == (True, "this node has the lowest id", None)
-
-
-def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again() -> None:
-    unable = dict.fromkeys("abc", "an element is not finite")
-    verdict, reason, again = decide(unable=unable, next_try=160.0)
-    assert (verdict, again) == (False, 160.0)
-    assert reason.endswith("an element is not finite")
 
 
 @pytest.mark.parametrize(("invalid", "what"), [(True, "is of no use"), (False, "could not be pulled")])

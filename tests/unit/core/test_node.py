@@ -100,6 +100,19 @@ def test_a_node_says_how_many_it_wants_before_a_run_begins() -> None:
     device = Device()
     device.feed(inputs.Expect(5, 6))
     assert device.node.status().min_nodes == 5
+    device.link("ben", "cleo", "dan", "eve")
+    assert not device.node.status().complete, "six are listed"
+    device.feed(inputs.Expect(5, 5))
+    assert device.node.status().complete
+
+
+def test_in_a_run_nothing_is_said_of_options_or_of_who_waits() -> None:
+    device = in_run(chain_of(*NAMES[:3], rounds=1), given=frozenset({"rounds"}))
+    said = device.node.status()
+    assert (said.given, said.choice, said.complete) == ((), 0, False)
+    assert device.node.waits_because is None
+    waiting = Device(given=frozenset({"rounds"}))
+    assert [option.name for option in waiting.node.status().given] == ["rounds"]
 
 
 def test_what_the_worker_answers_when_the_run_is_gone_changes_nothing() -> None:
