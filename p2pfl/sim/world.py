@@ -69,8 +69,12 @@ class World:
         spec: RunSpec | None = None,
         trace: bool = False,
         codec: bool = False,
+        with_options: bool = False,
     ) -> None:
-        """Start no device yet. *without* is the rule to leave out; a violation is expected then."""
+        """Start no device yet. *without* is the rule to leave out; a violation is expected then.
+
+        *with_options* gives options of the run to some devices in some worlds (`p2pfl.sim.operators`).
+        """
         self.seed = seed
         self.faults = faults
         self.on_effect: Callable[[Device, AnyEffect], None] | None = None
@@ -89,8 +93,7 @@ class World:
         sampling = ALL if without is not None else sampling_of(seed)
         strategy = strategy_of(seed, nodes)
         self._spec = spec or spec_of(rounds, 1, stopping_of(seed), sampling, strategy)
-        # A scenario with a spec of its own has no other options.
-        self._rates = learning_rates(seed, nodes) if spec is None and without is None else {}
+        self._rates = learning_rates(seed, nodes) if with_options else {}
         self._is_complete = False
         is_one_late = nodes > 2 and faults.late > 0 and self.random.random() < faults.late
         wanted = 2 * nodes // 3 if environment.is_faulty and nodes > SMALL else nodes - is_one_late
