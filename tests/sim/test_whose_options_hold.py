@@ -133,4 +133,4 @@ def test_two_founders_that_saw_different_sets_become_one_run() -> None:
     world.run_until(world.is_complete, LIMIT)
     assert len(runs(world)) == 1
     assert {known(device.exit).code for device in world.devices.values()} == {0}
-    assert len({chain(device)[-1] for device in world.devices.values()}) == 1
+    assert len({chain(device)[-1].model for device in world.devices.values()}) == 1
