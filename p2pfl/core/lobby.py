@@ -120,8 +120,8 @@ class Lobby:
     """The last cards that did not fit, and the devices that fit nevertheless."""
     _left_out: str = ""
     """The last warning that a run begins without a device."""
-    _told_holding: Holding | None = None
-    """The last published answer to the question whose options hold."""
+    _told_options: tuple[str, str] = ("", "")
+    """The last published options that will hold, and the device that was given them."""
     abandoned_runs: AbandonedRuns = field(init=False)
     """Earlier runs that could not begin, and failed foundings."""
 
@@ -333,12 +333,16 @@ class Lobby:
         return ""
 
     def _tell_waiting(self, present: FoundingSituation, reason: str) -> None:
-        holding = present.holding
-        if (reason, holding) != (self.told, self._told_holding):
-            self.told, self._told_holding = reason, holding
-            here = len(present.here) + present.loading
-            flaws = (flaw[:300] for flaw in (present.apart, holding.difference) if flaw)
-            self.ctx.tell(Waiting(here, present.needed, reason, reason in flaws, holding.options, holding.of))
+        holding, here = present.holding, len(present.here) + present.loading
+        options = (holding.options, holding.of)
+        if (reason, options) == (self.told, self._told_options):
+            return
+        flaws = (flaw[:300] for flaw in (present.apart, holding.difference) if flaw)
+        self.ctx.tell(Waiting(here, present.needed, reason, reason in flaws, *options))
+        if options != self._told_options and holding.of:
+            what = holding.options or "the default options"
+            self.ctx.tell(Notice("info", f"the run will have {what}, of {holding.of}"))
+        self.told, self._told_options = reason, options
 
     # --- entering a run of peers ----------------------------------------------------------------------------
 

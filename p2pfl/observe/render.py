@@ -117,18 +117,11 @@ def _of_node(event: events.NodeEvent) -> tuple[str, str] | None:
         case events.Waiting():
             if event.is_mismatch:
                 return "!", f"the run cannot begin: {event.reason}"
-            return "·", f"waiting: {event.reason}{_holding(event)}"
+            return "·", f"waiting: {event.reason}"
         case events.Ended():
             return ("·" if event.code == 0 else "✗"), f"ended: {event.reason}"
         case _:
             assert_never(event)
-
-
-def _holding(waiting: events.Waiting) -> str:
-    """Return whose options the run will have, as the end of a line; empty if nobody gave any."""
-    if not waiting.options_of:
-        return ""
-    return f"; the run will have {waiting.options or 'the defaults'} (of {waiting.options_of})"
 
 
 def _of_peer(event: events.PeerEvent) -> tuple[str, str] | None:
