@@ -222,7 +222,9 @@ class Waiting(Event, frozen=True, tag="waiting"):
     """The options of the run that were given and will hold, such as "--rounds 200"; empty if they are all
     defaults, or undecided."""
     options_of: str = ""
-    """Name of the device whose options will hold; empty if nobody gave any, or if it is undecided."""
+    """Name of a device whose options will hold; empty if nobody gave any, or if it is undecided."""
+    is_known: bool = False
+    """Whether the reason was told before, and only the options changed."""
 
 
 class RunJoined(Event, frozen=True, tag="run_joined"):

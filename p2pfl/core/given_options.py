@@ -65,10 +65,10 @@ def given_options(options: Options) -> tuple[GivenOption, ...]:
     )
 
 
-def decide_holding_options(givers: list[Giver]) -> Holding:
+def decide_holding_options(givers: list[Giver], me: str = "") -> Holding:
     """Return whose options hold among the devices *givers*, which are all that are linked and in no run.
 
-    The last device at which an operator gave `p2pfl start` decides; of two at the same time, the lower id.
+    Of several devices with the same options, the node *me* is named, or else the first one. The last device at which an operator gave `p2pfl start` decides; of two at the same time, the lower id.
     """
     chosen = min((one for one in givers if one.choice), key=lambda one: (-one.choice, one.node), default=None)
     if chosen is not None:
@@ -81,7 +81,8 @@ def decide_holding_options(givers: list[Giver]) -> Holding:
         union.update(one.given)
     founders = [one for one in with_options if one.given == union]
     if founders and all(one.given.items() <= union.items() for one in with_options):
-        return Holding(frozenset(one.node for one in founders), _shown(union), founders[0].name)
+        named = next((one for one in founders if one.node == me), founders[0])
+        return Holding(frozenset(one.node for one in founders), _shown(union), named.name)
     return Holding(frozenset(), difference=f"{_first_difference(with_options)}; {HOW_TO_DECIDE}")
 
 

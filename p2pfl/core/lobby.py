@@ -291,7 +291,7 @@ class Lobby:
             for peer in free
             if peer.status is not None
         ]
-        return decide_holding_options([giver for giver in givers if giver.node in known])
+        return decide_holding_options([giver for giver in givers if giver.node in known], self.ctx.me.node)
 
     def _apart(self, cards: Mapping[str, DataCard]) -> str:
         """Return why the devices with *cards* cannot train together; empty if they can."""
@@ -338,8 +338,9 @@ class Lobby:
         if (reason, options) == (self.told, self._told_options):
             return
         flaws = (flaw[:300] for flaw in (present.apart, holding.difference) if flaw)
-        self.ctx.tell(Waiting(here, present.needed, reason, reason in flaws, *options))
-        if options != self._told_options and holding.of:
+        is_known = reason == self.told
+        self.ctx.tell(Waiting(here, present.needed, reason, reason in flaws, *options, is_known))
+        if holding.of and (not self._told_options[1] or holding.options != self._told_options[0]):
             what = holding.options or "the default options"
             self.ctx.tell(Notice("info", f"the run will have {what}, of {holding.of}"))
         self.told, self._told_options = reason, options

@@ -365,9 +365,7 @@ class Observers:
         if order.what in admitted.may:
             answer = await self._command(order.what, admitted.who)
             return CommandResult(order.number, answer.refused, answer.text)
-        if order.what == "start":
-            reason = "this node does not wait for a start command: it was started without --wait"
-        elif order.what == "leave":
+        if order.what == "leave":
             reason = "only the local user of a node can make it leave"
         else:
             reason = f"{admitted.who} may watch, not command: commands need a certificate of role operator"

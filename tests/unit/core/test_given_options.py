@@ -118,6 +118,7 @@ def test_a_device_with_options_founds_before_one_without() -> None:
 def test_devices_with_the_same_options_may_all_found() -> None:
     also = msgspec.structs.replace(BEN, node="e", name="eve")
     assert decide(ADA, BEN, also) == Holding(frozenset("be"), "--rounds 5", "ben")
+    assert decide_holding_options([ADA, BEN, also], "e").of == "eve", "a device names itself before others"
 
 
 def test_a_device_that_was_given_all_that_any_was_given_founds() -> None:

@@ -286,6 +286,11 @@ def test_a_node_without_options_leaves_the_founding_to_one_with_them_and_says_wh
     assert not of_kind(effects, Create)
     waiting = told(effects, events.Waiting)[-1]
     assert (waiting.options, waiting.options_of, waiting.is_mismatch) == ("--rounds 5", "ben", False)
+    notice = Notice("info", "the run will have --rounds 5, of ben")
+    assert told(effects, Notice) == [notice], "once, whatever else is waited for"
+    lobby.ctx.peers[node("cleo")].status = status(choice=1)
+    found(lobby)
+    assert told(taken(ctx), Notice) == [Notice("info", "the run will have the default options, of cleo")]
 
 
 def test_options_that_differ_are_told_as_something_that_people_must_settle(ctx: Context) -> None:

@@ -180,11 +180,6 @@ async def test_an_observer_is_greeted_with_what_it_may_do(
     )
 
 
-async def test_a_start_is_offered_only_where_it_can_be_given(stage: Stage) -> None:
-    watcher = await stage.connect(EVE, watch())
-    assert watcher.all(ObserverWelcome)[0].may == (*FEDERATION_WIDE, "save")
-
-
 @pytest.mark.parametrize("token", ["", "5f" * 32, TOKEN[:-1], "ü" * 60])
 async def test_a_local_user_without_the_token_is_refused(stage: Stage, token: str) -> None:
     assert "proves that it can read the node's data directory" in await stage.refuse(
@@ -515,7 +510,7 @@ async def test_a_command_is_carried_out_and_answered_under_its_number(stage: Sta
         (OWL, "save", "owl (observer) may watch, not command: commands need a certificate of role operator"),
         (OWL, "leave", "only the local user of a node can make it leave"),
         (EVE, "leave", "only the local user of a node can make it leave"),
-        (EVE, "start", "this node does not wait for a start command: it was started without --wait"),
+        (OWL, "start", "owl (observer) may watch, not command: commands need a certificate of role operator"),
     ],
 )
 async def test_a_command_beyond_ones_role_is_refused_and_not_carried_out(
