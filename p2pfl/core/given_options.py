@@ -68,7 +68,8 @@ def given_options(options: Options) -> tuple[GivenOption, ...]:
 def decide_holding_options(givers: list[Giver], me: str = "") -> Holding:
     """Return whose options hold among the devices *givers*, which are all that are linked and in no run.
 
-    Of several devices with the same options, the node *me* is named, or else the first one. The last device at which an operator gave `p2pfl start` decides; of two at the same time, the lower id.
+    The last device at which an operator gave `p2pfl start` decides; of two at the same time, the lower id.
+    Of several devices with the same options, the node *me* is named, or else the first one.
     """
     chosen = min((one for one in givers if one.choice), key=lambda one: (-one.choice, one.node), default=None)
     if chosen is not None:

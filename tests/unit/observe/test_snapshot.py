@@ -52,6 +52,19 @@ def test_a_node_without_a_run_says_what_it_waits_for() -> None:
     assert "run         waiting: 2 of 3 nodes are here" in lines_of(found)
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [("--rounds 200, --seed 2", "--rounds 200, --seed 2, of ben"), ("", "the defaults, of ben")],
+)
+def test_a_node_without_a_run_says_whose_options_it_will_have(options: str, line: str) -> None:
+    state = state_of(recordings.waiting())
+    waiting = events.Waiting(2, 3, "2 of 3 nodes are here", options=options, options_of="ben")
+    state.apply(Published(0, state.time, waiting))
+    found = snapshot_of(state)
+    assert (found.options, found.options_of) == (options, "ben")
+    assert f"options     {line}" in lines_of(found)
+
+
 def test_listed_addresses_that_lead_nowhere_are_shown_with_the_reason_until_they_are_reached() -> None:
     state = state_of(recordings.waiting())
     reason = "nothing listens there: is the node running, and on this port?"
