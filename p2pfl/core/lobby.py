@@ -110,7 +110,7 @@ class Lobby:
     steady_since: float = 0.0
     """When `known` last changed."""
     told: str = ""
-    """The last published reason for waiting."""
+    """The last published reason for waiting; empty while this node makes the first model of a run."""
     given: tuple[GivenOption, ...] = ()
     """The options of the run that this node's operator gave."""
     wake: float | None = None
@@ -196,6 +196,7 @@ class Lobby:
         if not verdict:
             self._tell_waiting(present, reason)
             return None
+        self.told = ""
         assert self.described is not None
         peers = [peer for peer in free if peer.member.node in present.here]
         spec, own = self._founded_spec(len(peers) + 1), self.described.card

@@ -295,9 +295,10 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
     wanted = [f"wanted      {what}, by {one_line(by, 50)}" for what, by in snapshot.wanted.items()]
     if not snapshot.run:
         text = f"waiting: {snapshot.waiting}" if snapshot.waiting else "no run yet"
-        lines = [f"run         {text}"]
+        lines = _wrapped("run", one_line(text, 400))
         if snapshot.options_of:
-            lines.append(f"options     {snapshot.options or 'the defaults'}, of {_name(snapshot.options_of)}")
+            options = f"{snapshot.options or 'the defaults'}, of {_name(snapshot.options_of)}"
+            lines += _wrapped("options", options)
         return [*lines, *wanted]
     lines = [
         f"run         {snapshot.run[:7]}, {one_line(snapshot.task, 24)}/{one_line(snapshot.model, 24)}: "

@@ -197,6 +197,15 @@ def test_the_number_of_parts_can_be_asked_for(ctx: Context) -> None:
     assert partitions_of(of_kind(taken(ctx), Create)[0].spec.task) == 7
 
 
+def test_a_node_that_makes_the_initial_model_waits_for_nothing_else(ctx: Context) -> None:
+    lobby = ready_lobby(ctx)
+    found(lobby)
+    assert lobby.told == "everybody is here, the run starts in a moment"
+    ctx.now += ctx.settings.steady
+    found(lobby)
+    assert lobby.told == ""
+
+
 def test_the_initial_model_is_made_once(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     found(lobby)

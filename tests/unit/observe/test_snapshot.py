@@ -65,6 +65,17 @@ def test_a_node_without_a_run_says_whose_options_it_will_have(options: str, line
     assert f"options     {line}" in lines_of(found)
 
 
+def test_a_long_reason_for_waiting_is_shown_whole() -> None:
+    state = state_of(recordings.waiting())
+    reason = (
+        "--rounds is 200 on laptop and 50 on pi; run `p2pfl start` on the device whose options are to hold"
+    )
+    state.apply(Published(0, state.time, events.Waiting(3, 3, reason)))
+    lines = lines_of(snapshot_of(state))
+    at = lines.index("run         waiting: --rounds is 200 on laptop and 50 on pi; run `p2pfl start` on")
+    assert lines[at + 1] == "            the device whose options are to hold"
+
+
 def test_listed_addresses_that_lead_nowhere_are_shown_with_the_reason_until_they_are_reached() -> None:
     state = state_of(recordings.waiting())
     reason = "nothing listens there: is the node running, and on this port?"
