@@ -72,8 +72,8 @@ def test_a_long_reason_for_waiting_is_shown_whole() -> None:
     )
     state.apply(Published(0, state.time, events.Waiting(3, 3, reason)))
     lines = lines_of(snapshot_of(state))
-    at = lines.index("run         waiting: --rounds is 200 on laptop and 50 on pi; run `p2pfl start` on")
-    assert lines[at + 1] == "            the device whose options are to hold"
+    at = lines.index("run         waiting: --rounds is 200 on laptop and 50 on pi; run `p2pfl start`")
+    assert lines[at + 1] == "            on the device whose options are to hold"
 
 
 def test_listed_addresses_that_lead_nowhere_are_shown_with_the_reason_until_they_are_reached() -> None:
