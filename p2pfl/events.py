@@ -267,7 +267,14 @@ class Waiting(Event, frozen=True, tag="waiting"):
     needed: int
     reason: str
     is_mismatch: bool = False
-    """Whether a device must be started in another way first, because its data or its task do not fit."""
+    """Whether people must do something first: the data, the task or the options of a device do not fit."""
+    options: str = ""
+    """The options of the run that were given and will hold, such as "--rounds 200"; empty if they are all
+    defaults, or undecided."""
+    options_of: str = ""
+    """Name of a device whose options will hold; empty if nobody gave any, or if it is undecided."""
+    is_known: bool = False
+    """Whether the reason was told before, and only the options changed."""
 
 
 class RunJoined(Event, frozen=True, tag="run_joined"):

@@ -62,6 +62,15 @@ Signature = Annotated[bytes, Meta(min_length=1, max_length=128)]
 MAX_ATTEMPT = 2**31
 """The highest attempt of a ballot. With ten candidacies a second, a member reaches it after seven years."""
 
+MAX_GIVEN = 64
+"""Maximum number of options of the run that a node says were given to it: more than there are."""
+
+MAX_OPTION_TEXT = 100
+"""Maximum number of characters of the value of such an option."""
+
+MAX_CHOICE = 2**53
+"""The highest number of a decision whose options hold (`Status.choice`)."""
+
 MAX_ORIGINS = 64
 """How often a run can be continued by an operator after it lost its majority."""
 
@@ -363,6 +372,14 @@ class Record(Struct, frozen=True):
 # --- messages, in the order a run needs them ----------------------------------------------------------------
 
 
+class GivenOption(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An option of the run that an operator gave, and its value, for comparison and for people."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z_]{0,31}\Z")]
+    value: Annotated[str, Meta(max_length=MAX_OPTION_TEXT)]
+    """Untrusted text. A longer value ends in a digest of all of it."""
+
+
 class Status(Struct, frozen=True, tag="status"):
     """The state of a node: sent on every new link, after a change, and as heartbeat."""
 
@@ -393,6 +410,13 @@ class Status(Struct, frozen=True, tag="status"):
     """Number of nodes that it requires before a run is founded."""
     waiting: bool
     """Whether its operator delays the start of a run (`--wait`)."""
+    given: Annotated[tuple[GivenOption, ...], Meta(max_length=MAX_GIVEN)]
+    """The options of the run that its operator gave; empty in a run."""
+    choice: Annotated[int, Meta(ge=0, le=MAX_CHOICE)]
+    """Number of the last decision that its options hold (`p2pfl start`): one more than the highest that it
+    knew. 0: nobody decided for it, or it is in a run."""
+    complete: bool
+    """Whether it is in no run and linked with all the devices that it waits for."""
     steps: Count
     """Number of state changes before this status, so a receiver can drop an older status."""
 

@@ -291,7 +291,7 @@ class Tui(App[str]):
             self.session.source.retry_now()
 
     def action_start(self) -> None:
-        """End the node's --wait."""
+        """Start the run, with the node's options."""
         self.order("start")
 
     def action_pause_or_resume(self) -> None:

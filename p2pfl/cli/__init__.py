@@ -72,7 +72,7 @@ SUBCOMMANDS = {
         "p2pfl.cli.watching", "watch", "Print the events of a running node, line by line, until it ends."
     ),
     "start": Subcommand(
-        "p2pfl.cli.orders", "start", "Start the run that a node started with --wait holds back."
+        "p2pfl.cli.orders", "start", "Start the run with the options of a waiting node; ends its --wait."
     ),
     "pause": Subcommand(
         "p2pfl.cli.orders", "pause", "Pause the run of the whole federation after the open round."

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 COMMAND_CLASS = ConfiguredCommand
 
 DEVICE = "This device"
-RUN = "The run (all members use the founder's values)"
+RUN = "The run (the options of one device hold for all, told before the start)"
 
 
 def _device(*names: str, **settings: Any) -> Any:

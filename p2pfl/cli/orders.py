@@ -43,7 +43,7 @@ def _command(what: CommandName, text: str) -> Callable[..., None]:
     return give
 
 
-start = _command("start", "Start the run that a node started with --wait holds back.")
+start = _command("start", "Start the run with the options of a waiting node; ends its --wait.")
 pause = _command("pause", "Pause the run of the whole federation after the open round.")
 resume = _command("resume", "Resume a paused run.")
 leave = _command("leave", "Make a node leave politely: the others go on without it.")

@@ -158,13 +158,16 @@ class WorkFailed(Input, frozen=True):
 
 
 class Expect(Input, frozen=True):
-    """A new number of nodes to wait for before a run is founded: several addresses may be one device."""
+    """New numbers of nodes to wait for before a run is founded: several addresses may be one device."""
 
     min_nodes: int
+    """See `p2pfl.core.options.Options.min_nodes`."""
+    listed: int
+    """See `p2pfl.core.options.Options.listed`."""
 
 
 class Go(Input, frozen=True):
-    """The operator ends this node's `--wait`."""
+    """The operator starts the run: this node's options hold, and its `--wait` ends."""
 
 
 class Leave(Input, frozen=True):

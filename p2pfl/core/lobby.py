@@ -1,8 +1,7 @@
-"""The time before a run: which nodes are present, which one founds a run, how a node enters a peer's run.
+"""The time before a run: which nodes are present, what is waited for, how a node enters a peer's run.
 
-Founding needs no vote (rule "Founding a run"). The founder is the node with the lowest id among the nodes
-that are linked to enough others. Two partitions may found two runs; when they meet and at most one of the
-runs has a commit, the nodes of one run move to the other (rule "Runs that meet", `prefers`).
+`p2pfl.core.founding` decides which node founds a run and when, `p2pfl.core.given_options` whose options the
+run has.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, ReadSchema, fetch_frozen, fetch_record
 from p2pfl.core.fitting import find_fitting
+from p2pfl.core.founding import FoundingSituation, decide_founding
+from p2pfl.core.given_options import Giver, Holding, decide_holding_options, given_options
 from p2pfl.core.inputs import BlobFailed, Created, Described, SchemaRead
 from p2pfl.core.resumed_model import NO_FROZEN, differs
 from p2pfl.core.roster import Newcomer, contains, genesis_roster
@@ -27,9 +28,11 @@ from p2pfl.disclosure import told_to_peers
 from p2pfl.events import Notice, Waiting
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
+    MAX_CHOICE,
     Commit,
     Decline,
     Genesis,
+    GivenOption,
     Provenance,
     RecordBlobs,
     RecordsRequest,
@@ -49,77 +52,6 @@ MAX_DECLINED = 16
 MAX_DECLINED_OF_PEER = 3
 """Declined runs of one peer within `declined_rest` seconds after which its offers are ignored. Each offer
 costs a job of the worker."""
-
-READY_PATIENCE = 10
-"""Multiple of `steady` for which the others wait for a present node whose worker is still loading; after
-that, they found a run without it."""
-
-
-class FoundingSituation(msgspec.Struct, frozen=True):
-    """The input of `decide_founding`."""
-
-    me: str
-    here: frozenset[str]
-    """Node ids of the ready nodes: this node and linked nodes in no run."""
-    loading: int
-    """Number of nodes whose worker is still loading, among this node and the linked nodes in no run."""
-    needed: int
-    """The largest `min_nodes` among the nodes in no run; at least what the strategy needs."""
-    holder: str
-    """Name of a node whose operator holds the start; empty when nobody does."""
-    elsewhere: tuple[str, ...]
-    """Names of linked nodes that are in a run which this node does not enter."""
-    unfit: str
-    """Why this node cannot take part in the run of one of them; empty if it could."""
-    steady_since: float
-    """When the set of linked nodes in no run last changed."""
-    steady: float
-    """See `ProtocolSettings.steady`."""
-    now: float
-    cut_off: frozenset[str] = frozenset()
-    """Nodes of `here` that see fewer than `needed` nodes, for example because of a firewall: they never
-    found."""
-    unable: Mapping[str, str] = {}
-    """By node whose last founding failed: the reason. Other nodes try first."""
-    next_try: float | None = None
-    """When the first node of `unable` may found again."""
-    apart: str = ""
-    """Why the data of the nodes in `here` allow no agreement; empty if they allow one."""
-
-
-def decide_founding(present: FoundingSituation) -> tuple[bool, str, float | None]:
-    """Return whether this node founds now, why or why not, and when to ask again."""
-    if present.elsewhere and present.unfit:
-        return False, present.unfit, None
-    if present.elsewhere:
-        return (
-            False,
-            f"{', '.join(present.elsewhere)} still in another run: start it with --new-run as well",
-            None,
-        )
-    if len(present.here) + present.loading < present.needed:
-        return False, f"{len(present.here) + present.loading} of {present.needed} nodes are here", None
-    if present.holder:
-        return False, f"held by {present.holder} (--wait)", None
-    if present.apart:
-        return False, present.apart[:300], None
-    patience = present.steady * (READY_PATIENCE if present.loading else 1)
-    at = present.steady_since + patience
-    if len(present.here) < present.needed or present.now < at:
-        what = "workers are loading" if present.loading else "everybody is here, the run starts in a moment"
-        return False, what, at if present.now < at else None
-    able = present.here - present.unable.keys()
-    if not able:
-        why = next(iter(present.unable.values()))
-        return False, f"no device could found a run; the next try is soon: {why}"[:300], present.next_try
-    if min((able - present.cut_off) | (able & {present.me}) or able) != present.me:
-        return False, "the node with the lowest id founds the run", present.next_try
-    return True, "this node has the lowest id", None
-
-
-def prefers(mine: str, theirs: str, their_round: int) -> bool:
-    """Whether a node at round 0 of run *mine* moves to *theirs*: it has commits, or the smaller run id."""
-    return their_round > 0 or theirs < mine
 
 
 @dataclass
@@ -174,6 +106,8 @@ class Lobby:
     """When to ask for these records again."""
     gone_ahead: bool = False
     """Whether the operator ended this node's `--wait`."""
+    choice: int = 0
+    """Number of the operator's last decision that this node's options hold; 0 without one."""
     tries: dict[str, int] = field(default_factory=dict)
     """By run: the number of failed pulls of its first model."""
     known: frozenset[str] = frozenset()
@@ -181,7 +115,9 @@ class Lobby:
     steady_since: float = 0.0
     """When `known` last changed."""
     told: str = ""
-    """The last published reason for waiting."""
+    """The last published reason for waiting; empty while this node makes the first model of a run."""
+    given: tuple[GivenOption, ...] = ()
+    """The options of the run that this node's operator gave."""
     wake: float | None = None
     _merged: list[tuple[Mapping[str, DataCard], tuple[Agreement | None, str]]] = field(default_factory=list)
     """The last cards that were merged, of all devices and of those that fit, and the results."""
@@ -189,11 +125,14 @@ class Lobby:
     """The last cards that did not fit, and the devices that fit nevertheless."""
     _left_out: str = ""
     """The last warning that a run begins without a device."""
+    _told_options: tuple[str, str] = ("", "")
+    """The last published options that will hold, and the device that was given them."""
     abandoned_runs: AbandonedRuns = field(init=False)
     """Earlier runs that could not begin, and failed foundings."""
 
     def __post_init__(self) -> None:
         self.abandoned_runs = AbandonedRuns(self.ctx)
+        self.given = given_options(self.ctx.options)
 
     def start(self) -> None:
         """Enter the lobby; ask the worker for this node's own task, unless it has answered before."""
@@ -206,6 +145,25 @@ class Lobby:
     def is_waiting(self) -> bool:
         """Whether this node's operator holds the start."""
         return self.ctx.options.wait and not self.gone_ahead
+
+    def go_ahead(self) -> None:
+        """Take the operator's decision: this node's options hold, and it no longer holds the start.
+
+        The decision has a higher number than all that this node knows, so the last one holds.
+        """
+        self.gone_ahead = True
+        known = (peer.status.choice for peer in self.ctx.peers.values() if peer.status is not None)
+        self.choice = min(max([self.choice, *known]) + 1, MAX_CHOICE)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether this node is linked with all the devices that it waits for.
+
+        A node that was given neither addresses nor a number waits for nobody in particular. It is never
+        complete, so that others have a moment to find it.
+        """
+        wanted = max(self.ctx.options.min_nodes, self.ctx.options.listed)
+        return wanted > 1 and sum(peer.linked for peer in self.ctx.peers.values()) + 1 >= wanted
 
     @property
     def deadline(self) -> float | None:
@@ -243,6 +201,7 @@ class Lobby:
         if not verdict:
             self._tell_waiting(present, reason)
             return None
+        self.told = ""
         assert self.described is not None
         peers = [peer for peer in free if peer.member.node in present.here]
         spec, own = self._founded_spec(len(peers) + 1), self.described.card
@@ -300,9 +259,13 @@ class Lobby:
         cards = self._cards(free, here)
         apart = self._apart(cards) if cards else ""
         loading = len(free) + 1 - len(here)
+        known_here = {ctx.me.node, *known}
+        is_complete = self.is_complete and all(status.complete for _, status in statuses)
         if apart and (fit := self._find_fitting(cards, here)):
             wanted = [status.min_nodes for peer, status in statuses if peer.member.node in fit]
             if len(fit) >= max(ctx.options.min_nodes, *wanted):
+                known_here -= here - fit
+                is_complete = False
                 here, needed = fit, max(ctx.options.min_nodes, *wanted)
                 kept = self._cards(free, here)
                 self._tell_left_out(sorted(cards.keys() - kept.keys()), apart)
@@ -322,7 +285,19 @@ class Lobby:
             cut_off=cut_off,
             unable=self.abandoned_runs.failed(),
             next_try=self.abandoned_runs.next_try,
+            holding=self._holding(free, known_here),
+            is_complete=is_complete,
         )
+
+    def _holding(self, free: Sequence[PeerView], known: Collection[str]) -> Holding:
+        """Return whose options hold among the nodes *known*, which are this node and *free* peers."""
+        mine = Giver(self.ctx.me.node, self.ctx.name, _by_name(self.given), self.choice)
+        givers = [mine] + [
+            Giver(peer.member.node, peer.name, _by_name(peer.status.given), peer.status.choice)
+            for peer in free
+            if peer.status is not None
+        ]
+        return decide_holding_options([giver for giver in givers if giver.node in known], self.ctx.me.node)
 
     def _apart(self, cards: Mapping[str, DataCard]) -> str:
         """Return why the devices with *cards* cannot train together; empty if they can."""
@@ -364,11 +339,17 @@ class Lobby:
         return ""
 
     def _tell_waiting(self, present: FoundingSituation, reason: str) -> None:
-        if reason != self.told:
-            self.told = reason
-            here = len(present.here) + present.loading
-            is_mismatch = bool(present.apart) and reason == present.apart[:300]
-            self.ctx.tell(Waiting(here, present.needed, reason, is_mismatch))
+        holding, here = present.holding, len(present.here) + present.loading
+        options = (holding.options, holding.of)
+        if (reason, options) == (self.told, self._told_options):
+            return
+        flaws = (flaw[:300] for flaw in (present.apart, holding.difference) if flaw)
+        is_known = reason == self.told
+        self.ctx.tell(Waiting(here, present.needed, reason, reason in flaws, *options, is_known))
+        if holding.of and (not self._told_options[1] or holding.options != self._told_options[0]):
+            what = holding.options or "the default options"
+            self.ctx.tell(Notice("info", f"the run will have {what}, of {holding.of}"))
+        self.told, self._told_options = reason, options
 
     # --- entering a run of peers ----------------------------------------------------------------------------
 
@@ -506,6 +487,10 @@ class Lobby:
         self.offered, self.asking = None, ""
         self.ctx.broadcast(Decline(offered.run, (told or reason)[:300]))
         self.ctx.tell(Notice(level, _unfit_for(offered.run, self.ctx.name_of(offered.source), reason)))
+
+
+def _by_name(given: Sequence[GivenOption]) -> dict[str, str]:
+    return {option.name: option.value for option in given}
 
 
 def _shorten(by_run: dict[str, Any]) -> None:

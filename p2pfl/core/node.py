@@ -102,9 +102,9 @@ class Node:
         return self._running.ledger if self._running else None
 
     @property
-    def waits_for_go(self) -> bool:
-        """Whether this node's operator holds the start of a run (`--wait`)."""
-        return self._running is None and self._lobby.is_waiting
+    def waits_because(self) -> str | None:
+        """Why this node waits for a run; None while it is in one."""
+        return self._lobby.told if self._running is None else None
 
     @property
     def peers(self) -> dict[str, PeerView]:
@@ -187,9 +187,11 @@ class Node:
                 if not self._exclusion.ignores(event.member.node):
                     self._received(event.member, event.message)
             case inputs.Expect():
-                self._ctx.options = msgspec.structs.replace(self._ctx.options, min_nodes=event.min_nodes)
+                self._ctx.options = msgspec.structs.replace(
+                    self._ctx.options, min_nodes=event.min_nodes, listed=event.listed
+                )
             case inputs.Go():
-                self._lobby.gone_ahead = True
+                self._lobby.go_ahead()
             case inputs.Leave():
                 self._ending.leave(self._running)
             case inputs.Ban():
@@ -644,6 +646,10 @@ class Node:
         aggregator = running.aggregator if running else None
         ready = running.ready if running else self._lobby.described is not None
         ledger = running.ledger if running else None
-        return NodeCondition(
+        condition = NodeCondition(
             ledger, local_trainer, aggregator, ready, self._ending.is_leaving, self._lobby.is_waiting
         )
+        if running is not None:
+            return condition
+        lobby = self._lobby
+        return condition._replace(given=lobby.given, choice=lobby.choice, complete=lobby.is_complete)

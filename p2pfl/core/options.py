@@ -40,13 +40,16 @@ class Options(msgspec.Struct, frozen=True):
     spec: RunSpec
     """The spec with which this node founds a run; `partitions` below replaces its field then."""
     given: frozenset[str]
-    """Fields of `spec` that the operator gave. Only these are reported when a run's values differ."""
+    """Fields of `spec` that the operator gave. Only these are compared with those of other devices before a
+    run, and reported when a run's values differ."""
     partitions: int
     """Number of data partitions; 0 makes one for each founding member."""
     min_nodes: int
     """Minimum number of nodes before a run is founded."""
     nonce: str
     """32 hex digits, random at every start: makes the id of a run founded by this process unique."""
+    listed: int = 1
+    """Number of devices whose addresses the operator listed, and this one."""
     software: str = ""
     """The version of p2pfl, which record 0 names."""
     wait: bool = False

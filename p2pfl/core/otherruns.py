@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from p2pfl.core.context import Context, PeerView
 from p2pfl.core.continuing import Continuation
 from p2pfl.core.effects import SaveClosed
+from p2pfl.core.founding import prefers
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.lobby import Lobby, prefers
+from p2pfl.core.lobby import Lobby
 from p2pfl.messages import Decline, Genesis, Member, Records, Status, record_digest
 
 

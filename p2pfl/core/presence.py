@@ -9,7 +9,7 @@ from p2pfl.core.aggregator import Aggregator, Candidacy
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
-from p2pfl.messages import Card, Status
+from p2pfl.messages import Card, GivenOption, Status
 
 Phase = Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
 
@@ -23,6 +23,10 @@ class NodeCondition(NamedTuple):
     ready: bool
     leaving: bool
     waiting: bool
+    given: tuple[GivenOption, ...] = ()
+    """See `p2pfl.messages.Status`, as for the next two."""
+    choice: int = 0
+    complete: bool = False
 
     @property
     def phase(self) -> Phase:
@@ -72,6 +76,9 @@ class Presence:
             ready=condition.ready,
             min_nodes=self.ctx.options.min_nodes,
             waiting=condition.waiting,
+            given=condition.given,
+            choice=condition.choice,
+            complete=condition.complete,
             steps=self.steps,
         )
 
@@ -100,7 +107,7 @@ class Presence:
         ledger = condition.ledger
         own = (condition.leaving, condition.ready, condition.waiting, self.ctx.options.min_nodes)
         if ledger is None:
-            return own
+            return (*own, condition.choice, condition.complete)
         # All members wait for a learner to report that it has caught up, since it joins with the next round.
         learnt = () if ledger.is_member else _progress(condition)
         return (*own, ledger.run, ledger.is_over and ledger.holds, ledger.rounds, ledger.resumed, *learnt)

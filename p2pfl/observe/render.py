@@ -121,7 +121,7 @@ def _of_node(event: events.NodeEvent) -> tuple[str, str] | None:
         case events.Waiting():
             if event.is_mismatch:
                 return "!", f"the run cannot begin: {event.reason}"
-            return "·", f"waiting: {event.reason}"
+            return None if event.is_known else ("·", f"waiting: {event.reason}")
         case events.Ended():
             return ("·" if event.code == 0 else "✗"), f"ended: {event.reason}"
         case _:

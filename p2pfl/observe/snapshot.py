@@ -103,6 +103,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     phase: Phase
     waiting: str
     """What the start of the run waits for; empty if it does not wait."""
+    options: str
+    """Before a run: the options that were given and that it will have; empty if all are defaults."""
+    options_of: str
+    """Name of the device whose options these are; empty if nobody gave any, or if it is undecided."""
     addresses: tuple[AddressState, ...]
     """The addresses that the node dials for its operator: listed, found in the network, known from before."""
     unreached: dict[str, str]
@@ -215,6 +219,8 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         watched_as=who,
         phase=state.phase,
         waiting=state.waiting.reason if state.waiting is not None else "",
+        options=state.waiting.options if state.waiting is not None else "",
+        options_of=state.waiting.options_of if state.waiting is not None else "",
         addresses=state.addresses,
         unreached=state.unreached,
         excluded=dict(state.excluded),
@@ -319,7 +325,11 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
     wanted = [f"wanted      {what}, by {one_line(by, 50)}" for what, by in snapshot.wanted.items()]
     if not snapshot.run:
         text = f"waiting: {snapshot.waiting}" if snapshot.waiting else "no run yet"
-        return [f"run         {text}", *wanted]
+        lines = _wrapped("run", one_line(text, 400))
+        if snapshot.options_of:
+            options = f"{snapshot.options or 'the defaults'}, of {_name(snapshot.options_of)}"
+            lines += _wrapped("options", options)
+        return [*lines, *wanted]
     lines = [
         f"run         {snapshot.run[:7]}, {one_line(snapshot.task, 24)}/{one_line(snapshot.model, 24)}: "
         f"{PHASES.get(snapshot.phase, snapshot.phase)}",

@@ -64,6 +64,8 @@ class Expectation:
         self._is_told = bool(self.known) or not self._has_mdns
         self.number = min(max(self._least, 1 + len(self.known), listed), MAX_ROSTER)
         """The number of nodes to wait for, as of the last `update`."""
+        self.told = listed if listed > 1 else min(1 + len(self.known), MAX_ROSTER)
+        """The number of devices that this node was told of, itself included: listed, or known from before."""
 
     @property
     def founds_alone(self) -> bool:
@@ -71,20 +73,21 @@ class Expectation:
         return self.number == 1
 
     def update(self, nodes: NodesInSight, found: Collection[str] = ()) -> bool:
-        """Count anew; return whether the number has changed.
+        """Count anew; return whether a number has changed.
 
         *found* are the beginnings of the ids of nodes in the local network.
         """
-        before = self.number
+        before = self.number, self.told
         if self._listed > 1:
-            self.number = min(nodes.expected, MAX_ROSTER)
+            self.number = self.told = min(nodes.expected, MAX_ROSTER)
         else:
             known = {node for node in self.known if not nodes.is_banned(node)}
+            self.told = min(1 + len(known), MAX_ROSTER)
             ids = {*known, *(nodes.links() if self._has_mdns else ())}
             more = set(found) - {node[:NODE_PREFIX] for node in ids}
             self.number = min(max(self._least, 1 + len(ids) + len(more)), MAX_ROSTER)
             self._is_told |= bool(ids or more)
-        return self.number != before
+        return (self.number, self.told) != before
 
     def nobody_is_here(self) -> bool:
         """Whether it is time to say that nobody was found; true once."""

@@ -211,7 +211,7 @@ async def _run(
         known=linked_lately(earlier, time.time()).keys() - {config.credentials.node_id},
         has_mdns=lan.is_on,
     )
-    options = _options(config, expectation.number)
+    options = _options(config, expectation)
     node = Node(journal.member, config.credentials.name, options, saved, signer, settings=config.protocol)
     driver = Driver(node, journal, store, publisher, config.net)
     renewer, remark = (
@@ -231,7 +231,6 @@ async def _run(
         nonce,
         lambda run: asyncio.to_thread(last_rounds, directory, run),
         executor.execute,
-        can_start=config.wait,
         membership=membership,
     )
     publisher.add(observers.write)
@@ -384,12 +383,13 @@ def _recover(saved: Saved, store: BlobStore) -> Saved:
     return msgspec.structs.replace(saved, current=msgspec.structs.replace(saved.current, update=None))
 
 
-def _options(config: NodeConfig, expected: int) -> Options:
+def _options(config: NodeConfig, expectation: Expectation) -> Options:
     return Options(
         spec=config.spec,
         given=config.given,
         partitions=config.partitions,
-        min_nodes=config.min_nodes if config.min_nodes is not None else expected,
+        min_nodes=config.min_nodes if config.min_nodes is not None else expectation.number,
+        listed=expectation.told,
         nonce=secrets.token_hex(16),
         software=__version__,
         wait=config.wait,
@@ -439,14 +439,14 @@ def _look_around(
 ) -> Callable[[], None]:
     """Return a function that looks at the surroundings, and passes on how many nodes are awaited.
 
-    It passes nothing on where the operator gave the number.
+    The operator's own number of awaited nodes stays.
     """
     is_automatic = config.min_nodes is None
 
     def update() -> None:
-        has_changed = surroundings.update(is_waiting=is_automatic and not driver.is_in_run)
-        if has_changed and is_automatic:
-            driver.feed(inputs.Expect(expectation.number))
+        if surroundings.update(is_waiting=is_automatic and not driver.is_in_run):
+            awaited = expectation.number if config.min_nodes is None else config.min_nodes
+            driver.feed(inputs.Expect(awaited, expectation.told))
 
     return update
 

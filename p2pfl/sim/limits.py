@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from p2pfl.messages import Member, quorum
+from p2pfl.messages import Member, RosterEntry, quorum
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
@@ -52,12 +52,7 @@ class Limits:
         entered it: two devices that know nothing of the run, one of them by a lost disk, may found another
         one.
         """
-        members = {one.member for one in self._environment.devices.values()}
-        whole = members - self._checker.votes.gone
-        rosters = self._checker.latest() or [
-            genesis.roster for disk in self._environment.disks() for genesis in disk.geneses.values()
-        ]
-        rosters += self._checker.undecided()
+        rosters = self._rosters()
         leaving = {
             one.member.node
             for one in self._environment.devices.values()
@@ -67,12 +62,36 @@ class Limits:
         sizes = sizes or [device.options.min_nodes]
         return (
             device.exit is None
-            and members == whole
-            and not any(one.has_turned_away or one.is_banned for one in self._environment.devices.values())
+            and self._are_all_back(rosters)
             and self.is_mended()
             and all(size > quorum(size) for size in sizes)
-            and all(entry.member in whole for roster in rosters for entry in roster)
             and self._have_all_entered()
+        )
+
+    def may_leave(self) -> bool:
+        """Whether a device may leave politely now: nobody else is missing for good.
+
+        The commit that lets it go makes the roster smaller, and a smaller roster may tolerate no loss.
+        Example: of three members, one turns away and will lose its disk. If another one leaves before the
+        others notice the first, the next roster holds the one that turned away and the third, and can decide
+        nothing.
+        """
+        return self._are_all_back(self._rosters())
+
+    def _rosters(self) -> list[tuple[RosterEntry, ...]]:
+        """Return the rosters that matter."""
+        founded = [genesis.roster for disk in self._environment.disks() for genesis in disk.geneses.values()]
+        return (self._checker.latest() or founded) + self._checker.undecided()
+
+    def _are_all_back(self, rosters: list[tuple[RosterEntry, ...]]) -> bool:
+        """Whether each device whose disk was lost, or that turned away, is a member again in *rosters*."""
+        devices = self._environment.devices.values()
+        members = {one.member for one in devices}
+        whole = members - self._checker.votes.gone
+        return (
+            members == whole
+            and not any(one.has_turned_away or one.is_banned for one in devices)
+            and all(entry.member in whole for roster in rosters for entry in roster)
         )
 
     def _have_all_entered(self) -> bool:

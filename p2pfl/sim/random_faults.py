@@ -116,7 +116,7 @@ class RandomFaults:
 
     def _let_device_leave(self) -> None:
         device = self._any_device()
-        if device.is_restored:
+        if device.is_restored or not self._limits.may_leave():
             return
         device.is_away = device.is_up
         self._operations.hand(device, device.process, inputs.Leave())

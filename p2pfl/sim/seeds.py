@@ -47,6 +47,7 @@ class SimulationSettings(msgspec.Struct, frozen=True):
             without=rule,
             trace=trace,
             codec=self.codec,
+            with_options=not self.without,
         )
 
 

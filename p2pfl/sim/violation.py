@@ -12,6 +12,7 @@ Kind = Literal[
     "durability",
     "identity",
     "monotone",
+    "options",
     "possession",
     "progress",
     "roster",

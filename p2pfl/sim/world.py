@@ -24,6 +24,7 @@ from p2pfl.sim.environment import Environment
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.limits import Limits
 from p2pfl.sim.network import SILENCE, Network
+from p2pfl.sim.operators import Operators, learning_rates, with_learning_rate
 from p2pfl.sim.progress import BOUND, ProgressChecker
 from p2pfl.sim.random_faults import RandomFaults
 from p2pfl.sim.rules import Rule
@@ -69,8 +70,12 @@ class World:
         spec: RunSpec | None = None,
         trace: bool = False,
         codec: bool = False,
+        with_options: bool = False,
     ) -> None:
-        """Start no device yet. *without* is the rule to leave out; a violation is expected then."""
+        """Start no device yet. *without* is the rule to leave out; a violation is expected then.
+
+        *with_options* gives options of the run to some devices in some worlds (`p2pfl.sim.operators`).
+        """
         self.seed = seed
         self.faults = faults
         self.on_effect: Callable[[Device, AnyEffect], None] | None = None
@@ -83,12 +88,14 @@ class World:
         self.checker = InvariantChecker(environment.disks, self.transfers.damaged)
         self.limits = Limits(environment, self.checker, self.transfers.damaged)
         self.aimed_faults = AimedFaults(environment, self, self.network, self.limits)
+        self.operators = Operators(environment, self, seed)
         self._driver = SimulatedDriver(environment, self, self.network, self.transfers, self.checker)
         self._without = without
         # Where a rule is left out, all train: more that can go wrong, and known seeds at which it shows.
         sampling = ALL if without is not None else sampling_of(seed)
         strategy = strategy_of(seed, nodes)
         self._spec = spec or spec_of(rounds, 1, stopping_of(seed), sampling, strategy)
+        self._rates = learning_rates(seed, nodes) if with_options else {}
         self._is_complete = False
         is_one_late = nodes > 2 and faults.late > 0 and self.random.random() < faults.late
         wanted = 2 * nodes // 3 if environment.is_faulty and nodes > SMALL else nodes - is_one_late
@@ -99,7 +106,10 @@ class World:
     def add_device(self, index: int, min_nodes: int, **changes: object) -> Device:
         """Add a device that is not started yet; *changes* are fields of its `Options`."""
         node = node_id(index)
-        options = Options(self._spec, frozenset(), 0, min_nodes, digest_of("nonce", index, self.seed)[:32])
+        nonce = digest_of("nonce", index, self.seed)[:32]
+        options = Options(self._spec, frozenset(), 0, min_nodes, nonce, listed=self.environment.size)
+        if index in self._rates:
+            options = with_learning_rate(options, self._rates[index])
         options = msgspec.structs.replace(options, **changes)
         disk = Disk(Member(node, digest_of("journal", index, 0)[:32]))
         device = Device(f"node-{index + 1}", disk, options)
@@ -139,6 +149,7 @@ class World:
             latest = self.faults.until if device in self._late else 1.0
             self.after(latest * self.random.random(), self.start, device)
         RandomFaults(self.environment, self, self.network, self.transfers, self.limits).begin()
+        self.operators.begin()
         ProgressChecker(self.environment, self.transfers, BOUND + self.faults.allowance).begin()
         if self.is_faulty:
             self.after(self.faults.until, self._end_faults)
@@ -368,6 +379,7 @@ class World:
     def carried_out(self, device: Device, effect: AnyEffect) -> None:
         """Inject the faults of a test, and aimed faults, after *effect*."""
         self.bans.check(device, effect)
+        self.operators.check(device, effect)
         if self.on_effect is not None:
             self.on_effect(device, effect)
         if self.environment.is_faulty:

@@ -43,9 +43,9 @@ Stream = Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")]
 """Identifier of a node's process: sequence numbers are counted in one process."""
 
 CommandName = Literal["start", "pause", "resume", "stop", "stop-now", "save", "leave"]
-"""Names of commands. "start" ends the node's `--wait`. "pause", "resume", "stop" (after the open round) and
-"stop-now" (with the updates that are here) are control requests to the whole federation. "save" copies the
-last committed model into the node's data directory. "leave" makes this node leave politely."""
+"""Names of commands. "start" starts a run with the node's options. "pause", "resume", "stop" (after the open
+round) and "stop-now" (with the updates that are here) are control requests to the whole federation. "save"
+copies the last committed model into the node's data directory. "leave" makes this node leave politely."""
 
 
 class WatchRequest(Struct, frozen=True, tag="watch"):
@@ -101,7 +101,7 @@ class ObserverWelcome(msgspec.Struct, frozen=True, tag="greeting"):
     """The observer's name, as the node logs it."""
     role: Literal["local", "operator", "observer"]
     may: tuple[CommandName, ...]
-    """Commands that the observer may send at some time; "start" only where the node has `--wait`."""
+    """Commands that the observer may send at some time; "start" only before a run."""
     stream: str
     resumed: bool
     """Whether the node continues where the observer stopped; otherwise it sends everything again."""

@@ -23,7 +23,7 @@ from p2pfl.enrolment.frames import (
     PakeOffer,
     Proof,
     Wait,
-    decode_membership,
+    decode_grant,
     encode_body,
 )
 from p2pfl.enrolment.inviter import Applicant, EnrolmentLimits
@@ -409,7 +409,7 @@ async def test_an_answer_lost_with_the_inviter_is_fetched_from_the_next_one(tmp_
 
 
 def _certificate(grant: JoinGrant) -> bytes:
-    return decode_membership(grant.body).certificate
+    return decode_grant(grant.body).certificate
 
 
 async def test_a_joiner_whose_answer_is_lost_asks_again_by_itself(tmp_path: Path, ant: Device) -> None:

@@ -113,7 +113,7 @@ async def ada(world: Lab, federation: dict[str, Credentials]) -> AsyncIterator[W
         return CommandResult(0, "", f"{what} is done")
 
     settings = msgspec.structs.replace(FAST, max_observer_bytes=2 * 1024 * 1024)
-    observers = Observers(federation["ada"], settings, TOKEN, STREAM, history, obey, can_start=False)
+    observers = Observers(federation["ada"], settings, TOKEN, STREAM, history, obey)
     node = await world.start(federation["ada"], observers=observers.hear, settings=settings)
     watched = Watched(node, observers)
     ben = await world.start(federation["ben"], [node.address])

@@ -90,7 +90,7 @@ async def test_a_status_of_a_node_in_no_run_arrives(world: Lab, federation: dict
     ant = await world.start(federation["ant"])
     bee = await world.start(federation["bee"], [ant.address])
     await bee.told.until(lambda told: told.names == {"ant"})
-    status = Status("", 0, "", False, False, 3, False, "idle", 0.0, 0.0, 1, True, 2, False, 7)
+    status = Status("", 0, "", False, False, 3, False, "idle", 0.0, 0.0, 1, True, 2, False, (), 0, False, 7)
     assert bee.mesh.send(ant.id, status)
     await ant.told.until(lambda told: told.messages == [("bee", status)])
 

@@ -148,7 +148,7 @@ def test_a_banned_node_does_not_count_before_a_run() -> None:
     first, banned = number(world, 1), number(world, 2)
     world.ban(first, banned)
     for device in others(world, banned):
-        world.hand(device, device.process, inputs.Expect(3))
+        world.hand(device, device.process, inputs.Expect(3, 3))
     rest = others(world, banned)
     finish(world, *rest)
     assert names(chain(first)[0]) == {"node-1", "node-3", "node-4"}

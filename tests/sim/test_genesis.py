@@ -159,7 +159,10 @@ def test_options_that_differ_from_the_runs_are_named_and_the_runs_hold() -> None
             device.options = msgspec.structs.replace(
                 device.options, spec=mine, given=frozenset({"epochs", "learning_rate"})
             )
-    world.run()
+    world.begin()
+    world.run_for(1.0)
+    world.operators.start(world.devices[min(world.devices)])
+    world.run_until(world.is_complete, LIMIT)
     ignored, *_ = news(others(world, *founders(world))[0], events.OptionsIgnored)
     assert set(ignored.differences) == {"epochs 9 (the run has 1)", "learning rate 0.5 (the run has 0.1)"}
     assert {len(chain(device)) for device in world.devices.values()} == {3}

@@ -112,6 +112,9 @@ def status(**changes: object) -> Status:
         ready=True,
         min_nodes=3,
         waiting=False,
+        given=(),
+        choice=0,
+        complete=False,
         steps=1,
     )
     return msgspec.structs.replace(made, **changes)

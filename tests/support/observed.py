@@ -32,9 +32,7 @@ class Observed:
         self.orders: list[tuple[CommandName, str]] = []
         self.refused = ""
         """Answer to commands: the reason of a refusal; empty to accept."""
-        self.observers = Observers(
-            self.credentials, FAST, TOKEN, STREAM, self._history, self._obey, can_start=True
-        )
+        self.observers = Observers(self.credentials, FAST, TOKEN, STREAM, self._history, self._obey)
         self.mesh = Mesh(
             self.credentials,
             replace(new_local(), signer=signer_of(self.credentials)),

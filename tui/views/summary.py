@@ -160,6 +160,9 @@ def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
             ),
             Text(""),
         ]
+        if waiting.options_of:
+            options = clip(waiting.options, 120) or "the default options"
+            lines += [Text(f"It will have {options}, of {clip(waiting.options_of, 30)}."), Text("")]
     if state.unreached:
         unreached = list(state.unreached.items())[:MAX_UNREACHED]
         lines += [

@@ -65,13 +65,12 @@ class CommandExecutor:
                 self._driver.feed(inputs.OperatorRequest(control_request, who))
             return refused, "" if refused else text
         if what == "start":
-            if not self._node.waits_for_go:
-                return (
-                    "this node does not wait for a start command: it was given already, or a run is open",
-                    "",
-                )
+            if self._node.waits_because is None:
+                return "this node is in a run already, whose options hold", ""
             self._driver.feed(inputs.Go())
-            return "", "the start is given"
+            missing = self._node.waits_because
+            done = "the start is given, and the options of this device hold"
+            return "", f"{done}; still waiting: {missing}" if missing else done
         if what == "leave":
             if not self._leave():
                 return "this node is leaving already; Ctrl-C or SIGTERM stops it at once", ""

@@ -121,15 +121,13 @@ class Observers:
         history: Callable[[str], Awaitable[list[RoundRow]]],
         command: Callable[[CommandName, str], Awaitable[CommandResult]],
         *,
-        can_start: bool,
         membership: Membership | None = None,
     ) -> None:
         """Serve nobody yet.
 
         *token* proves that an observer can read this node's data directory; *stream* identifies this process.
         *history* returns the committed rounds of a run; *command* executes a command for a named observer.
-        *can_start* is whether this node waits for the command to start (`--wait`). *membership* says who is
-        kept out of the federation, observers included; without it nobody is.
+        *membership* says who is kept out of the federation, observers included; without it nobody is.
         """
         self._credentials = credentials
         self._settings = settings
@@ -137,7 +135,6 @@ class Observers:
         self._stream = stream
         self._history = history
         self._command = command
-        self._can_start = can_start
         self._membership = membership
         self._compacted = CompactedEvents()
         self._recent: deque[tuple[Published, int]] = deque()
@@ -261,18 +258,17 @@ class Observers:
             raise PeerError("this node ends")
         if self._membership is not None and (reason := self._membership.reason(identity)):
             raise PeerError(f"{identity.name} {reason}")
-        start: tuple[CommandName, ...] = ("start",) if self._can_start else ()
         if identity.node_id == self._credentials.node_id:
             if not hmac.compare_digest(watch.token.encode(), self._token.encode()):
                 raise PeerError(
                     "the local user of a node proves that it can read the node's data directory, and this "
                     "observer did not: give --data-dir, or use a certificate of role observer or operator"
                 )
-            may: tuple[CommandName, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
+            may: tuple[CommandName, ...] = ("start", *FEDERATION_WIDE, "save", "leave")
             return self._with_place(AdmittedObserver("the local user", "local", may, identity))
         who = f"{one_line(identity.name, 64)} ({identity.role})"
         if identity.role == "operator":
-            may = (*start, *FEDERATION_WIDE, "save")
+            may = ("start", *FEDERATION_WIDE, "save")
             return self._with_place(AdmittedObserver(who, "operator", may, identity))
         if identity.role == "observer":
             return self._with_place(AdmittedObserver(who, "observer", (), identity))
@@ -399,9 +395,7 @@ class Observers:
         if order.what in admitted.may:
             answer = await self._command(order.what, admitted.who)
             return CommandResult(order.number, answer.refused, answer.text)
-        if order.what == "start":
-            reason = "this node does not wait for a start command: it was started without --wait"
-        elif order.what == "leave":
+        if order.what == "leave":
             reason = "only the local user of a node can make it leave"
         else:
             reason = f"{admitted.who} may watch, not command: commands need a certificate of role operator"

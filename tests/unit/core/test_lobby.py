@@ -18,18 +18,17 @@ from p2pfl.core.lobby import (
     MAX_DECLINED,
     MAX_DECLINED_OF_PEER,
     OFFER_PATIENCE,
-    FoundingSituation,
     Lobby,
-    decide_founding,
-    prefers,
 )
 from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.events import Notice
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
+    MAX_CHOICE,
     Commit,
     Decline,
     Genesis,
+    GivenOption,
     Origin,
     Provenance,
     RecordBlobs,
@@ -53,83 +52,6 @@ from tests.support.records import (
     genesis,
     node,
 )
-
-BASE = FoundingSituation(
-    me="a",
-    here=frozenset("abc"),
-    loading=0,
-    needed=3,
-    holder="",
-    elsewhere=(),
-    unfit="",
-    steady_since=98.0,
-    steady=2.0,
-    now=100.0,
-)
-
-
-def decide(**changes: Any) -> Any:
-    return decide_founding(msgspec.structs.replace(BASE, **changes))
-
-
-# --- who founds, and when ---------------------------------------------------------------------------------------
-
-
-def test_the_lowest_id_founds_when_everybody_is_here_and_the_set_is_steady() -> None:
-    assert decide() == (True, "this node has the lowest id", None)
-
-
-def test_others_wait_for_the_lowest_id() -> None:
-    assert decide(me="b") == (False, "the node with the lowest id founds the run", None)
-
-
-def test_who_does_not_reach_enough_nodes_itself_does_not_found() -> None:
-    assert decide(me="b", cut_off=frozenset("a")) == (True, "this node has the lowest id", None)
-    assert not decide(me="c", cut_off=frozenset("a"))[0]
-    assert decide(me="b", cut_off=frozenset("abc"))[0], "this node reaches them: it has counted"
-
-
-def test_the_set_must_be_steady() -> None:
-    assert decide(now=99.0) == (False, "everybody is here, the run starts in a moment", 100.0)
-
-
-def test_the_largest_number_wanted_counts() -> None:
-    assert decide(needed=5) == (False, "3 of 5 nodes are here", None)
-
-
-def test_somebody_who_waits_holds_the_start_and_is_named() -> None:
-    assert decide(holder="ben") == (False, "held by ben (--wait)", None)
-
-
-def test_nothing_is_founded_beside_a_run_that_is_not_followed() -> None:
-    verdict, reason, _ = decide(elsewhere=("dan",))
-    assert not verdict
-    assert reason == "dan still in another run: start it with --new-run as well"
-
-
-def test_a_run_that_this_node_cannot_take_part_in_is_said_to_be_what_is_waited_for() -> None:
-    assert decide(elsewhere=("dan",), unfit="its model differs") == (False, "its model differs", None)
-
-
-def test_a_worker_that_is_loading_is_waited_for_but_not_for_ever() -> None:
-    assert decide(loading=1) == (False, "workers are loading", 118.0)
-    assert decide(loading=1, now=118.0)[0]
-
-
-def test_too_few_that_are_ready_do_not_found_however_long_they_wait() -> None:
-    verdict, _, again = decide(here=frozenset("ab"), loading=1, now=999.0)
-    assert (verdict, again) == (False, None)
-
-
-@pytest.mark.parametrize(
-    ("mine", "theirs", "their_round", "moves"),
-    [("a", "b", 0, False), ("b", "a", 0, True), ("a", "b", 1, True), ("b", "a", 3, True)],
-)
-def test_of_two_runs_the_one_with_more_rounds_wins_and_then_the_smaller_id(
-    mine: str, theirs: str, their_round: int, moves: bool
-) -> None:
-    assert prefers(mine, theirs, their_round) == moves
-
 
 # --- founding ---------------------------------------------------------------------------------------------------
 
@@ -276,6 +198,15 @@ def test_the_number_of_parts_can_be_asked_for(ctx: Context) -> None:
     assert partitions_of(of_kind(taken(ctx), Create)[0].spec.task) == 7
 
 
+def test_a_node_that_makes_the_initial_model_waits_for_nothing_else(ctx: Context) -> None:
+    lobby = ready_lobby(ctx)
+    found(lobby)
+    assert lobby.told == "everybody is here, the run starts in a moment"
+    ctx.now += ctx.settings.steady
+    found(lobby)
+    assert lobby.told == ""
+
+
 def test_the_initial_model_is_made_once(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     found(lobby)
@@ -315,6 +246,96 @@ def test_what_is_waited_for_is_told_when_it_changes(ctx: Context) -> None:
     found(lobby)
     found(lobby)
     assert [event.reason for event in told(taken(ctx), events.Waiting)] == ["3 of 4 nodes are here"]
+
+
+def test_nobody_waits_for_a_steady_moment_where_all_see_all_that_they_wait_for(ctx: Context) -> None:
+    for peer in ctx.peers.values():
+        peer.status = status(complete=True)
+    lobby = ready_lobby(ctx)
+    assert found(lobby) is None
+    assert len(of_kind(taken(ctx), Create)) == 1
+
+
+@pytest.mark.parametrize(("changes", "listed"), [({"complete": False}, 3), ({"complete": True}, 4)])
+def test_where_a_node_misses_one_that_it_waits_for_the_set_must_be_steady(
+    ctx: Context, changes: dict[str, bool], listed: int
+) -> None:
+    ctx.options = options(listed=listed)
+    for peer in ctx.peers.values():
+        peer.status = status(complete=True)
+    ctx.peers[node("cleo")].status = status(**changes)
+    lobby = ready_lobby(ctx)
+    found(lobby)
+    assert not of_kind(taken(ctx), Create)
+    ctx.now += ctx.settings.steady
+    found(lobby)
+    assert of_kind(taken(ctx), Create)
+
+
+def test_a_node_that_waits_for_nobody_in_particular_is_never_complete(ctx: Context) -> None:
+    assert Lobby(ctx).is_complete
+    ctx.options = options(min_nodes=1)
+    assert not Lobby(ctx).is_complete
+    ctx.options = options(min_nodes=1, listed=2)
+    assert Lobby(ctx).is_complete
+
+
+ROUNDS = (GivenOption("rounds", "5"),)
+
+
+def test_a_node_without_options_leaves_the_founding_to_one_with_them_and_says_what_will_hold(
+    ctx: Context,
+) -> None:
+    ctx.peers[node("ben")].status = status(given=ROUNDS)
+    lobby = ready_lobby(ctx)
+    ctx.now += ctx.settings.steady
+    found(lobby)
+    ctx.now += ctx.settings.steady
+    found(lobby)
+    effects = taken(ctx)
+    assert not of_kind(effects, Create)
+    waiting = told(effects, events.Waiting)[-1]
+    assert (waiting.options, waiting.options_of, waiting.is_mismatch) == ("--rounds 5", "ben", False)
+    notice = Notice("info", "the run will have --rounds 5, of ben")
+    assert told(effects, Notice) == [notice], "once, whatever else is waited for"
+    lobby.ctx.peers[node("cleo")].status = status(choice=1)
+    found(lobby)
+    assert told(taken(ctx), Notice) == [Notice("info", "the run will have the default options, of cleo")]
+
+
+def test_options_that_differ_are_told_as_something_that_people_must_settle(ctx: Context) -> None:
+    ctx.options = options(given=frozenset({"rounds"}))
+    ctx.peers[node("ben")].status = status(given=ROUNDS)
+    lobby = ready_lobby(ctx)
+    found(lobby)
+    (waiting,) = told(taken(ctx), events.Waiting)
+    assert waiting.reason.startswith("--rounds is 10 on ada and 5 on ben; run `p2pfl start` on")
+    assert (waiting.options_of, waiting.is_mismatch) == ("", True)
+
+
+def test_a_start_gives_this_devices_options_a_higher_number_than_any_other(ctx: Context) -> None:
+    ctx.peers[node("ben")].status = status(given=ROUNDS, choice=6)
+    ctx.peers[node("cleo")].status = None
+    lobby = ready_lobby(ctx)
+    lobby.go_ahead()
+    assert lobby.choice == 7
+    lobby.steady_since -= 60.0
+    ctx.peers[node("cleo")].status = status()
+    found(lobby)
+    ctx.now += 60.0
+    found(lobby)
+    assert of_kind(taken(ctx), Create)
+    lobby.choice = MAX_CHOICE
+    lobby.go_ahead()
+    assert lobby.choice == MAX_CHOICE
+
+
+def test_the_options_of_a_device_that_is_left_out_hold_for_nobody() -> None:
+    lobby = mismatched("dan")
+    lobby.ctx.peers[node("dan")].status = status(given=ROUNDS, complete=True)
+    assert lobby._present(list(lobby.ctx.peers.values()), []).holding.founders is None
+    lobby.ctx.peers[node("cleo")].status = status(given=ROUNDS)
+    assert lobby._present(list(lobby.ctx.peers.values()), []).holding.of == "cleo"
 
 
 def test_an_operator_holds_the_start_until_it_says_go(ctx: Context) -> None:
@@ -568,18 +589,6 @@ def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx: Cont
 
 
 # --- runs that did not begin ------------------------------------------------------------------------------------
-
-
-def test_a_node_whose_run_did_not_begin_lets_the_next_one_found() -> None:
-    assert decide(unable={"a": "pi cannot be dialled"})[0] is False
-    assert decide(me="b", unable={"a": "pi cannot be dialled"}) == (True, "this node has the lowest id", None)
-
-
-def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again() -> None:
-    unable = dict.fromkeys("abc", "an element is not finite")
-    verdict, reason, again = decide(unable=unable, next_try=160.0)
-    assert (verdict, again) == (False, 160.0)
-    assert reason.endswith("an element is not finite")
 
 
 @pytest.mark.parametrize(("invalid", "what"), [(True, "is of no use"), (False, "could not be pulled")])

@@ -76,9 +76,11 @@ def test_a_node_whose_operator_holds_the_start_waits_for_its_word_until_it_is_gi
     device = Device(wait=True)
     device.link("ben", "cleo")
     device.describe()
-    assert device.node.waits_for_go
+    assert device.node.status().waiting
+    assert device.node.waits_because == "held by ada (--wait)"
     device.feed(inputs.Go())
-    assert not device.node.waits_for_go
+    assert not device.node.status().waiting
+    assert device.node.status().choice == 1
 
 
 def test_who_founds_a_run_knows_the_schema_of_its_model() -> None:
@@ -96,8 +98,21 @@ def test_in_no_run_there_is_nothing_to_steer_and_in_one_there_is() -> None:
 
 def test_a_node_says_how_many_it_wants_before_a_run_begins() -> None:
     device = Device()
-    device.feed(inputs.Expect(5))
+    device.feed(inputs.Expect(5, 6))
     assert device.node.status().min_nodes == 5
+    device.link("ben", "cleo", "dan", "eve")
+    assert not device.node.status().complete, "six are listed"
+    device.feed(inputs.Expect(5, 5))
+    assert device.node.status().complete
+
+
+def test_in_a_run_nothing_is_said_of_options_or_of_who_waits() -> None:
+    device = in_run(chain_of(*NAMES[:3], rounds=1), given=frozenset({"rounds"}))
+    said = device.node.status()
+    assert (said.given, said.choice, said.complete) == ((), 0, False)
+    assert device.node.waits_because is None
+    waiting = Device(given=frozenset({"rounds"}))
+    assert [option.name for option in waiting.node.status().given] == ["rounds"]
 
 
 def test_what_the_worker_answers_when_the_run_is_gone_changes_nothing() -> None:

@@ -10,7 +10,7 @@ from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.core.presence import NodeCondition, Presence
-from p2pfl.messages import Status
+from p2pfl.messages import GivenOption, Status
 from tests.support.core import chain_of, context, ledger, receivers, sent, taken
 from tests.support.records import NAMES, node, update
 
@@ -48,6 +48,17 @@ def test_a_change_others_act_on_is_said_at_once_and_only_once(ctx: Context, book
     assert taken(ctx) == []
     presence.refresh(condition(book, leaving=True))
     assert sent(taken(ctx), Status)[0].phase == "leaving"
+
+
+def test_what_a_founding_depends_on_is_said_at_once(ctx: Context) -> None:
+    presence = Presence(ctx)
+    presence.refresh(condition())
+    taken(ctx)
+    given = (GivenOption("rounds", "5"),)
+    for changes in ({"complete": True}, {"complete": True, "choice": 1}):
+        presence.refresh(condition(given=given, **changes))
+        said = sent(taken(ctx), Status)[0]
+        assert (said.complete, said.choice, said.given) == (True, changes.get("choice", 0), given)
 
 
 def test_progress_waits_for_the_heartbeat(ctx: Context, book: Ledger) -> None:

@@ -319,3 +319,9 @@ def test_another_strategy_than_fedavg_is_told_where_a_run_is_entered() -> None:
     assert line is not None
     assert ", strategy median; " in line[1]
     assert "strategy" not in str(line_of(JOINED, 0))
+
+
+def test_a_change_of_the_options_alone_repeats_no_line_about_what_is_waited_for() -> None:
+    waiting = events.Waiting(1, 3, "1 of 3 nodes are here", options="--rounds 5", options_of="ben")
+    assert line_of(waiting) == ("·", "waiting: 1 of 3 nodes are here")
+    assert line_of(msgspec.structs.replace(waiting, is_known=True)) is None

@@ -53,6 +53,30 @@ def test_a_node_without_a_run_says_what_it_waits_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "line"),
+    [("--rounds 200, --seed 2", "--rounds 200, --seed 2, of ben"), ("", "the defaults, of ben")],
+)
+def test_a_node_without_a_run_says_whose_options_it_will_have(options: str, line: str) -> None:
+    state = state_of(recordings.waiting())
+    waiting = events.Waiting(2, 3, "2 of 3 nodes are here", options=options, options_of="ben")
+    state.apply(Published(0, state.time, waiting))
+    found = snapshot_of(state)
+    assert (found.options, found.options_of) == (options, "ben")
+    assert f"options     {line}" in lines_of(found)
+
+
+def test_a_long_reason_for_waiting_is_shown_whole() -> None:
+    state = state_of(recordings.waiting())
+    reason = (
+        "--rounds is 200 on laptop and 50 on pi; run `p2pfl start` on the device whose options are to hold"
+    )
+    state.apply(Published(0, state.time, events.Waiting(3, 3, reason)))
+    lines = lines_of(snapshot_of(state))
+    at = lines.index("run         waiting: --rounds is 200 on laptop and 50 on pi; run `p2pfl start`")
+    assert lines[at + 1] == "            on the device whose options are to hold"
+
+
+@pytest.mark.parametrize(
     ("left", "line"),
     [
         (40 * 86400.0, ""),

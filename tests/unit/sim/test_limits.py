@@ -38,6 +38,18 @@ def test_no_disk_is_lost_that_a_roster_needs_when_a_member_has_left() -> None:
     assert not world.limits.may_lose_disk(first)
 
 
+def test_nobody_leaves_while_another_device_has_turned_away_and_will_lose_its_disk() -> None:
+    world = at_round_two()
+    first = number(world, 1)
+    assert world.limits.may_leave()
+    world.turn_away(first, 1.0)
+    assert not world.limits.may_leave(), "a roster of the other two may still name the first"
+    world.run_for(1.1)
+    assert not world.limits.may_leave(), "its disk is lost, and it is no member yet"
+    world.run_until(world.limits.may_leave, 200.0)
+    assert known(known(first.node).ledger).is_member
+
+
 def test_no_disk_is_lost_that_a_value_needs_which_may_still_be_decided() -> None:
     world = at_round_two()
     first, second, third = (number(world, index) for index in (1, 2, 3))

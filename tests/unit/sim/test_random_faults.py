@@ -56,6 +56,14 @@ def test_disks_are_lost_one_at_a_time_and_made_up_for() -> None:
     made.run_until(made.is_complete, 600.0)
 
 
+def test_a_device_that_turned_away_and_one_that_leaves_are_never_missing_together() -> None:
+    """World 4557 of the profile "lossy": two of three were missing, and the roster of two could not decide."""
+    World(4557, nodes=3, rounds=10, faults=PROFILES["lossy"]).run()
+    made = world(turn_away_every=6.0, leave_every=2.0, away=8.0)
+    assert lines(made, "is to take part in a new run")
+    made.run_until(made.is_complete, 600.0)
+
+
 def test_backups_are_put_back_and_refused() -> None:
     found = []
     for seed in range(8):

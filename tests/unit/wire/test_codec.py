@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors import ProtocolError, VersionError
-from p2pfl.messages import Ballot, Offer, Prepare, RecordsRequest, Status
+from p2pfl.messages import Ballot, GivenOption, Offer, Prepare, RecordsRequest, Status
 from p2pfl.proofs import Claim
 from p2pfl.statements import Statement
 from p2pfl.wire import links
@@ -32,7 +32,26 @@ FRAMES: list[ControlFrame] = [
     links.Bye("leaving"),
     RecordsRequest(RUN, -1),
     Prepare(RUN, 1, Ballot(1, NODE)),
-    Status("", 0, "", False, False, 3, False, "idle", 0.0, 0.0, 1, True, 2, False, 7),
+    Status(
+        "",
+        0,
+        "",
+        False,
+        False,
+        3,
+        False,
+        "idle",
+        0.0,
+        0.0,
+        1,
+        True,
+        2,
+        False,
+        (GivenOption("rounds", "5"),),
+        1,
+        True,
+        7,
+    ),
 ]
 
 plain = st.recursive(

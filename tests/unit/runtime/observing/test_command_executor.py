@@ -43,7 +43,7 @@ class Stage:
             genesis=msgspec.structs.replace(chain.genesis, layout=LAYOUT),
         )
         node: Any = SimpleNamespace(
-            ledger=self.ledger, waits_for_go=True, objection=lambda what: self.objections.get(what, "")
+            ledger=self.ledger, waits_because="", objection=lambda what: self.objections.get(what, "")
         )
         driver: Any = SimpleNamespace(feed=self.fed.append, publish=self.told.append)
         self.node = node
@@ -98,12 +98,19 @@ async def test_a_control_request_that_would_change_nothing_is_refused_with_the_r
     assert f"{WHO} commands {what}: refused: the run is over" in caplog.text
 
 
-async def test_the_start_is_given_once(stage: Stage) -> None:
-    assert await stage.executor.execute("start", WHO) == CommandResult(0, "", "the start is given")
-    assert stage.fed == [inputs.Go()]
-    stage.node.waits_for_go = False
-    assert "given already" in (await stage.executor.execute("start", WHO)).refused
-    assert stage.fed == [inputs.Go()]
+async def test_a_start_is_given_at_any_waiting_node_which_says_what_is_missing(stage: Stage) -> None:
+    done = "the start is given, and the options of this device hold"
+    assert await stage.executor.execute("start", WHO) == CommandResult(0, "", done)
+    stage.node.waits_because = "1 of 3 nodes are here"
+    missing = f"{done}; still waiting: 1 of 3 nodes are here"
+    assert await stage.executor.execute("start", WHO) == CommandResult(0, "", missing)
+    assert stage.fed == [inputs.Go()] * 2
+
+
+async def test_a_start_is_refused_in_a_run(stage: Stage) -> None:
+    stage.node.waits_because = None
+    assert "in a run already" in (await stage.executor.execute("start", WHO)).refused
+    assert stage.fed == []
 
 
 async def test_leaving_is_begun(stage: Stage) -> None:

@@ -90,7 +90,7 @@ STATEMENT = Statement("ban", "b" * 52, "ben", 5, 0, "", b"certificate", b"signat
 class Stage:
     """The observers of node "ada", and what is done for them."""
 
-    def __init__(self, credentials: Credentials, settings: NetSettings, *, can_start: bool = False) -> None:
+    def __init__(self, credentials: Credentials, settings: NetSettings) -> None:
         self.credentials = credentials
         self.me = PeerIdentity(credentials.node_id, "ada", "node", "lab")
         self.commands: list[tuple[CommandName, str]] = []
@@ -107,7 +107,6 @@ class Stage:
             STREAM,
             self.history,
             self.command,
-            can_start=can_start,
             membership=cast("Any", self.gate),
         )
         self.tasks = BackgroundTasks()
@@ -170,9 +169,9 @@ def credentials(tmp_path: Path) -> Credentials:
 async def make(credentials: Credentials) -> AsyncIterator[Callable[..., Stage]]:
     made: list[Stage] = []
 
-    def stage(*, can_start: bool = False, **settings: object) -> Stage:
+    def stage(**settings: object) -> Stage:
         changed = msgspec.structs.replace(NetSettings(), **settings)
-        made.append(Stage(credentials, changed, can_start=can_start))
+        made.append(Stage(credentials, changed))
         return made[-1]
 
     yield stage
@@ -199,7 +198,7 @@ def stage(make: Callable[..., Stage]) -> Stage:
 async def test_an_observer_is_greeted_with_what_it_may_do(
     make: Callable[..., Stage], role: str, who: str, may: tuple[CommandName, ...]
 ) -> None:
-    stage = make(can_start=True)
+    stage = make()
     identity = stage.me if role == "local" else PeerIdentity("e" * 52, "eve", role, "lab")  # type: ignore[arg-type]
     watcher = await stage.connect(identity, watch(token=TOKEN if role == "local" else ""))
     assert watcher.frames[0] == ObserverWelcome(
@@ -214,11 +213,6 @@ async def test_an_observer_is_greeted_with_what_it_may_do(
         STREAM,
         False,
     )
-
-
-async def test_a_start_is_offered_only_where_it_can_be_given(stage: Stage) -> None:
-    watcher = await stage.connect(EVE, watch())
-    assert watcher.all(ObserverWelcome)[0].may == (*FEDERATION_WIDE, "save")
 
 
 @pytest.mark.parametrize("token", ["", "5f" * 32, TOKEN[:-1], "ü" * 60])
@@ -551,7 +545,7 @@ async def test_a_command_is_carried_out_and_answered_under_its_number(stage: Sta
         (OWL, "save", "owl (observer) may watch, not command: commands need a certificate of role operator"),
         (OWL, "leave", "only the local user of a node can make it leave"),
         (EVE, "leave", "only the local user of a node can make it leave"),
-        (EVE, "start", "this node does not wait for a start command: it was started without --wait"),
+        (OWL, "start", "owl (observer) may watch, not command: commands need a certificate of role operator"),
     ],
 )
 async def test_a_command_beyond_ones_role_is_refused_and_not_carried_out(
