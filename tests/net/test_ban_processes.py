@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from p2pfl.identity.revocation import REVOCATIONS_FILE
 from tests.support.processes import LIGHT, Fleet, Process, fleet, last_round
 from tests.support.source import ROOT
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("bans")]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), pytest.mark.xdist_group("bans")]
 
 NAMES = ("ada", "ben", "cas", "dan")
 
@@ -96,8 +97,9 @@ async def test_a_banned_node_is_out_within_one_round_everywhere_and_after_all_re
         ]
         for one in (again, *rest):
             await one.until(events.Committed)
+        shutil.rmtree(tmp_path / "ben")  # a new data directory changes nothing
         back = await nodes.start(
-            "ben", "--rounds=1000000", "--min-nodes=4", "--new-run", peers=[again, *rest], program=LIGHT
+            "ben", "--rounds=1000000", "--min-nodes=4", peers=[again, *rest], program=LIGHT
         )
         assert await back.exit_code() == ExitCode.UNFIT
         assert "this device is banned by desk (operator): stolen" in back.output

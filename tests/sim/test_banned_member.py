@@ -202,6 +202,16 @@ def test_of_two_members_the_kicked_one_votes_until_it_is_removed() -> None:
     finish(world, first)
 
 
+def test_a_second_statement_changes_nothing_about_the_end_of_a_member() -> None:
+    world = at_round_one(35, nodes=2)
+    first, kicked = number(world, 1), number(world, 2)
+    kick(world, kicked)
+    world.ban(first, kicked)
+    world.run_until(lambda: kicked.exit is not None, LIMIT)
+    assert known(kicked.exit).code == ExitCode.LEFT
+    finish(world, first)
+
+
 def test_a_node_is_kicked_out_of_no_run() -> None:
     world = World(34, nodes=3, spec=spec(2))
     world.begin()

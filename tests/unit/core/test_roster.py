@@ -38,6 +38,7 @@ def view(
     absent: Any = (),
     joiners: Any = (),
     renewed: Any = (),
+    excluded: tuple[str, ...] = (),
 ) -> RosterView:
     """What the first of *reachable* sees; *joiners* and *renewed* are linked with another disk than before."""
     disks = {**dict.fromkeys(reachable, ""), **dict.fromkeys(renewed, "new disk"), **dict(joiners)}
@@ -47,6 +48,7 @@ def view(
         leaving=frozenset(node(name) for name in leaving),
         absent={node(name): seconds for name, seconds in dict(absent).items()},
         joiners=tuple(Newcomer(member(name, disk), name, CARD.examples) for name, disk in joiners),
+        excluded={node(name): "is banned by desk" for name in excluded},
     )
 
 
@@ -366,3 +368,31 @@ def test_a_full_roster_admits_nobody_but_a_member_with_a_new_journal() -> None:
     assert len(result) == MAX_ROSTER
     assert contains(result, member("ben", "new disk"))
     assert not contains(result, member("dan"))
+
+
+def test_members_that_are_kept_out_are_removed_whatever_the_others_reach() -> None:
+    five = roster(*NAMES)
+    result, why = next_roster(five, view(NAMES[:3], excluded=NAMES[3:]))
+    assert (names(result), why) == (NAMES[:3], "dan is banned by desk; eve is banned by desk")
+    two = roster("ada", "ben", "cleo")
+    result, why = next_roster(two, view(("ada", "cleo"), excluded=("cleo",)))
+    assert (names(result), why) == (("ada", "ben"), "cleo is banned by desk")
+
+
+def test_where_their_votes_are_needed_one_at_a_time_is_removed() -> None:
+    result, _ = next_roster(roster(*NAMES), view(("ada", "dan", "eve"), excluded=("dan", "eve")))
+    assert names(result) == ("ada", "ben", "cleo", "eve")
+
+
+def test_nobody_is_removed_where_all_are_kept_out() -> None:
+    assert next_roster(roster("ada", "ben"), view(("ada", "ben"), excluded=("ada", "ben")))[1] == ""
+
+
+def test_leavers_go_with_those_who_are_kept_out_or_stay_for_the_quorum() -> None:
+    five = roster(*NAMES)
+    result, why = next_roster(five, view(NAMES[:4], leaving=("dan",), excluded=("eve",)))
+    assert (names(result), why) == (NAMES[:3], "eve is banned by desk; left: dan")
+    result, why = next_roster(
+        five, view(("ada", "dan", "eve"), leaving=("ada", "dan", "ben", "cleo"), excluded=("eve",))
+    )
+    assert (names(result), why) == (NAMES[:4], "eve is banned by desk")

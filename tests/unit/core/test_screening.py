@@ -13,9 +13,10 @@ from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.effects import SaveSeen, Sever, Tell, can_wait
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.roster import ranked
-from p2pfl.messages import MAX_ATTEMPT, Accept, Accepted, Collect, Prepare, Promise, Submit
+from p2pfl.core.screening import is_of_member
+from p2pfl.messages import MAX_ATTEMPT, Accept, Accepted, Collect, Prepare, Promise, Refuse, Submit
 from p2pfl.proofs import CastVote
-from tests.support.core import ballot, member, model, of_kind, sent, taken, told
+from tests.support.core import ballot, context, ledger, member, model, of_kind, sent, taken, told
 from tests.support.records import NAMES, Chain, node, result_of, signed
 from tests.support.running import Bench
 
@@ -123,3 +124,17 @@ def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(b
     bench.hear(first, Accept(run, round_, ballot(1, first), record))
     bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
     assert bench.it.acceptor.accepted_ballot == ballot(1, first)
+
+
+def test_a_member_that_is_kept_out_only_votes() -> None:
+    ctx = context()
+    its = ledger(ctx)
+    ctx.banned = {node("ben"): "is banned by desk (operator)"}
+    run, ballot_ = its.run, ballot(2, "ben")
+    leads = Prepare(run, 1, ballot_), Collect(run, 1, ballot_, selected=True)
+    submits = Submit(run, 1, ballot(2, "ada"), run, None, "no", None)
+    for message in (*leads, submits):
+        assert not is_of_member(ctx, its, member("ben"), message)
+        assert is_of_member(ctx, its, member("cleo"), message)
+    assert is_of_member(ctx, its, member("ben"), Refuse(run, 1, ballot_, ballot(3, "ada")))
+    assert taken(ctx) == []
