@@ -162,7 +162,8 @@ class Lobby:
         A node that was given neither addresses nor a number waits for nobody in particular. It is never
         complete, so that others have a moment to find it.
         """
-        wanted = max(self.ctx.options.min_nodes, self.ctx.options.listed)
+        options = self.ctx.options
+        wanted = 1 if options.is_open else max(options.min_nodes, options.listed)
         return wanted > 1 and sum(peer.linked for peer in self.ctx.peers.values()) + 1 >= wanted
 
     @property

@@ -50,6 +50,9 @@ class Options(msgspec.Struct, frozen=True):
     """32 hex digits, random at every start: makes the id of a run founded by this process unique."""
     listed: int = 1
     """Number of devices whose addresses the operator listed, and this one."""
+    is_open: bool = False
+    """Whether nobody said how many devices there are, and more may be found in the network: then a run is
+    never founded before a steady moment."""
     software: str = ""
     """The version of p2pfl, which record 0 names."""
     wait: bool = False

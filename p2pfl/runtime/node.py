@@ -390,6 +390,7 @@ def _options(config: NodeConfig, expectation: Expectation) -> Options:
         partitions=config.partitions,
         min_nodes=config.min_nodes if config.min_nodes is not None else expectation.number,
         listed=expectation.told,
+        is_open=config.min_nodes is None and expectation.told == 1,
         nonce=secrets.token_hex(16),
         software=__version__,
         wait=config.wait,
