@@ -64,7 +64,7 @@ def test_one_that_takes_far_longer_than_it_predicts_is_cut_and_told_why() -> Non
 
 
 def test_a_late_update_is_refused_with_a_reason_its_own_node_shows_and_it_catches_up() -> None:
-    world, slow = straggling(73, predicts=0.5, slowness=6.0, round_cap=1000.0)
+    world, slow = straggling(76, predicts=0.5, slowness=6.0, round_cap=1000.0)
     world.run_until(world.is_complete, LIMIT)
     told = [event for event in news(slow, events.UpdateRefused) if event.name == slow.name]
     late = [record.round for record in chain(slow) if record.left_out]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from p2pfl.core.effects import Send, Tell
@@ -21,6 +22,8 @@ VOTE = signed("ada", CHAIN.run, 1, ballot(1, "ben"), "ab" * 32)
 
 def started(seed: int = 1, **faults: float) -> World:
     world = World(seed, nodes=3, spec=spec(5), faults=Faults(until=1000.0, **faults), trace=True)
+    holder = number(world, 1)
+    holder.options = msgspec.structs.replace(holder.options, wait=True)
     world.begin()
     world.run_for(1.9)  # linked, and nothing said yet that could be aimed at
     return world

@@ -9,8 +9,8 @@ from tests.support.known import known
 from tests.support.worlds import at_round, chain, number, once, spec
 
 
-def at_round_two(nodes: int = 3) -> World:
-    world = World(6, nodes=nodes, spec=spec(8))
+def at_round_two(nodes: int = 3, rounds: int = 8) -> World:
+    world = World(6, nodes=nodes, spec=spec(rounds))
     world.begin()
     world.run_until(at_round(world, 2), 100.0)
     return world
@@ -39,7 +39,7 @@ def test_no_disk_is_lost_that_a_roster_needs_when_a_member_has_left() -> None:
 
 
 def test_nobody_leaves_while_another_device_has_turned_away_and_will_lose_its_disk() -> None:
-    world = at_round_two()
+    world = at_round_two(rounds=40)
     first = number(world, 1)
     assert world.limits.may_leave()
     world.turn_away(first, 1.0)

@@ -5,7 +5,7 @@ import pytest
 
 from p2pfl.sim.device import CARD
 from p2pfl.sim.faults import CALM, HEAVY, PROFILES, Faults
-from p2pfl.sim.random_faults import black_out
+from p2pfl.sim.random_faults import RandomFaults, black_out
 from p2pfl.sim.setting import spec_of
 from p2pfl.sim.world import World
 from tests.support.known import known
@@ -56,12 +56,19 @@ def test_disks_are_lost_one_at_a_time_and_made_up_for() -> None:
     made.run_until(made.is_complete, 600.0)
 
 
-def test_a_device_that_turned_away_and_one_that_leaves_are_never_missing_together() -> None:
-    """World 4557 of the profile "lossy": two of three were missing, and the roster of two could not decide."""
-    World(4557, nodes=3, rounds=10, faults=PROFILES["lossy"]).run()
-    made = world(turn_away_every=6.0, leave_every=2.0, away=8.0)
-    assert lines(made, "is to take part in a new run")
-    made.run_until(made.is_complete, 600.0)
+@pytest.mark.parametrize("turns_away", [False, True])
+def test_nobody_leaves_while_another_device_has_turned_away(turns_away: bool) -> None:
+    """Otherwise the next roster may hold only the device that turned away and the third, and decide nothing."""
+    made = World(5, nodes=3, spec=spec_of(LONG))
+    made.begin()
+    made.run_for(10.0)
+    faults = RandomFaults(made.environment, made, made.network, made.transfers, made.limits)
+    if turns_away:
+        made.turn_away(next(iter(made.devices.values())), 5.0)
+        made.run_for(1.0)
+    for _ in range(20):
+        faults._let_device_leave()
+    assert any(device.is_leaving for device in made.devices.values()) != turns_away
 
 
 def test_backups_are_put_back_and_refused() -> None:
