@@ -276,6 +276,8 @@ def test_a_node_that_waits_for_nobody_in_particular_is_never_complete(ctx: Conte
     assert Lobby(ctx).is_complete
     ctx.options = options(min_nodes=1)
     assert not Lobby(ctx).is_complete
+    ctx.options = options(min_nodes=2, is_open=True)
+    assert not Lobby(ctx).is_complete
     ctx.options = options(min_nodes=1, listed=2)
     assert Lobby(ctx).is_complete
 
