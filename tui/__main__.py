@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from p2pfl import streams
 from p2pfl.errors import P2pflError
+from p2pfl.events import Published
 from p2pfl.exit_codes import ExitCode
 from p2pfl.observe.printer import item_line
 from p2pfl.paths import quoted
@@ -71,8 +72,8 @@ def _source(options: argparse.Namespace) -> Live | Replay:
 def _print(replay: Replay) -> int:
     """Print a line for each event of *replay*, for pipes and screen readers."""
     try:
-        for published in replay.events:
-            if (line := item_line(published)) is not None:
+        for item in replay.items:
+            if isinstance(item, Published) and (line := item_line(item)) is not None:
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
     except streams.OutputLost as lost:

@@ -16,6 +16,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.widgets import Input
 from textual.worker import Worker
 
 from p2pfl.errors import NetworkError, UserError
@@ -38,6 +39,8 @@ from tui.source import Live, Replay
 from tui.symbols import glyphs
 from tui.theme import DARK, LIGHT
 from tui.widgets.ascii_only import AsciiOnly
+from tui.widgets.log import LogView
+from tui.widgets.scrub import Scrub
 
 TICK_SECONDS = 0.25
 """Interval between two updates of the screen: short enough to look live."""
@@ -87,6 +90,10 @@ class Tui(App[str]):
         Binding("minus", "replay_speed(0.5)", "Slower"),
         Binding("full_stop", "replay_seek(0.02)", "Forward"),
         Binding("comma", "replay_seek(-0.02)", "Back"),
+        Binding("left_square_bracket", "replay_round(-1)", "The round before"),
+        Binding("right_square_bracket", "replay_round(1)", "The next round"),
+        Binding("home", "replay_end(0)", "To the beginning", priority=True),
+        Binding("end", "replay_end(1)", "To the end", priority=True),
         Binding("question_mark", "help", "Help"),
         Binding("q", "detach", "Detach"),
         Binding("ctrl+c", "detach", show=False),
@@ -183,6 +190,8 @@ class Tui(App[str]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide an action that makes no sense now or is not permitted."""
         del parameters
+        if action == "replay_end" and isinstance(self.focused, Input | LogView):
+            return False  # these keys mean something else there
         return self.session.allows(action)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
@@ -404,3 +413,19 @@ class Tui(App[str]):
         if isinstance(self.session.source, Replay):
             self.session.source.seek(self.session.source.position + step)
             self.tick()
+
+    def action_replay_round(self, step: int) -> None:
+        """Go to the end of the round before or of the next one."""
+        if isinstance(self.session.source, Replay):
+            self.session.source.step_round(step)
+            self.tick()
+
+    def action_replay_end(self, position: float) -> None:
+        """Go to the beginning or to the end of the replay."""
+        if isinstance(self.session.source, Replay):
+            self.session.source.seek(float(position))
+            self.tick()
+
+    def on_scrub_sought(self, message: Scrub.Sought) -> None:
+        """Go where the scrub bar was clicked."""
+        self.action_replay_end(message.position)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from p2pfl.demo.control import LocalOnlyModel
+from p2pfl.demo.control import DemoReport, LocalOnlyModel
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.connection import Connected, Connection, NodeEnded, Retrying
 from p2pfl.observe.state import FINISHED_PHASES, State
@@ -44,8 +44,14 @@ class Session:
 
     # --- the state ----------------------------------------------------------------------
 
-    def deliver(self, item: Published | RoundRow) -> None:
-        """Take an event or a committed round from the node."""
+    def deliver(self, item: Published | RoundRow | DemoReport) -> None:
+        """Take an event or a committed round from the node, or what a demo reports."""
+        if isinstance(item, DemoReport):
+            if isinstance(item.what, LocalOnlyModel):
+                self.state.add_local_only(item.what.name, item.what.value)
+            else:
+                self.state.apply(Published(0, item.time, item.what))
+            return
         self.state.apply(item)
         row = self.state.log[-1] if self.state.log else None
         if isinstance(item, Published) and row is not None and row.seq == item.seq:
@@ -68,10 +74,7 @@ class Session:
             self.source.play(self._clock(), self.deliver, self.reset)
         if self.demo is not None:
             for report in self.demo.read():
-                if isinstance(report.what, LocalOnlyModel):
-                    self.state.add_local_only(report.what.name, report.what.value)
-                else:
-                    self.state.apply(Published(0, report.time, report.what))
+                self.deliver(report)
 
     def now(self) -> float:
         """Return the time that ages refer to: the wall clock's, or in a replay the recording's."""
@@ -127,5 +130,7 @@ class Session:
             "replay_pause": is_replay,
             "replay_speed": is_replay,
             "replay_seek": is_replay,
+            "replay_end": is_replay,
+            "replay_round": is_replay,
         }
         return allowed.get(action, True)

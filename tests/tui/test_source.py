@@ -2,16 +2,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
+from p2pfl import events
+from p2pfl.demo.control import DemoReport, LocalOnlyModel
 from p2pfl.errors import UserError
 from p2pfl.events import Published
-from p2pfl.observe.connection import Connected, Connection, Item
+from p2pfl.observe.connection import Connected, Connection
 from p2pfl.observe.state import State
 from p2pfl.runtime.observing.publish import as_json
 from tests.support.recordings import finished, state_of
-from tui.source import FASTEST, SLOWEST, Live, Replay
+from tui.source import FASTEST, SLOWEST, Live, Recorded, Replay
 
 RECORDING = finished()
 SECONDS = RECORDING[-1].time - RECORDING[0].time
@@ -32,7 +35,7 @@ class Viewer:
 
     def __init__(self, replay: Replay) -> None:
         self.replay = replay
-        self.items: list[Item] = []
+        self.items: list[Recorded] = []
         self.begun = 0
         self.now = 1000.0
 
@@ -152,7 +155,7 @@ def test_damaged_lines_are_left_out_and_counted(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'{"seq": 99, "time": 1.0, "event": "of a later version"}\n{"seq": 1, "ti')
     replay = Replay(path)
-    assert (len(replay.events), replay.damaged) == (len(RECORDING), 2)
+    assert (len(replay.items), replay.damaged) == (len(RECORDING), 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"\xff\x00" * 1000, b'{"seq": 1}\n'])
@@ -200,3 +203,41 @@ def test_a_replay_fills_a_state(path: Path) -> None:
     replay.seek(1.0)
     replay.play(0.0, state.apply, lambda: None)
     assert state.phase == "complete"
+
+
+def test_a_replay_goes_from_round_to_round(path: Path) -> None:
+    replay = Replay(path)
+    times = list(replay.rounds.values())
+    assert len(times) > 5
+    assert list(replay.rounds) == sorted(replay.rounds)
+    replay.step_round(1)
+    assert replay.now == times[0]
+    replay.step_round(1)
+    assert replay.now == times[1]
+    replay.step_round(-1)
+    assert replay.now == times[0]
+    replay.step_round(-1)
+    assert replay.position == 0.0
+    replay.seek(1.0)
+    replay.step_round(1)
+    assert replay.position == 1.0
+
+
+def test_what_happened_is_marked(path: Path) -> None:
+    kinds = {mark.kind for mark in Replay(path).marks}
+    assert {"commit", "election", "join"} <= kinds
+    assert [mark.time for mark in Replay(path).marks] == sorted(mark.time for mark in Replay(path).marks)
+
+
+def test_what_a_demo_reported_is_a_part_of_its_recording(path: Path) -> None:
+    end = RECORDING[-1].time
+    reports = [
+        DemoReport(end + 1.0, events.Notice("warning", "node-2 was killed by SIGKILL")),
+        DemoReport(end + 2.0, LocalOnlyModel("node-1", 300, 0.75)),
+    ]
+    with path.open("ab") as file:
+        file.writelines(msgspec.json.encode(report) + b"\n" for report in reports)
+    replay = Replay(path)
+    assert replay.items[-2:] == reports
+    assert replay.damaged == 0
+    assert [mark.kind for mark in replay.marks if mark.time > end] == ["loss"]

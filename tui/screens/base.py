@@ -23,6 +23,7 @@ from tui.source import Replay
 from tui.symbols import ago, fit
 from tui.widgets.header import draw_header, draw_keys
 from tui.widgets.paint import fit_lines, painted
+from tui.widgets.scrub import Scrub, ScrubValues
 
 LIST_SIZE = (60, 15)
 """Below this size a screen is one column of lines."""
@@ -108,6 +109,8 @@ class BaseScreen(Screen[None]):
         with Container(id="body"):
             yield from self.body()
         yield Lines(id="small")
+        if isinstance(self.session.source, Replay):
+            yield Scrub(id="scrub")
         yield Lines(id="keys")
 
     def body(self) -> Sequence[Widget]:
@@ -188,6 +191,15 @@ class BaseScreen(Screen[None]):
             lines.append(_tabs(TABS, self.NUMBER, self.session.attached, width))
         header.show(lines)
         self.query_one("#keys", Lines).show([draw_keys(self._keys(width), width)])
+        if isinstance(self.session.source, Replay):
+            self._draw_scrub(self.session.source)
+
+    def _draw_scrub(self, replay: Replay) -> None:
+        state = self.state
+        marks = [(replay.position_of(mark.time), mark.kind) for mark in replay.marks]
+        number = f"r{state.trained}/{state.target_rounds}" if state.target_rounds else ""
+        values = ScrubValues(replay.position, replay.seconds, replay.speed, replay.paused, marks, number)
+        self.query_one(Scrub).show(values, self.session.glyphs)
 
     def _top(self, now: float, width: int) -> Text:
         """Return the header: the run, or the problem with the connection."""
@@ -218,7 +230,7 @@ class BaseScreen(Screen[None]):
         session = self.session
         keys: list[tuple[str, str]] = []
         if isinstance(session.source, Replay):
-            keys += [("space", "hold"), ("+/-", "speed"), (",/.", "seek")]
+            keys += [("space", "hold"), ("+/-", "speed"), ("[/]", "round"), (",/.", "seek")]
         if isinstance(session.connection, Retrying):
             keys.append(("r", "retry now"))
         if not (self.has_class("-wide") or self.has_class("-huge")):

@@ -12,7 +12,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.symbols import PROVISIONAL, SYMBOLS, Glyphs
+from tui.symbols import MARKS, PROVISIONAL, SYMBOLS, Glyphs
 from tui.widgets.paint import painted
 
 KEY_NAMES = {
@@ -22,6 +22,8 @@ KEY_NAMES = {
     "minus": "-",
     "full_stop": ".",
     "comma": ",",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
     "escape": "esc",
     "left": "←",
     "right": "→",
@@ -65,6 +67,11 @@ class HelpScreen(ModalScreen[None]):
         for symbol in SYMBOLS.values():
             mark = symbol.ascii if self._glyphs.is_ascii else symbol.mark
             text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
+        if self.app.check_action("replay_round", ()):
+            text.append("\nOn the bar of a replay\n", style="bold")
+            for symbol in MARKS.values():
+                mark = symbol.ascii if self._glyphs.is_ascii else symbol.mark
+                text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
         text.append("\nNumbers\n", style="bold")
         text.append(
             f"  {PROVISIONAL} reported, not committed: it changes if a member leaves before the commit\n"
