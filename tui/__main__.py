@@ -33,7 +33,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--certs", type=Path, help="the folder of a certificate of role observer or operator")
     parser.add_argument("--name", help="which certificate of --certs")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="a file of events (`node --events`)")
-    parser.add_argument("--speed", type=float, default=1.0, help="of the replay")
+    parser.add_argument("--speed", type=float, help="of the replay")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="with --replay: write one frame")
+    parser.add_argument("--cast", type=Path, metavar="FILE", help="with --replay: write it for asciinema")
+    parser.add_argument("--at", metavar="SECONDS|rN", help="with --svg: which moment; none: the end")
+    parser.add_argument("--size", metavar="COLUMNSxROWS", help="with --svg and --cast")
     parser.add_argument("--ascii", action="store_true", help="ASCII symbols only")
     parser.add_argument("--plain", action="store_true", help="with --replay: plain lines, no screen")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
@@ -49,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         source = _source(options)
+        if isinstance(source, Replay) and (options.svg or options.cast):
+            return _export(options, source)
         if isinstance(source, Replay) and options.plain:
             return _print(source)
         return _run(options, source)
@@ -59,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _source(options: argparse.Namespace) -> Live | Replay:
     if options.replay is not None:
-        return Replay(options.replay, speed=options.speed)
+        return Replay(options.replay, speed=options.speed if options.speed is not None else 1.0)
     return Live(
         address=options.address,
         data_dir=options.data_dir,
@@ -67,6 +73,29 @@ def _source(options: argparse.Namespace) -> Live | Replay:
         certs=options.certs,
         name=options.name,
     )
+
+
+def _no_animations() -> None:
+    """Switch off animations; Textual reads this when it is imported."""
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+
+
+def _export(options: argparse.Namespace, replay: Replay) -> int:
+    """Write a frame or all of *replay* to files."""
+    _no_animations()
+    from tui.frames import SIZE, Look, size_of, write_cast, write_svg
+
+    size = size_of(options.size) if options.size is not None else SIZE
+    look = Look(size, options.theme, options.ascii)
+    if options.svg is not None:
+        write_svg(replay, options.svg, options.at, look)
+        sys.stdout.write(f"{options.svg} is written\n")
+    if options.cast is not None:
+        count = write_cast(replay, options.cast, options.speed, look)
+        sys.stdout.write(
+            f"{options.cast} is written, {count} frames: asciinema play {quoted(options.cast)}\n"
+        )
+    return 0
 
 
 def _print(replay: Replay) -> int:
@@ -87,8 +116,7 @@ def _print(replay: Replay) -> int:
 
 
 def _run(options: argparse.Namespace, source: Live | Replay) -> int:
-    # No animations; Textual reads this when it is imported.
-    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    _no_animations()
     from tui.app import Tui
     from tui.control import DemoControl
     from tui.symbols import SYMBOL_SAMPLE
