@@ -191,10 +191,8 @@ def _rows(app: Tui) -> list[str]:
         width=app.size.width,
         legacy_windows=False,
     )
-    rows = []
-    for strip in app.screen._compositor.render_strips():  # noqa: SLF001 - Textual exports only SVG
-        rows.append(strip.render(console))
-    return rows
+    strips = app.screen._compositor.render_strips()  # noqa: SLF001 - Textual exports only SVG
+    return [strip.render(console) for strip in strips]
 
 
 def _changes(before: list[str], rows: list[str]) -> Iterator[str]:

@@ -106,6 +106,15 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE",
+            help="Write what happens to FILE, for 'p2pfl tui --replay FILE'.",
+            show_default=False,
+        ),
+    ] = None,
     no_tui: Annotated[
         bool, typer.Option("--no-tui", help="Print lines instead of opening the terminal UI.")
     ] = False,
@@ -118,6 +127,7 @@ def demo(
 
     from p2pfl.demo import run
     from p2pfl.demo.folder import folder_for, save_place
+    from p2pfl.demo.record import check_place
     from p2pfl.demo.screen import Screen
     from p2pfl.errors import UserError
     from p2pfl.learning import catalogue
@@ -126,6 +136,7 @@ def demo(
     from p2pfl.learning.strategy_choice import choose_strategy
     from p2pfl.paths import full, shown
 
+    record = record and check_place(record)
     named = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
     given = {key: value for key, value in named.items() if is_given(context, key)}
     chosen = choose_strategy(strategy, strategy_arg or ())
@@ -164,7 +175,7 @@ def demo(
     with folder_for(directory) as folder:
         run.prepare(folder, nodes)
         setting = run.DemoSettings(
-            nodes, tuple(options), folder, directory is not None, spec, places, is_shown
+            nodes, tuple(options), folder, directory is not None, spec, places, is_shown, record
         )
         code = asyncio.run(run.perform(setting, screen))
     raise typer.Exit(code)

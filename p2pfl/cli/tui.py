@@ -98,8 +98,15 @@ def tui(
             follow(target)
             return
     given = {
-        **{"data-dir": data_dir, "node": node, "certs": certs, "name": name, "replay": replay},
-        **{"svg": svg, "cast": cast, "at": at, "size": size},
+        "data-dir": data_dir,
+        "node": node,
+        "certs": certs,
+        "name": name,
+        "replay": replay,
+        "svg": svg,
+        "cast": cast,
+        "at": at,
+        "size": size,
         "speed": None if speed is None else f"{speed:g}",
     }
     words = [f"--{option}={value}" for option, value in given.items() if value is not None]

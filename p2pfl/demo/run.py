@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from p2pfl.demo import results
 from p2pfl.demo.compare import ComparisonTask, fetch_data
 from p2pfl.demo.control import Control
 from p2pfl.demo.processes import NodeProcess, TuiProcess, describe_exit, end_all
+from p2pfl.demo.record import write_recording
 from p2pfl.demo.results import JournalSummary, read_journals
 from p2pfl.demo.screen import Screen
 from p2pfl.demo.watch import DemoWatcher
@@ -50,6 +52,8 @@ class DemoSettings(NamedTuple):
     """Where data sets are."""
     is_shown: bool
     """Whether the terminal UI is opened."""
+    record: Path | None = None
+    """Where the recording is written; None for none."""
 
 
 def _names(count: int) -> tuple[str, ...]:
@@ -80,6 +84,7 @@ def prepare(folder: Path, nodes: int) -> None:
 
 async def perform(setting: DemoSettings, screen: Screen) -> ExitCode:
     """Run the demo and return its exit code; all nodes are ended before it returns."""
+    began = time.time()
     nodes = [NodeProcess(name, setting.folder) for name in _names(setting.nodes)]
     task = asyncio.current_task()
     assert task is not None
@@ -100,6 +105,18 @@ async def perform(setting: DemoSettings, screen: Screen) -> ExitCode:
             return ExitCode.INTERRUPTED
         finally:
             await end_all(nodes)
+            if setting.record is not None:
+                _record(setting.record, nodes[0], setting.folder, began, screen)
+
+
+def _record(path: Path, node: NodeProcess, folder: Path, began: float, screen: Screen) -> None:
+    """Write the recording, also of a demo that failed or was interrupted."""
+    try:
+        write_recording(path, node.events_path, folder, began)
+    except UserError as error:
+        screen.say(("!", str(error)))
+    else:
+        screen.say(("·", f"recorded; watch it again: p2pfl tui --replay {quoted(path)}"))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,16 +39,9 @@ def played(lines: list[str], height: int) -> list[list[str]]:
     for line in lines:
         _, kind, text = json.loads(line)
         assert kind == "o"
-        for part in text.split("\x1b[")[1:]:
-            pass
-        for piece in text.split("\x1b[0m")[1:]:
-            del piece
-        chunks = text.replace("\x1b[2J\x1b[?25l", "").split(";1H\x1b[0m")
-        number = int(chunks[0].rpartition("\x1b[")[2])
-        for chunk in chunks[1:]:
-            row, _, following = chunk.rpartition("\x1b[") if chunk is not chunks[-1] else (chunk, "", "")
-            rows[number - 1] = row
-            number = int(following) if following else 0
+        _, *parts = re.split(r"\x1b\[(\d+);1H\x1b\[0m", text)
+        for number, row in zip(parts[::2], parts[1::2], strict=True):
+            rows[int(number) - 1] = row
         shots.append(list(rows))
     return shots
 
@@ -72,7 +66,7 @@ def test_the_end_is_shown_unless_a_moment_is_named(path: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("at", ["x", "-1", "r", "r99", "1e9", ""])
 def test_a_moment_that_is_none_is_one_sentence(at: str, path: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--at is seconds|is not committed in .*it has the rounds 1 to 11"):
+    with pytest.raises(UserError, match=r"--at is seconds|is not committed in .*it has the rounds 1 to 11"):
         write_svg(Replay(path), tmp_path / "f.svg", at, Look())
     assert not (tmp_path / "f.svg").exists()
 

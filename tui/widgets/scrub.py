@@ -71,8 +71,8 @@ def draw_scrub(values: ScrubValues, width: int, glyphs: Glyphs) -> Bar:
     for cell in range(cells):
         if cell == at:
             line.append(glyphs.hollow if glyphs.is_ascii else glyphs.full, style="bold reverse")
-        elif (kind := found.get(cell)) is not None:
-            symbol = MARKS[kind]
+        elif cell in found:
+            symbol = MARKS[found[cell]]
             line.append(symbol.ascii if glyphs.is_ascii else symbol.mark, style=symbol.style_name)
         else:
             line.append(
