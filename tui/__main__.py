@@ -41,6 +41,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--ascii", action="store_true", help="ASCII symbols only")
     parser.add_argument("--plain", action="store_true", help="with --replay: plain lines, no screen")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
+    parser.add_argument("--serve", metavar="[HOST:]PORT", help="in a browser, at a link with a token")
+    parser.add_argument("--no-files", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--demo", type=Path, metavar="DIR", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.plain and options.replay is None:
@@ -50,8 +52,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the terminal UI; return its exit code."""
-    options = parse(sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parse(words)
     try:
+        if options.serve is not None:
+            return _serve(options.serve, words)
         source = _source(options)
         if isinstance(source, Replay) and (options.svg or options.cast):
             return _export(options, source)
@@ -73,6 +78,18 @@ def _source(options: argparse.Namespace) -> Live | Replay:
         certs=options.certs,
         name=options.name,
     )
+
+
+def _serve(place: str, words: Sequence[str]) -> int:
+    """Serve the terminal UI with the other *words* in browsers until it is interrupted."""
+    from tui.serve import place_of, serve
+
+    own = [word for word in words if not word.startswith("--serve=")]
+    if len(own) == len(words):  # the option and its value are two words
+        index = own.index("--serve")
+        del own[index : index + 2]
+    serve(place_of(place), own, lambda line: sys.stderr.write(f"{line}\n") and sys.stderr.flush())
+    return 0
 
 
 def _no_animations() -> None:
@@ -122,15 +139,17 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
     from tui.symbols import SYMBOL_SAMPLE
 
     demo = DemoControl(options.demo) if options.demo is not None else None
-    ascii_only = options.ascii or not streams.can_encode(sys.__stderr__, SYMBOL_SAMPLE)  # Textual draws there
+    is_in_browser = options.no_files
+    can_draw = is_in_browser or streams.can_encode(sys.__stderr__, SYMBOL_SAMPLE)  # Textual draws there
     parent = os.getppid()
     app = Tui(
         source,
-        ascii_only=ascii_only,
+        ascii_only=options.ascii or not can_draw,
         light=options.theme == "light",
         demo=demo,
         is_abandoned=lambda: os.getppid() != parent,
     )
+    app.session.writes_files = not is_in_browser
     # On a signal the app ends itself, which restores the terminal.
     for number in (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda *_: app.exit())

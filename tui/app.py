@@ -216,7 +216,8 @@ class Tui(App[str]):
             yield "Let this node leave", partial(self.ask, "leave")
 
     def _screen_commands(self) -> Iterable[_Command]:
-        yield "Export rounds", self.action_export
+        if self.session.writes_files:
+            yield "Export rounds", self.action_export
         yield "Switch theme", self.action_switch_theme
         yield "ASCII symbols", self.action_switch_symbols
         yield "Copy the attach command", self.action_copy_attach

@@ -39,6 +39,8 @@ class Session:
         """Warnings and errors in the log."""
         self.seen_problems = 0
         """Those of them that were there when the log was last on the screen."""
+        self.writes_files = True
+        """Whether exports may be written on this device: not from a browser."""
         self._clock = clock
         self._greeting: ObserverWelcome | None = None
 
@@ -125,6 +127,7 @@ class Session:
             "pause_or_resume": self.may("pause") and self.has_open_run,
             "stop": self.may("stop") and self.has_open_run,
             "save": self.may("save") and self.state.trained > 0,
+            "export": self.writes_files,
             "kill_or_start": self.demo is not None,
             "retry": isinstance(self.connection, Retrying) and not is_replay,
             "replay_pause": is_replay,

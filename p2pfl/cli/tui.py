@@ -74,6 +74,15 @@ def tui(
             show_default=False,
         ),
     ] = None,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            "--serve",
+            metavar="[HOST:]PORT",
+            help="Show it in a browser, at a link with a token; on this device only, unless a host is given.",
+            show_default=False,
+        ),
+    ] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="Use ASCII symbols only.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Print plain lines, as without a terminal.")] = False,
     theme: Annotated[str, typer.Option("--theme", metavar="dark|light", help="Colours.")] = THEMES[0],
@@ -89,7 +98,9 @@ def tui(
         )
     is_written = svg is not None or cast is not None
     _check_writing(replay, is_written=is_written, svg=svg, at=at, size=size)
-    is_plain = not is_written and (plain or not has_screen())
+    if serve is not None and (plain or is_written):
+        raise UserError("--serve shows screens in a browser; --plain, --svg and --cast go without it")
+    is_plain = serve is None and not is_written and (plain or not has_screen())
     if replay is None:
         target = find_node(address, data_dir, node, certs, name)  # says now what the screen would say later
         if is_plain:
@@ -107,6 +118,7 @@ def tui(
         "cast": cast,
         "at": at,
         "size": size,
+        "serve": serve,
         "speed": None if speed is None else f"{speed:g}",
     }
     words = [f"--{option}={value}" for option, value in given.items() if value is not None]

@@ -247,7 +247,7 @@ class BaseScreen(Screen[None]):
                 keys.append(("x", "stop"))
             if session.may("save") and self.state.trained:
                 keys.append(("w", "save model"))
-            keys += [("e", "export"), ("t", "theme")]
+            keys += [*([("e", "export")] if session.writes_files else []), ("t", "theme")]
         return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]
 
     def _draw_small(self) -> None:

@@ -59,6 +59,7 @@ def test_a_frame_and_a_cast_need_no_terminal(shown: list[list[str]], monkeypatch
         (["--replay", "r.jsonl", "--at", "r3"], "with --svg FILE"),
         (["--replay", "r.jsonl", "--cast", "c", "--at", "r3"], "with --svg FILE"),
         (["--replay", "r.jsonl", "--size", "80x24"], "with --svg FILE or --cast FILE"),
+        (["--replay", "r.jsonl", "--serve", "8000", "--plain"], "go without it"),
     ],
 )
 def test_options_of_files_go_with_the_files(words: list[str], part: str, shown: list[list[str]]) -> None:
