@@ -88,8 +88,13 @@ def _serve(place: str, words: Sequence[str]) -> int:
     if len(own) == len(words):  # the option and its value are two words
         index = own.index("--serve")
         del own[index : index + 2]
-    serve(place_of(place), own, lambda line: sys.stderr.write(f"{line}\n") and sys.stderr.flush())
+    serve(place_of(place), own, _say)
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _no_animations() -> None:

@@ -130,7 +130,7 @@ def guarded(place: Place, words: Sequence[str], token: str, on_start: Callable[[
             self.public_url = f"http://{request.host}"
             return await super().handle_index(request)
 
-        async def handle_websocket(self, request: web.Request) -> web.StreamResponse:
+        async def handle_websocket(self, request: web.Request) -> Any:
             """Run a terminal UI for a window, up to some at a time."""
             if self.windows >= MAX_WINDOWS:
                 raise web.HTTPServiceUnavailable(text=f"{MAX_WINDOWS} windows are open: close one of them.")
