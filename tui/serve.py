@@ -121,7 +121,7 @@ def guarded(place: Place, words: Sequence[str], token: str, on_start: Callable[[
             on_start()
 
         async def _make_app(self) -> web.Application:
-            app = await super()._make_app()
+            app: web.Application = await super()._make_app()
             app.middlewares.append(check)
             return app
 
