@@ -6,6 +6,7 @@ Heavy imports come after the options are read. The terminal is restored whatever
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfl import streams
-from p2pfl.errors import P2pflError
+from p2pfl.errors import P2pflError, UserError
 from p2pfl.events import Published
 from p2pfl.exit_codes import ExitCode
 from p2pfl.observe.printer import item_line
@@ -40,7 +41,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--size", metavar="COLUMNSxROWS", help="with --svg and --cast")
     parser.add_argument("--ascii", action="store_true", help="ASCII symbols only")
     parser.add_argument("--plain", action="store_true", help="with --replay: plain lines, no screen")
-    parser.add_argument("--theme", choices=("dark", "light"), default="dark")
+    parser.add_argument("--theme", metavar="NAME", help="colours; none: the theme chosen last, or dark")
+    parser.add_argument("--notify", action="store_true", help="a desktop notification when the run is over")
     parser.add_argument("--serve", metavar="[HOST:]PORT", help="in a browser, at a link with a token")
     parser.add_argument("--no-files", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--demo", type=Path, metavar="DIR", help=argparse.SUPPRESS)
@@ -106,9 +108,10 @@ def _export(options: argparse.Namespace, replay: Replay) -> int:
     """Write a frame or all of *replay* to files."""
     _no_animations()
     from tui.frames import SIZE, Look, size_of, write_cast, write_svg
+    from tui.theme import theme_name
 
     size = size_of(options.size) if options.size is not None else SIZE
-    look = Look(size, options.theme, options.ascii)
+    look = Look(size, theme_name(options.theme or "dark"), options.ascii)
     if options.svg is not None:
         write_svg(replay, options.svg, options.at, look)
         sys.stdout.write(f"{options.svg} is written\n")
@@ -137,10 +140,24 @@ def _print(replay: Replay) -> int:
     return 0
 
 
+def _theme(given: str | None) -> str:
+    """Return the theme that is given, else the one remembered, else the dark one."""
+    from tui import preferences
+    from tui.theme import theme_name
+
+    if given is not None:
+        return theme_name(given)
+    with contextlib.suppress(UserError):  # a later version may have had other themes
+        return theme_name(preferences.load().theme or "dark")
+    return theme_name("dark")
+
+
 def _run(options: argparse.Namespace, source: Live | Replay) -> int:
     _no_animations()
+    from tui import preferences
     from tui.app import Tui
     from tui.control import DemoControl
+    from tui.notification import notification
     from tui.symbols import SYMBOL_SAMPLE
 
     demo = DemoControl(options.demo) if options.demo is not None else None
@@ -150,11 +167,15 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
     app = Tui(
         source,
         ascii_only=options.ascii or not can_draw,
-        light=options.theme == "light",
+        theme=_theme(options.theme),
         demo=demo,
         is_abandoned=lambda: os.getppid() != parent,
     )
     app.session.writes_files = not is_in_browser
+    if not is_in_browser:
+        app.on_theme = lambda name: preferences.save(preferences.Preferences(name))
+    if options.notify:
+        app.on_over = lambda text: app.write_to_terminal(notification("p2pfl", text))
     # On a signal the app ends itself, which restores the terminal.
     for number in (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda *_: app.exit())

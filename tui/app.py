@@ -37,7 +37,7 @@ from tui.screens.tables import PeersScreen, RoundsScreen
 from tui.session import Session
 from tui.source import Live, Replay
 from tui.symbols import glyphs
-from tui.theme import DARK, LIGHT
+from tui.theme import DARK, LIGHT, OURS, variables_of
 from tui.widgets.ascii_only import AsciiOnly
 from tui.widgets.log import LogView
 from tui.widgets.scrub import Scrub
@@ -104,7 +104,7 @@ class Tui(App[str]):
         source: Live | Replay,
         *,
         ascii_only: bool = False,
-        light: bool = False,
+        theme: str = DARK.name,
         demo: DemoControl | None = None,
         is_abandoned: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
@@ -122,12 +122,16 @@ class Tui(App[str]):
         """The error in this app that ended it."""
         self._is_abandoned = is_abandoned
         self._has_ticks = ticks
-        self._light = light
+        self._first_theme = theme
+        self.on_theme: Callable[[str], None] | None = None
+        """Called with the name of each theme that the user chooses."""
+        self.on_over: Callable[[str], None] | None = None
+        """Called with a sentence when the run is over."""
         self._was_over: bool | None = None
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Return the variables that the style sheet needs before a theme is chosen."""
-        return dict(DARK.variables)
+        return variables_of(self.current_theme)
 
     def _handle_exception(self, error: Exception) -> None:
         """Keep the error for the caller; Textual ends the app."""
@@ -142,9 +146,9 @@ class Tui(App[str]):
 
     def on_mount(self) -> None:
         """Start following the source, and drawing."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = LIGHT.name if self._light else DARK.name
+        for theme in OURS:
+            self.register_theme(theme)
+        self.theme = self._first_theme
         self.set_class(self.session.glyphs.is_ascii, "-ascii")
         self._follow()
         if self._has_ticks:
@@ -182,10 +186,18 @@ class Tui(App[str]):
         is_over = self.session.state.phase in FINISHED_PHASES
         if self._was_over is False and is_over:
             self.bell()
+            if self.on_over is not None:
+                self.on_over(views.finished_text(self.session.state))
             word = views.PHASE_WORDS[self.session.state.phase].capitalize()
             self.notify(f"{word}: {views.finished_text(self.session.state)}.", title="The run is over")
         if self.session.state.run:
             self._was_over = is_over
+
+    def write_to_terminal(self, sequence: str) -> None:
+        """Write an escape sequence that draws nothing."""
+        if self._driver is not None:
+            self._driver.write(sequence)
+            self._driver.flush()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide an action that makes no sense now or is not permitted."""
@@ -219,6 +231,7 @@ class Tui(App[str]):
         if self.session.writes_files:
             yield "Export rounds", self.action_export
         yield "Switch theme", self.action_switch_theme
+        yield "Choose a theme", self.action_choose_theme
         yield "ASCII symbols", self.action_switch_symbols
         yield "Copy the attach command", self.action_copy_attach
         yield "Check the network", self.action_doctor
@@ -276,8 +289,21 @@ class Tui(App[str]):
 
     def action_switch_theme(self) -> None:
         """Switch between dark and light."""
-        self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
-        self._redraw()
+        self.theme = LIGHT.name if self.current_theme.dark else DARK.name
+
+    def action_choose_theme(self) -> None:
+        """Show a list of all themes."""
+        self.search_themes()
+
+    def watch_theme(self, before: str, now: str) -> None:
+        """Draw in the new colours, and remember a theme that the user has chosen."""
+        if before != now and self.is_running and now != self._first_theme:
+            self._first_theme = ""
+            if self.on_theme is not None:
+                self.on_theme(now)
+        for screen in self.screen_stack if self.is_running else ():
+            if isinstance(screen, BaseScreen):
+                screen.draw(everything=True)
 
     def action_switch_symbols(self) -> None:
         """Switch between ASCII and other symbols."""

@@ -20,6 +20,7 @@ from p2pfl.errors import UserError
 from p2pfl.paths import full, shown
 from tui.app import TICK_SECONDS, Tui
 from tui.source import FASTEST, Replay
+from tui.theme import DARK
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
@@ -47,7 +48,7 @@ class Look(NamedTuple):
     """How frames look."""
 
     size: tuple[int, int] = SIZE
-    theme: str = "dark"
+    theme: str = DARK.name
     ascii_only: bool = False
 
 
@@ -169,9 +170,7 @@ async def _cast(replay: Replay, speed: float, count: int, look: Look) -> tuple[s
 
 
 def _app(replay: Replay, look: Look) -> _Headless:
-    return _Headless(
-        replay, ascii_only=look.ascii_only, light=look.theme == "light", clock=lambda: 0.0, ticks=False
-    )
+    return _Headless(replay, ascii_only=look.ascii_only, theme=look.theme, clock=lambda: 0.0, ticks=False)
 
 
 async def _go(app: Tui, pilot: Pilot[str], replay: Replay, moment: float) -> None:

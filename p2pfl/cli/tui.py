@@ -22,8 +22,6 @@ from p2pfl.cli.options import (
     find_node,
 )
 
-THEMES = ("dark", "light")
-
 
 def tui(
     address: AddressArgument = None,
@@ -85,13 +83,23 @@ def tui(
     ] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="Use ASCII symbols only.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Print plain lines, as without a terminal.")] = False,
-    theme: Annotated[str, typer.Option("--theme", metavar="dark|light", help="Colours.")] = THEMES[0],
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            "--theme",
+            metavar="NAME",
+            help="Colours: dark, light, high-contrast, ansi (the terminal's own), or a theme of Textual.  "
+            "[default: the one chosen last, or dark]",
+            show_default=False,
+        ),
+    ] = None,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Show a desktop notification when the run is over.")
+    ] = False,
 ) -> None:
     """Open the terminal UI on a running node, or on a recording of one."""
     from p2pfl.errors import UserError
 
-    if theme not in THEMES:
-        raise UserError(f"--theme is dark or light, not {theme!r}")
     if replay is not None and (address or data_dir or node or certs or name):
         raise UserError(
             "--replay shows a recording, and the other options name a node; give one or the other"
@@ -119,12 +127,13 @@ def tui(
         "at": at,
         "size": size,
         "serve": serve,
+        "theme": theme,
         "speed": None if speed is None else f"{speed:g}",
     }
     words = [f"--{option}={value}" for option, value in given.items() if value is not None]
     words += ["--ascii"] if ascii_only else []
     words += ["--plain"] if is_plain else []
-    words += [f"--theme={theme}"]
+    words += ["--notify"] if notify else []
     words += [address] if address is not None else []
     raise typer.Exit(run_tui(words))
 

@@ -58,7 +58,7 @@ def test_the_end_is_shown_unless_a_moment_is_named(path: Path, tmp_path: Path) -
     replay = Replay(path)
     assert moment_of(replay, None) == replay.begin + replay.seconds
     assert moment_of(replay, "2.5") == replay.begin + 2.5
-    write_svg(replay, tmp_path / "f.svg", None, Look((80, 24), "light", ascii_only=True))
+    write_svg(replay, tmp_path / "f.svg", None, Look((80, 24), "p2pfl-light", ascii_only=True))
     text = text_of_svg(tmp_path / "f.svg")
     assert "r11/" in text
     assert text.isascii()

@@ -21,6 +21,7 @@ from tui import views
 from tui.session import Session
 from tui.source import Replay
 from tui.symbols import ago, fit
+from tui.theme import palette_of
 from tui.widgets.header import draw_header, draw_keys
 from tui.widgets.paint import fit_lines, painted
 from tui.widgets.scrub import Scrub, ScrubValues
@@ -76,7 +77,7 @@ class Lines(Static):
         width, height = self.content_size
         fitted = lines if grows else fit_lines(lines, width, height)
         joined = Text("\n", no_wrap=True, overflow="ellipsis").join(fitted)
-        text = painted(joined, is_dark=self.app.current_theme.dark)
+        text = painted(joined, palette_of(self.app.current_theme))
         if text != self._shown:
             self._shown = text
             self.update(text, layout=grows)

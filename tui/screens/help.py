@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.symbols import MARKS, PROVISIONAL, SYMBOLS, Glyphs
+from tui.theme import palette_of
 from tui.widgets.paint import painted
 
 KEY_NAMES = {
@@ -48,7 +49,7 @@ class HelpScreen(ModalScreen[None]):
         """Put all keys and symbols into one text."""
         with VerticalScroll(id="help", classes="panel") as around:
             around.border_title = "Keys"
-            yield Static(painted(self._text(), is_dark=self.app.current_theme.dark))
+            yield Static(painted(self._text(), palette_of(self.app.current_theme)))
 
     def _text(self) -> Text:
         stack = self.app.screen_stack

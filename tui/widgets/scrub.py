@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from tui.symbols import MARKS, Glyphs, MarkKind, duration
+from tui.theme import palette_of
 from tui.widgets.paint import painted
 
 LEAST_BAR = 8
@@ -102,12 +103,15 @@ class Scrub(Static):
             self.position = position
 
     _bar: Bar | None = None
+    _shown: Text | None = None
 
     def show(self, values: ScrubValues, glyphs: Glyphs) -> None:
         """Show *values*; an unchanged line costs nothing."""
         bar = draw_scrub(values, max(1, self.size.width), glyphs)
-        if self._bar is None or bar.text != self._bar.text:
-            self.update(painted(bar.text, is_dark=self.app.current_theme.dark), layout=False)
+        text = painted(bar.text, palette_of(self.app.current_theme))
+        if text != self._shown:
+            self._shown = text
+            self.update(text, layout=False)
         self._bar = bar
 
     def on_click(self, event: Click) -> None:
