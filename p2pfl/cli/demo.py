@@ -28,7 +28,8 @@ def demo(
             "--rounds",
             metavar="R",
             min=1,
-            help="Rounds to train.  [default: the task's, 10]",
+            help="Rounds to train.  [default: the task's, 10; with the terminal UI until you have killed and "
+            "started a node]",
             show_default=False,
         ),
     ] = None,
@@ -43,6 +44,14 @@ def demo(
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="M", help="One of the task's models.", show_default=False)
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="E", help="Local epochs in a round.", show_default=False),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", metavar="X", help="Learning rate of the local optimizer.", show_default=False),
     ] = None,
     partition: Annotated[
         str,
@@ -106,6 +115,16 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    kill_at: Annotated[
+        int | None,
+        typer.Option(
+            "--kill-at",
+            metavar="ROUND",
+            min=1,
+            help="Kill the last node in this round, and start it again after the next commit.",
+            show_default=False,
+        ),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -126,6 +145,7 @@ def demo(
     from rich.console import Console
 
     from p2pfl.demo import run
+    from p2pfl.demo.director import ENDLESS_ROUNDS, Plan
     from p2pfl.demo.folder import folder_for, save_place
     from p2pfl.demo.record import check_place
     from p2pfl.demo.screen import Screen
@@ -137,12 +157,17 @@ def demo(
     from p2pfl.paths import full, shown
 
     record = record and check_place(record)
-    named = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
+    is_shown = not no_tui and has_screen()
+    is_endless = is_shown and rounds is None and kill_at is None
+    named = {"task": task, "model": model, "rounds": rounds, "epochs": epochs, "lr": lr}
+    named |= {"partition": partition, "seed": seed}
     given = {key: value for key, value in named.items() if is_given(context, key)}
     chosen = choose_strategy(strategy, strategy_arg or ())
     choice = choose(task, None, DataPlaces(data_root and full(data_root), download, strategy=chosen.code))
     if choice.kind == "file":
         given["partition"] = partition  # all nodes have the same data
+    if is_endless:
+        given["rounds"] = ENDLESS_ROUNDS
     spec = make_spec(choice, given | dict(chosen.options))  # says now, once, what every node would say
     places = choice.places
     if data_root is not None and choice.name not in catalogue.tasks_with_files():
@@ -161,7 +186,10 @@ def demo(
         options += [f"--strategy-arg={argument}" for argument in strategy_arg or ()]
     if places.root is not None:
         options.append(f"--data-root={places.root}")
-    is_shown = not no_tui and has_screen()
+    if kill_at is not None and kill_at > spec.rounds:
+        raise UserError(
+            f"--kill-at {kill_at} is after the last round, {spec.rounds}: give a smaller one, or --rounds"
+        )
     if pace is None:
         pace = SHOWN_PACE if is_shown else 0.0
     if pace:
@@ -174,8 +202,9 @@ def demo(
     screen = Screen(Console(highlight=False), is_live=not no_tui)
     with folder_for(directory) as folder:
         run.prepare(folder, nodes)
+        plan = Plan(run.names_of(nodes), pace, is_endless, kill_at)
         setting = run.DemoSettings(
-            nodes, tuple(options), folder, directory is not None, spec, places, is_shown, record
+            nodes, tuple(options), folder, directory is not None, spec, places, is_shown, plan, record
         )
         code = asyncio.run(run.perform(setting, screen))
     raise typer.Exit(code)
