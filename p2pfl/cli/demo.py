@@ -17,6 +17,10 @@ SHOWN_PACE = 3.0
 """Default minimum duration of a training in seconds with the terminal UI: shorter ones cannot be followed."""
 
 
+SPEC_NAMES = {"lr": "learning_rate"}
+"""Fields of a run whose options have shorter names."""
+
+
 def demo(
     context: typer.Context,
     nodes: Annotated[
@@ -168,7 +172,8 @@ def demo(
         given["partition"] = partition  # all nodes have the same data
     if is_endless:
         given["rounds"] = ENDLESS_ROUNDS
-    spec = make_spec(choice, given | dict(chosen.options))  # says now, once, what every node would say
+    values = {SPEC_NAMES.get(key, key): value for key, value in given.items()}
+    spec = make_spec(choice, values | dict(chosen.options))  # says now, once, what every node would say
     places = choice.places
     if data_root is not None and choice.name not in catalogue.tasks_with_files():
         raise UserError(

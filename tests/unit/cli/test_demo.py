@@ -93,7 +93,7 @@ def test_what_a_training_is_like_is_handed_to_every_node(performed: list[DemoSet
     invoke("--epochs", "3", "--lr", "0.05")
     [setting] = performed
     assert {"--epochs=3", "--lr=0.05"} <= set(setting.options)
-    assert (setting.spec.training.epochs, setting.spec.training.lr) == (3, 0.05)
+    assert (setting.spec.training.epochs, setting.spec.training.learning_rate) == (3, 0.05)
 
 
 def test_a_node_is_killed_in_a_round_there_is(performed: list[DemoSettings]) -> None:
