@@ -79,6 +79,10 @@ Recorded = Published | DemoReport
 """A line of a recording: an event of the node, or what a demo reported."""
 
 
+_GOES_ON = (events.RunExtended, events.RunJoined)
+"""After these events a finished run is open again, or there is another one."""
+
+
 class Mark(NamedTuple):
     """Something that happened in a recording, for its scrub bar."""
 
@@ -126,11 +130,15 @@ class Replay:
         """What happened, in the order of time."""
         self.rounds: dict[int, float] = {}
         """When each training round was committed, by its number."""
+        is_over = False
         for time, item in zip(self._times, self.items, strict=True):
-            if (kind := mark_of(item)) is not None:
+            event = item.event if isinstance(item, Published) else None
+            is_over = (is_over or isinstance(event, events.RunEnded)) and not isinstance(event, _GOES_ON)
+            kind = mark_of(item)
+            if kind is not None and not (is_over and isinstance(event, events.PeerLost)):  # all go then
                 self.marks.append(Mark(time, kind))
-            if kind == "commit" and isinstance(item, Published) and isinstance(item.event, events.Committed):
-                self.rounds.setdefault(item.event.trained, time)
+            if kind == "commit" and isinstance(event, events.Committed):
+                self.rounds.setdefault(event.trained, time)
         self._shown = 0
         """Events that were delivered."""
         self._at = self._times[0]

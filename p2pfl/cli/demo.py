@@ -159,6 +159,7 @@ def demo(
     from p2pfl.learning.data import DataPlaces
     from p2pfl.learning.strategy_choice import choose_strategy
     from p2pfl.paths import full, shown
+    from p2pfl.spec import ScriptTask
 
     record = record and check_place(record)
     is_shown = not no_tui and has_screen()
@@ -207,7 +208,7 @@ def demo(
     screen = Screen(Console(highlight=False), is_live=not no_tui)
     with folder_for(directory) as folder:
         run.prepare(folder, nodes)
-        plan = Plan(run.names_of(nodes), pace, is_endless, kill_at)
+        plan = Plan(run.names_of(nodes), pace, is_endless, kill_at, not isinstance(spec.task, ScriptTask))
         setting = run.DemoSettings(
             nodes, tuple(options), folder, directory is not None, spec, places, is_shown, plan, record
         )

@@ -31,6 +31,8 @@ class Plan(NamedTuple):
     """Whether it goes on until somebody has killed and started a node."""
     kill_at: int | None = None
     """The round in which the last node is killed; None for no round."""
+    is_compared: bool = True
+    """Whether the model is compared with models trained alone; that of a script is not."""
 
 
 class Director:
@@ -81,6 +83,8 @@ class Director:
                 )
             case events.RunEnded():
                 self._is_over = True
+                if not self._plan.is_compared:
+                    return []
                 return self._once("the model is now compared with models trained on one node's data alone")
             case _:
                 return []

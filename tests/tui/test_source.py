@@ -229,6 +229,16 @@ def test_what_happened_is_marked(path: Path) -> None:
     assert [mark.time for mark in Replay(path).marks] == sorted(mark.time for mark in Replay(path).marks)
 
 
+def test_nodes_that_go_when_the_run_is_over_are_not_lost(tmp_path: Path) -> None:
+    end = RECORDING[-1].time
+    ended = events.RunEnded("a" * 64, 1, "b" * 64, {})
+    lost = events.PeerLost("a" * 52, "ada", "it closed the connection")
+    extended = events.RunExtended(20, "ada")
+    told = [Published(0, end + n, one) for n, one in enumerate((lost, ended, lost, extended, lost))]
+    replay = Replay(write(tmp_path / "r.jsonl", told))
+    assert [mark.time - end for mark in replay.marks] == [0.0, 4.0]
+
+
 def test_what_a_demo_reported_is_a_part_of_its_recording(path: Path) -> None:
     end = RECORDING[-1].time
     reports = [

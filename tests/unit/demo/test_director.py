@@ -50,6 +50,11 @@ def test_what_happens_is_explained_once() -> None:
     assert "trained on one node's data alone" in told(director, ended)[0]
 
 
+def test_a_script_s_model_is_not_compared() -> None:
+    ended = events.RunEnded(digest("run"), 1, digest("model"), {})
+    assert told(Director(Plan(NAMES, is_compared=False)), ended) == []
+
+
 def test_the_opening_says_what_is_slowed_down_and_what_one_can_do() -> None:
     plain = Director(Plan(NAMES)).opening()
     assert len(plain) == 1
