@@ -86,8 +86,10 @@ _GOES_ON = (events.RunExtended, events.RunJoined)
 class Mark(NamedTuple):
     """Something that happened in a recording, for its scrub bar."""
 
-    time: float
+    position: float
+    """From 0 to 1."""
     kind: MarkKind
+    time: float
 
 
 def mark_of(item: Recorded) -> MarkKind | None:
@@ -136,7 +138,7 @@ class Replay:
             is_over = (is_over or isinstance(event, events.RunEnded)) and not isinstance(event, _GOES_ON)
             kind = mark_of(item)
             if kind is not None and not (is_over and isinstance(event, events.PeerLost)):  # all go then
-                self.marks.append(Mark(time, kind))
+                self.marks.append(Mark(self.position_of(time), kind, time))
             if kind == "commit" and isinstance(event, events.Committed):
                 self.rounds.setdefault(event.trained, time)
         self._shown = 0

@@ -234,7 +234,8 @@ def test_nodes_that_go_when_the_run_is_over_are_not_lost(tmp_path: Path) -> None
     ended = events.RunEnded("a" * 64, 1, "b" * 64, {})
     lost = events.PeerLost("a" * 52, "ada", "it closed the connection")
     extended = events.RunExtended(20, "ada")
-    told = [Published(0, end + n, one) for n, one in enumerate((lost, ended, lost, extended, lost))]
+    happened: list[events.AnyEvent] = [lost, ended, lost, extended, lost]
+    told = [Published(0, end + number, one) for number, one in enumerate(happened)]
     replay = Replay(write(tmp_path / "r.jsonl", told))
     assert [mark.time - end for mark in replay.marks] == [0.0, 4.0]
 

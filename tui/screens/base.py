@@ -197,9 +197,10 @@ class BaseScreen(Screen[None]):
 
     def _draw_scrub(self, replay: Replay) -> None:
         state = self.state
-        marks = [(replay.position_of(mark.time), mark.kind) for mark in replay.marks]
         number = f"r{state.trained}/{state.target_rounds}" if state.target_rounds else ""
-        values = ScrubValues(replay.position, replay.seconds, replay.speed, replay.paused, marks, number)
+        values = ScrubValues(
+            replay.position, replay.seconds, replay.speed, replay.paused, replay.marks, number
+        )
         self.query_one(Scrub).show(values, self.session.glyphs)
 
     def _top(self, now: float, width: int) -> Text:

@@ -18,6 +18,9 @@ LEAST_BAR = 8
 """Cells that the bar has at least; the words around it are left out first."""
 
 
+_RANKS: dict[MarkKind, int] = {kind: rank for rank, kind in enumerate(MARKS)}
+
+
 class ScrubValues(NamedTuple):
     """What a scrub bar shows."""
 
@@ -27,8 +30,8 @@ class ScrubValues(NamedTuple):
     """The length of the recording."""
     speed: float
     is_held: bool
-    marks: Sequence[tuple[float, MarkKind]]
-    """Positions and kinds of the marks."""
+    marks: Sequence[tuple[float, MarkKind] | tuple[float, MarkKind, float]]
+    """Positions and kinds of the marks; more is not looked at."""
     round: str = ""
     """The round at the position."""
 
@@ -63,10 +66,9 @@ def draw_scrub(values: ScrubValues, width: int, glyphs: Glyphs) -> Bar:
     cells = max(1, width - left.cell_len - right.cell_len)
     at = _cell(values.position, cells)
     found: dict[int, MarkKind] = {}
-    order = list(MARKS)
-    for position, kind in values.marks:
-        cell = _cell(position, cells)
-        if cell not in found or order.index(kind) < order.index(found[cell]):
+    for position, kind, *_ in values.marks:
+        cell = round(position * (cells - 1))
+        if cell not in found or _RANKS[kind] < _RANKS[found[cell]]:
             found[cell] = kind
     line = left.copy()
     for cell in range(cells):
