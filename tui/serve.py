@@ -116,9 +116,14 @@ def guarded(place: Place, words: Sequence[str], token: str, on_start: Callable[[
             """Leave the logging as it is: textual-serve would log each request, with its token."""
 
         async def on_startup(self, app: web.Application) -> None:
-            """Say the link."""
-            del app
-            on_start()
+            """Say nothing yet: it does not listen here."""
+
+        def serve(self, debug: bool = False) -> None:
+            """Serve until SIGINT or SIGTERM."""
+            del debug
+            made, host, port = self._make_app(), self.host, self.port
+            # It prints once it listens. The log of requests would have the token.
+            web.run_app(made, host=host, port=port, access_log=None, print=lambda *_: on_start())
 
         async def _make_app(self) -> web.Application:
             app: web.Application = await super()._make_app()
