@@ -93,6 +93,17 @@ def user_data(name: str) -> Path | None:
     return path if path.is_absolute() and is_text(path) else None
 
 
+def user_config(name: str) -> Path | None:
+    """Return the folder *name* of this user's configuration; None for a user without a home folder."""
+    import platformdirs
+
+    try:
+        path = platformdirs.user_config_path(name, appauthor=False)
+    except RuntimeError:  # newer versions raise, older ones leave the ~ in
+        return None
+    return path if path.is_absolute() and is_text(path) else None
+
+
 def shown(path: Path | str) -> str:
     """Return *path* as printable text, with undecodable bytes escaped."""
     return os.fsencode(path).decode(errors="backslashreplace")

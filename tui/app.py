@@ -16,6 +16,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.widgets import Input
 from textual.worker import Worker
 
 from p2pfl.errors import NetworkError, UserError
@@ -36,8 +37,10 @@ from tui.screens.tables import PeersScreen, RoundsScreen
 from tui.session import Session
 from tui.source import Live, Replay
 from tui.symbols import glyphs
-from tui.theme import DARK, LIGHT
+from tui.theme import DARK, LIGHT, OURS, variables_of
 from tui.widgets.ascii_only import AsciiOnly
+from tui.widgets.log import LogView
+from tui.widgets.scrub import Scrub
 
 TICK_SECONDS = 0.25
 """Interval between two updates of the screen: short enough to look live."""
@@ -87,6 +90,10 @@ class Tui(App[str]):
         Binding("minus", "replay_speed(0.5)", "Slower"),
         Binding("full_stop", "replay_seek(0.02)", "Forward"),
         Binding("comma", "replay_seek(-0.02)", "Back"),
+        Binding("left_square_bracket", "replay_round(-1)", "The round before"),
+        Binding("right_square_bracket", "replay_round(1)", "The next round"),
+        Binding("home", "replay_end(0)", "To the beginning", priority=True),
+        Binding("end", "replay_end(1)", "To the end", priority=True),
         Binding("question_mark", "help", "Help"),
         Binding("q", "detach", "Detach"),
         Binding("ctrl+c", "detach", show=False),
@@ -97,7 +104,7 @@ class Tui(App[str]):
         source: Live | Replay,
         *,
         ascii_only: bool = False,
-        light: bool = False,
+        theme: str = DARK.name,
         demo: DemoControl | None = None,
         is_abandoned: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
@@ -115,12 +122,16 @@ class Tui(App[str]):
         """The error in this app that ended it."""
         self._is_abandoned = is_abandoned
         self._has_ticks = ticks
-        self._light = light
+        self._first_theme = theme
+        self.on_theme: Callable[[str], None] | None = None
+        """Called with the name of each theme that the user chooses."""
+        self.on_over: Callable[[str], None] | None = None
+        """Called with a sentence when the run is over."""
         self._was_over: bool | None = None
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Return the variables that the style sheet needs before a theme is chosen."""
-        return dict(DARK.variables)
+        return variables_of(self.current_theme)
 
     def _handle_exception(self, error: Exception) -> None:
         """Keep the error for the caller; Textual ends the app."""
@@ -135,9 +146,9 @@ class Tui(App[str]):
 
     def on_mount(self) -> None:
         """Start following the source, and drawing."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = LIGHT.name if self._light else DARK.name
+        for theme in OURS:
+            self.register_theme(theme)
+        self.theme = self._first_theme
         self.set_class(self.session.glyphs.is_ascii, "-ascii")
         self._follow()
         if self._has_ticks:
@@ -175,14 +186,24 @@ class Tui(App[str]):
         is_over = self.session.state.phase in FINISHED_PHASES
         if self._was_over is False and is_over:
             self.bell()
+            if self.on_over is not None:
+                self.on_over(views.finished_text(self.session.state))
             word = views.PHASE_WORDS[self.session.state.phase].capitalize()
             self.notify(f"{word}: {views.finished_text(self.session.state)}.", title="The run is over")
         if self.session.state.run:
             self._was_over = is_over
 
+    def write_to_terminal(self, sequence: str) -> None:
+        """Write an escape sequence that draws nothing."""
+        if self._driver is not None:
+            self._driver.write(sequence)
+            self._driver.flush()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide an action that makes no sense now or is not permitted."""
         del parameters
+        if action == "replay_end" and isinstance(self.focused, Input | LogView):
+            return False  # these keys mean something else there
         return self.session.allows(action)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
@@ -207,8 +228,10 @@ class Tui(App[str]):
             yield "Let this node leave", partial(self.ask, "leave")
 
     def _screen_commands(self) -> Iterable[_Command]:
-        yield "Export rounds", self.action_export
+        if self.session.writes_files:
+            yield "Export rounds", self.action_export
         yield "Switch theme", self.action_switch_theme
+        yield "Choose a theme", self.action_choose_theme
         yield "ASCII symbols", self.action_switch_symbols
         yield "Copy the attach command", self.action_copy_attach
         yield "Check the network", self.action_doctor
@@ -266,8 +289,21 @@ class Tui(App[str]):
 
     def action_switch_theme(self) -> None:
         """Switch between dark and light."""
-        self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
-        self._redraw()
+        self.theme = LIGHT.name if self.current_theme.dark else DARK.name
+
+    def action_choose_theme(self) -> None:
+        """Show a list of all themes."""
+        self.search_themes()
+
+    def watch_theme(self, before: str, now: str) -> None:
+        """Draw in the new colours, and remember a theme that the user has chosen."""
+        if before != now and self.is_running and now != self._first_theme:
+            self._first_theme = ""
+            if self.on_theme is not None:
+                self.on_theme(now)
+        for screen in self.screen_stack if self.is_running else ():
+            if isinstance(screen, BaseScreen):
+                screen.draw(everything=True)
 
     def action_switch_symbols(self) -> None:
         """Switch between ASCII and other symbols."""
@@ -404,3 +440,19 @@ class Tui(App[str]):
         if isinstance(self.session.source, Replay):
             self.session.source.seek(self.session.source.position + step)
             self.tick()
+
+    def action_replay_round(self, step: int) -> None:
+        """Go to the end of the round before or of the next one."""
+        if isinstance(self.session.source, Replay):
+            self.session.source.step_round(step)
+            self.tick()
+
+    def action_replay_end(self, position: float) -> None:
+        """Go to the beginning or to the end of the replay."""
+        if isinstance(self.session.source, Replay):
+            self.session.source.seek(float(position))
+            self.tick()
+
+    def on_scrub_sought(self, message: Scrub.Sought) -> None:
+        """Go where the scrub bar was clicked."""
+        self.action_replay_end(message.position)

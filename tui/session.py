@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from p2pfl.demo.control import LocalOnlyModel
+from p2pfl.demo.control import DemoReport, LocalOnlyModel
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.connection import Connected, Connection, NodeEnded, Retrying
 from p2pfl.observe.state import FINISHED_PHASES, State
@@ -39,13 +39,21 @@ class Session:
         """Warnings and errors in the log."""
         self.seen_problems = 0
         """Those of them that were there when the log was last on the screen."""
+        self.writes_files = True
+        """Whether exports may be written on this device: not from a browser."""
         self._clock = clock
         self._greeting: ObserverWelcome | None = None
 
     # --- the state ----------------------------------------------------------------------
 
-    def deliver(self, item: Published | RoundRow) -> None:
-        """Take an event or a committed round from the node."""
+    def deliver(self, item: Published | RoundRow | DemoReport) -> None:
+        """Take an event or a committed round from the node, or what a demo reports."""
+        if isinstance(item, DemoReport):
+            if isinstance(item.what, LocalOnlyModel):
+                self.state.add_local_only(item.what.name, item.what.value)
+            else:
+                self.state.apply(Published(0, item.time, item.what))
+            return
         self.state.apply(item)
         row = self.state.log[-1] if self.state.log else None
         if isinstance(item, Published) and row is not None and row.seq == item.seq:
@@ -68,10 +76,7 @@ class Session:
             self.source.play(self._clock(), self.deliver, self.reset)
         if self.demo is not None:
             for report in self.demo.read():
-                if isinstance(report.what, LocalOnlyModel):
-                    self.state.add_local_only(report.what.name, report.what.value)
-                else:
-                    self.state.apply(Published(0, report.time, report.what))
+                self.deliver(report)
 
     def now(self) -> float:
         """Return the time that ages refer to: the wall clock's, or in a replay the recording's."""
@@ -122,10 +127,13 @@ class Session:
             "pause_or_resume": self.may("pause") and self.has_open_run,
             "stop": self.may("stop") and self.has_open_run,
             "save": self.may("save") and self.state.trained > 0,
+            "export": self.writes_files,
             "kill_or_start": self.demo is not None,
             "retry": isinstance(self.connection, Retrying) and not is_replay,
             "replay_pause": is_replay,
             "replay_speed": is_replay,
             "replay_seek": is_replay,
+            "replay_end": is_replay,
+            "replay_round": is_replay,
         }
         return allowed.get(action, True)

@@ -58,6 +58,18 @@ SYMBOLS: dict[ActivityKind, Symbol] = {
 }
 """The symbol of each activity."""
 
+MarkKind = Literal["loss", "pause", "join", "commit", "election"]
+"""What a mark on the scrub bar of a replay stands for."""
+
+MARKS: dict[MarkKind, Symbol] = {
+    "loss": Symbol("✗", "x", "lost or killed", "bad"),
+    "pause": Symbol("‖", "=", "paused, or no quorum", "warning"),
+    "join": Symbol("▲", "^", "joined or linked", "move"),
+    "commit": Symbol("│", "|", "round committed", "good"),
+    "election": Symbol("★", "@", "aggregator elected", "lead"),
+}
+"""The marks of the scrub bar, those first that hide others on the same cell."""
+
 _LOG_ASCII = {"·": "-", "✓": "+", "◎": "o", "★": "@", "✗": "x"}
 """ASCII variants of the marks of the log."""
 

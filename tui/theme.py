@@ -1,14 +1,20 @@
-"""The colours of the dark and the light theme: Okabe and Ito's, which colour-blind people can tell apart.
+"""The themes, and the colours of meanings: Okabe and Ito's, which colour-blind people can tell apart.
 
-Text has a contrast of at least 4.5 to 1 on its background in both themes; a test computes it. With NO_COLOR
-Textual removes the colours; symbols and words carry the same meaning.
+Text has a contrast of at least 4.5 to 1 on its background; on themes whose background needs it, the colours
+are made lighter or darker (`palette_of`). With NO_COLOR Textual removes the colours; symbols and words carry
+the same meaning. The themes "ansi-dark" and "ansi-light" use the terminal's own sixteen colours.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
-from textual.theme import Theme
+from textual.color import Color
+from textual.design import ColorSystem
+from textual.theme import BUILTIN_THEMES, Theme
+
+from p2pfl.errors import UserError
 
 STYLES: Final[dict[str, tuple[str, str]]] = {
     "train": ("#56b4e9", "#005a8c"),
@@ -64,7 +70,141 @@ LIGHT = Theme(
 )
 
 
-def colour(name: str, *, is_dark: bool) -> str:
-    """Return the colour of a meaning."""
-    dark, light = STYLES[name]
-    return dark if is_dark else light
+HIGH_CONTRAST = Theme(
+    name="p2pfl-high-contrast",
+    primary="#7cc8ff",
+    secondary="#ffc02e",
+    accent="#ffff00",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#000000",
+    success="#3fe0b4",
+    warning="#ffc02e",
+    error="#ffa27f",
+    dark=True,
+    variables={"panel-border": "#ffffff", "text-muted": "#e0e0e0"},
+)
+
+OURS: Final = (DARK, LIGHT, HIGH_CONTRAST)
+
+SHORT_NAMES: Final[dict[str, str]] = {
+    "dark": DARK.name,
+    "light": LIGHT.name,
+    "high-contrast": HIGH_CONTRAST.name,
+    "ansi": "ansi-dark",
+}
+"""What people call our themes and the one of the terminal's own colours."""
+
+READABLE, MORE_READABLE = 4.5, 7.0
+"""Contrast of text that WCAG 2.1 asks for, and with high contrast."""
+
+ANSI: Final[dict[str, str]] = {
+    "train": "blue",
+    "move": "cyan",
+    "lead": "yellow",
+    "good": "green",
+    "warning": "yellow",
+    "bad": "red",
+    "error": "red",
+    "quiet": "dim",
+    "elected": "yellow",
+    "info": "default",
+    "global": "blue",
+    "me": "yellow",
+    "alone": "magenta",
+    "band": "bright_black",
+}
+"""The terminal's own colours, by meaning."""
+
+DRAWN_ONLY: Final = frozenset({"band"})
+"""Colours that no text has."""
+
+
+class Palette:
+    """The colours of meanings on one theme."""
+
+    def __init__(self, colours: dict[str, str]) -> None:
+        self._colours = colours
+
+    def __getitem__(self, name: str) -> str:
+        """Return the colour of a meaning, as a Rich style."""
+        return self._colours[name]
+
+
+def theme_name(text: str) -> str:
+    """Return the full name of the theme that a user names *text*.
+
+    Raises:
+        UserError: there is none.
+    """
+    name = SHORT_NAMES.get(text, text)
+    if name not in BUILTIN_THEMES and name not in {theme.name for theme in OURS}:
+        raise UserError(
+            f"there is no theme {text!r}: give one of {', '.join([*SHORT_NAMES, *BUILTIN_THEMES])}"
+        )
+    return name
+
+
+def palette_of(theme: Theme) -> Palette:
+    """Return the colours of meanings on *theme*."""
+    if theme.ansi:
+        return _ANSI_PALETTE
+    backgrounds = _backgrounds(theme.background, theme.surface, theme.dark)
+    least = MORE_READABLE if theme.name == HIGH_CONTRAST.name else READABLE
+    return _palette(theme.dark, backgrounds, least)
+
+
+_ANSI_PALETTE = Palette(ANSI)
+
+
+@lru_cache
+def _backgrounds(background: str | None, surface: str | None, is_dark: bool) -> tuple[str, str]:
+    """Return the colours behind text; Textual computes those that a theme does not name."""
+    if background is None or surface is None:
+        made = ColorSystem("#808080", background=background, surface=surface, dark=is_dark).generate()
+        background, surface = made["background"], made["surface"]
+    return background, surface
+
+
+@lru_cache
+def _palette(is_dark: bool, backgrounds: tuple[str, ...], least: float) -> Palette:
+    return Palette(
+        {
+            name: one if name in DRAWN_ONLY else _readable(one, backgrounds, least)
+            for name, one in ((name, pair[not is_dark]) for name, pair in STYLES.items())
+        }
+    )
+
+
+def _readable(text: str, backgrounds: tuple[str, ...], least: float) -> str:
+    """Return the colour *text*, or one near it that has the contrast *least* on all *backgrounds*."""
+    given = Color.parse(text)
+    behind = [Color.parse(one) for one in backgrounds]
+    black, white = Color.parse("#000000"), Color.parse("#ffffff")
+    extreme = max(black, white, key=lambda one: min(contrast(one, back) for back in behind))
+    for step in range(21):
+        made = given.blend(extreme, step / 20)
+        if min(contrast(made, back) for back in behind) >= least:
+            return made.hex6.lower()
+    return extreme.hex6.lower()
+
+
+def contrast(one: Color, other: Color) -> float:
+    """Return the contrast of two colours, see https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: Color) -> float:
+    parts = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour.normalized
+    ]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def variables_of(theme: Theme) -> dict[str, str]:
+    """Return what the style sheet needs besides Textual's variables."""
+    if theme.ansi:
+        return {"panel-border": "ansi_bright_black"}
+    return {"panel-border": (DARK if theme.dark else LIGHT).variables["panel-border"]}

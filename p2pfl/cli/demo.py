@@ -17,6 +17,10 @@ SHOWN_PACE = 3.0
 """Default minimum duration of a training in seconds with the terminal UI: shorter ones cannot be followed."""
 
 
+SPEC_NAMES = {"lr": "learning_rate"}
+"""Fields of a run whose options have shorter names."""
+
+
 def demo(
     context: typer.Context,
     nodes: Annotated[
@@ -28,7 +32,8 @@ def demo(
             "--rounds",
             metavar="R",
             min=1,
-            help="Rounds to train.  [default: the task's, 10]",
+            help="Rounds to train.  [default: the task's, 10; with the terminal UI until you have killed and "
+            "started a node]",
             show_default=False,
         ),
     ] = None,
@@ -43,6 +48,14 @@ def demo(
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="M", help="One of the task's models.", show_default=False)
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="E", help="Local epochs in a round.", show_default=False),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", metavar="X", help="Learning rate of the local optimizer.", show_default=False),
     ] = None,
     partition: Annotated[
         str,
@@ -106,6 +119,25 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    kill_at: Annotated[
+        int | None,
+        typer.Option(
+            "--kill-at",
+            metavar="ROUND",
+            min=1,
+            help="Kill the last node in this round, and start it again after the next commit.",
+            show_default=False,
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE",
+            help="Write what happens to FILE, for 'p2pfl tui --replay FILE'.",
+            show_default=False,
+        ),
+    ] = None,
     no_tui: Annotated[
         bool, typer.Option("--no-tui", help="Print lines instead of opening the terminal UI.")
     ] = False,
@@ -117,7 +149,9 @@ def demo(
     from rich.console import Console
 
     from p2pfl.demo import run
+    from p2pfl.demo.director import ENDLESS_ROUNDS, Plan
     from p2pfl.demo.folder import folder_for, save_place
+    from p2pfl.demo.record import check_place
     from p2pfl.demo.screen import Screen
     from p2pfl.errors import UserError
     from p2pfl.learning import catalogue
@@ -125,14 +159,22 @@ def demo(
     from p2pfl.learning.data import DataPlaces
     from p2pfl.learning.strategy_choice import choose_strategy
     from p2pfl.paths import full, shown
+    from p2pfl.spec import ScriptTask
 
-    named = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
+    record = record and check_place(record)
+    is_shown = not no_tui and has_screen()
+    is_endless = is_shown and rounds is None and kill_at is None
+    named = {"task": task, "model": model, "rounds": rounds, "epochs": epochs, "lr": lr}
+    named |= {"partition": partition, "seed": seed}
     given = {key: value for key, value in named.items() if is_given(context, key)}
     chosen = choose_strategy(strategy, strategy_arg or ())
     choice = choose(task, None, DataPlaces(data_root and full(data_root), download, strategy=chosen.code))
     if choice.kind == "file":
         given["partition"] = partition  # all nodes have the same data
-    spec = make_spec(choice, given | dict(chosen.options))  # says now, once, what every node would say
+    if is_endless:
+        given["rounds"] = ENDLESS_ROUNDS
+    values = {SPEC_NAMES.get(key, key): value for key, value in given.items()}
+    spec = make_spec(choice, values | dict(chosen.options))  # says now, once, what every node would say
     places = choice.places
     if data_root is not None and choice.name not in catalogue.tasks_with_files():
         raise UserError(
@@ -150,7 +192,10 @@ def demo(
         options += [f"--strategy-arg={argument}" for argument in strategy_arg or ()]
     if places.root is not None:
         options.append(f"--data-root={places.root}")
-    is_shown = not no_tui and has_screen()
+    if kill_at is not None and kill_at > spec.rounds:
+        raise UserError(
+            f"--kill-at {kill_at} is after the last round, {spec.rounds}: give a smaller one, or --rounds"
+        )
     if pace is None:
         pace = SHOWN_PACE if is_shown else 0.0
     if pace:
@@ -163,8 +208,9 @@ def demo(
     screen = Screen(Console(highlight=False), is_live=not no_tui)
     with folder_for(directory) as folder:
         run.prepare(folder, nodes)
+        plan = Plan(run.names_of(nodes), pace, is_endless, kill_at, not isinstance(spec.task, ScriptTask))
         setting = run.DemoSettings(
-            nodes, tuple(options), folder, directory is not None, spec, places, is_shown
+            nodes, tuple(options), folder, directory is not None, spec, places, is_shown, plan, record
         )
         code = asyncio.run(run.perform(setting, screen))
     raise typer.Exit(code)

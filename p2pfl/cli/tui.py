@@ -22,8 +22,6 @@ from p2pfl.cli.options import (
     find_node,
 )
 
-THEMES = ("dark", "light")
-
 
 def tui(
     address: AddressArgument = None,
@@ -36,22 +34,81 @@ def tui(
         typer.Option("--replay", metavar="FILE", help="Show a recording made by 'p2pfl node --events FILE'."),
     ] = None,
     speed: Annotated[
-        float, typer.Option("--speed", metavar="X", min=0.25, max=64.0, help="Speed of the replay.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--speed",
+            metavar="X",
+            min=0.25,
+            max=64.0,
+            help="Speed of the replay.  [default: 1; with --cast as needed for a minute]",
+            show_default=False,
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(
+            "--svg", metavar="FILE", help="Write one frame of --replay as SVG; no terminal is used."
+        ),
+    ] = None,
+    cast: Annotated[
+        Path | None,
+        typer.Option("--cast", metavar="FILE", help="Write all of --replay for 'asciinema play'."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="SECONDS|rN",
+            help="With --svg: seconds from the beginning, or the end of a round.  [default: the end]",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="120x40",
+            help="With --svg and --cast: columns and rows.  [default: 120x40]",
+            show_default=False,
+        ),
+    ] = None,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            "--serve",
+            metavar="[HOST:]PORT",
+            help="Show it in a browser, at a link with a token; on this device only, unless a host is given.",
+            show_default=False,
+        ),
+    ] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="Use ASCII symbols only.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Print plain lines, as without a terminal.")] = False,
-    theme: Annotated[str, typer.Option("--theme", metavar="dark|light", help="Colours.")] = THEMES[0],
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            "--theme",
+            metavar="NAME",
+            help="Colours: dark, light, high-contrast, ansi (the terminal's own), or a theme of Textual.  "
+            "[default: the one chosen last, or dark]",
+            show_default=False,
+        ),
+    ] = None,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Show a desktop notification when the run is over.")
+    ] = False,
 ) -> None:
     """Open the terminal UI on a running node, or on a recording of one."""
     from p2pfl.errors import UserError
 
-    if theme not in THEMES:
-        raise UserError(f"--theme is dark or light, not {theme!r}")
     if replay is not None and (address or data_dir or node or certs or name):
         raise UserError(
             "--replay shows a recording, and the other options name a node; give one or the other"
         )
-    is_plain = plain or not has_screen()
+    is_written = svg is not None or cast is not None
+    _check_writing(replay, is_written=is_written, svg=svg, at=at, size=size)
+    if serve is not None and (plain or is_written):
+        raise UserError("--serve shows screens in a browser; --plain, --svg and --cast go without it")
+    is_plain = serve is None and not is_written and (plain or not has_screen())
     if replay is None:
         target = find_node(address, data_dir, node, certs, name)  # says now what the screen would say later
         if is_plain:
@@ -59,13 +116,40 @@ def tui(
 
             follow(target)
             return
-    given = {"data-dir": data_dir, "node": node, "certs": certs, "name": name, "replay": replay}
+    given = {
+        "data-dir": data_dir,
+        "node": node,
+        "certs": certs,
+        "name": name,
+        "replay": replay,
+        "svg": svg,
+        "cast": cast,
+        "at": at,
+        "size": size,
+        "serve": serve,
+        "theme": theme,
+        "speed": None if speed is None else f"{speed:g}",
+    }
     words = [f"--{option}={value}" for option, value in given.items() if value is not None]
     words += ["--ascii"] if ascii_only else []
     words += ["--plain"] if is_plain else []
-    words += [f"--speed={speed:g}", f"--theme={theme}"]
+    words += ["--notify"] if notify else []
     words += [address] if address is not None else []
     raise typer.Exit(run_tui(words))
+
+
+def _check_writing(
+    replay: Path | None, *, is_written: bool, svg: Path | None, at: str | None, size: str | None
+) -> None:
+    """Refuse options of the files that are written where none is."""
+    from p2pfl.errors import UserError
+
+    if is_written and replay is None:
+        raise UserError("--svg and --cast draw a recording: give one with --replay FILE")
+    if at is not None and svg is None:
+        raise UserError("--at names the moment of the frame: give its file with --svg FILE")
+    if size is not None and not is_written:
+        raise UserError("--size is that of a file: give one with --svg FILE or --cast FILE")
 
 
 def has_screen() -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,9 @@ from typing import NamedTuple
 from p2pfl.demo import results
 from p2pfl.demo.compare import ComparisonTask, fetch_data
 from p2pfl.demo.control import Control
+from p2pfl.demo.director import Director, Plan
 from p2pfl.demo.processes import NodeProcess, TuiProcess, describe_exit, end_all
+from p2pfl.demo.record import write_recording
 from p2pfl.demo.results import JournalSummary, read_journals
 from p2pfl.demo.screen import Screen
 from p2pfl.demo.watch import DemoWatcher
@@ -50,9 +53,14 @@ class DemoSettings(NamedTuple):
     """Where data sets are."""
     is_shown: bool
     """Whether the terminal UI is opened."""
+    plan: Plan
+    """What is said and done meanwhile."""
+    record: Path | None = None
+    """Where the recording is written; None for none."""
 
 
-def _names(count: int) -> tuple[str, ...]:
+def names_of(count: int) -> tuple[str, ...]:
+    """Return the names of the nodes of a demo with *count* nodes."""
     return tuple(f"node-{number}" for number in range(1, count + 1))
 
 
@@ -66,21 +74,22 @@ def prepare(folder: Path, nodes: int) -> None:
     certs = folder / "certs"
     known = sorted(path.name for path in issued_folders(certs)) if certs.is_dir() else []
     # Data directories are created after all certificates: without one, an earlier demo was interrupted here.
-    if (folder / _names(1)[0]).exists() and known != sorted(_names(nodes)):
+    if (folder / names_of(1)[0]).exists() and known != sorted(names_of(nodes)):
         raise UserError(
             f"{folder} holds a demo of {len(known)} nodes: go on with it by --nodes {len(known)}, or give "
             "this one another --dir."
         )
     if read_federation(certs) is None:
         create_authority(certs, "demo")
-    for name in _names(nodes):
+    for name in names_of(nodes):
         if name not in known:
             issue(certs, name)
 
 
 async def perform(setting: DemoSettings, screen: Screen) -> ExitCode:
     """Run the demo and return its exit code; all nodes are ended before it returns."""
-    nodes = [NodeProcess(name, setting.folder) for name in _names(setting.nodes)]
+    began = time.time()
+    nodes = [NodeProcess(name, setting.folder) for name in names_of(setting.nodes)]
     task = asyncio.current_task()
     assert task is not None
     with _interruptible(task, nodes):
@@ -100,6 +109,18 @@ async def perform(setting: DemoSettings, screen: Screen) -> ExitCode:
             return ExitCode.INTERRUPTED
         finally:
             await end_all(nodes)
+            if setting.record is not None:
+                _record(setting.record, nodes[0], setting.folder, began, screen)
+
+
+def _record(path: Path, node: NodeProcess, folder: Path, began: float, screen: Screen) -> None:
+    """Write the recording, also of a demo that failed or was interrupted."""
+    try:
+        write_recording(path, node.events_path, folder, began)
+    except UserError as error:
+        screen.say(("!", str(error)))
+    else:
+        screen.say(("·", f"recorded; watch it again: p2pfl tui --replay {quoted(path)}"))
 
 
 @contextlib.contextmanager
@@ -156,9 +177,8 @@ async def _judge(
         ):
             comparing.begin(next(iter(found.values())))
 
-    watch = DemoWatcher(
-        nodes, screen, control, TuiProcess(setting.folder) if setting.is_shown else None, begin_comparing
-    )
+    show = TuiProcess(setting.folder) if setting.is_shown else None
+    watch = DemoWatcher(nodes, screen, control, show, begin_comparing, Director(setting.plan))
     reason = await watch.run(setting.options)
     journals = _read(nodes)
     complete = _complete(journals)

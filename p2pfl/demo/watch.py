@@ -6,18 +6,28 @@ It is over when all nodes have ended, or when the nodes that are left can never 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from p2pfl import events
 from p2pfl.demo.control import Command, Control
+from p2pfl.demo.director import Director, Plan
 from p2pfl.demo.processes import POLL_SECONDS, NodeProcess, TuiProcess, describe_exit
 from p2pfl.demo.screen import Screen, draw_story
 from p2pfl.demo.story import Story
+from p2pfl.errors import P2pflError
+from p2pfl.observe.client import command
+from p2pfl.observe.target import find_target
 from p2pfl.text import one_line
 
 START_SECONDS = 60.0
 """Time limit for a node to start listening; an idle machine needs a second."""
+
+
+STOP_SECONDS = 3.0
+"""Interval of asking the federation to stop: an answer takes milliseconds."""
 
 
 class DemoWatcher:
@@ -30,16 +40,23 @@ class DemoWatcher:
         control: Control,
         show: TuiProcess | None = None,
         on_complete: Callable[[], None] = lambda: None,
+        director: Director | None = None,
     ) -> None:
         """Start nothing yet. With *show* the terminal UI is opened, and the nodes stay as long as it is open.
 
-        *on_complete* is called once, when all running nodes have the final model.
+        *on_complete* is called once, when all running nodes have the final model. The *director* says what
+        happens, and may kill and start nodes.
         """
         self._nodes = nodes
         self._screen = screen
         self._control = control
         self._show = show
         self._on_complete: Callable[[], None] | None = on_complete
+        self._director = (
+            director if director is not None else Director(Plan(tuple(node.name for node in nodes)))
+        )
+        self._next_stop = 0.0
+        """When the run may be asked to stop again, by the event loop's clock."""
         self._common: list[str] = []
         """Options that every node gets."""
         self.story = Story(tuple(node.name for node in nodes))
@@ -78,6 +95,7 @@ class DemoWatcher:
         for node in self._nodes[1:]:
             node.start([*self._common, f"--peers={address}"])
         self._screen.say(("·", f"{len(self._nodes)} node processes on this machine, the first at {address}"))
+        self._explain(self._director.opening())
         return ""
 
     async def _show_until_closed(self, show: TuiProcess) -> None:
@@ -99,9 +117,22 @@ class DemoWatcher:
         while True:
             is_over = condition() or (deadline is not None and loop.time() > deadline)
             self._look()
+            is_closed = self._show is not None and self._show.exit_code is not None
+            if self._director.has_shown_enough or (is_closed and self._director.is_open_ended):
+                await self._stop()
             if is_over:
                 return
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _stop(self) -> None:
+        """Ask the federation to end its run after the open round, again from time to time until it does."""
+        clock = asyncio.get_running_loop().time
+        node = next((node for node in self._nodes if node.is_running), None)
+        if node is None or clock() < self._next_stop:
+            return
+        self._next_stop = clock() + STOP_SECONDS
+        with contextlib.suppress(P2pflError, TimeoutError):  # it is asked again
+            await asyncio.wait_for(command(find_target(data_dir=node.data_dir), "stop"), STOP_SECONDS)
 
     def _look(self) -> None:
         """Print what the nodes wrote since the last call, in the order of the events' times."""
@@ -110,25 +141,27 @@ class DemoWatcher:
         for name, one in sorted(found, key=lambda entry: entry[1].time):
             for line in self.story.take(name, one):
                 self._screen.say(line, one.time)
+            self._explain(self._director.take(one))
         for node in ended:
             self._note_end(node)
-        for command in self._control.commands():
-            self._obey(command)
+        due = self._director.commands(self.story.round + 1 if self.story.rounds else 0, time.monotonic())
+        for given in (*self._control.commands(), *due):
+            self._obey(given)
         if self._on_complete is not None and self._is_complete():
             self._on_complete()
             self._on_complete = None
         self._screen.show(draw_story(self.story))
 
-    def _obey(self, command: Command) -> None:
+    def _obey(self, given: Command) -> None:
         """Kill or start a node: a command from the terminal UI."""
-        node = next((node for node in self._nodes if node.name == command.node), None)
-        if node is None or (command.do == "kill") != node.is_running:
+        node = next((node for node in self._nodes if node.name == given.node), None)
+        if node is None or (given.do == "kill") != node.is_running:
             state = (
                 "no node of this demo" if node is None else "running" if node.is_running else "not running"
             )
-            text = f"{one_line(command.node, 64)} is {state}: there is nothing to {command.do}"
+            text = f"{one_line(given.node, 64)} is {state}: there is nothing to {given.do}"
             self._tell("warning", text)
-        elif command.do == "kill":
+        elif given.do == "kill":
             node.kill()
         else:
             living = [one.name for one in self._nodes if one.is_running]
@@ -137,10 +170,15 @@ class DemoWatcher:
             self.dead.pop(node.name, None)
             self.story.forget(node.name)
             self._tell("info", f"{node.name} is started again")
+            self._explain(self._director.note_started(node.name))
 
     def _tell(self, level: Literal["info", "warning"], text: str) -> None:
         self._control.report(events.Notice(level, text))
         self._screen.say(("!" if level == "warning" else "·", text))
+
+    def _explain(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            self._tell("info", text)
 
     def _note_end(self, node: NodeProcess) -> None:
         code = node.exit_code
@@ -152,6 +190,8 @@ class DemoWatcher:
         text = f"{node.name} {describe_exit(code)}"
         self._control.report(events.Notice("warning", text))
         self._screen.say(("✗", text))
+        if code < 0:
+            self._explain(self._director.note_killed(node.name))
 
     def _is_complete(self) -> bool:
         """Whether all running nodes have the final model, and at least one node has it."""

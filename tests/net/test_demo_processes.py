@@ -15,12 +15,13 @@ import psutil
 import pytest
 
 from p2pfl import events
-from p2pfl.demo.control import LocalOnlyModel
+from p2pfl.demo.control import DemoReport, LocalOnlyModel
 from p2pfl.runtime.observing.follow import EventFollower
 from tests.support.processes import PATIENCE_SECONDS, until
 from tests.support.source import ROOT
 from tests.support.terminals import Terminal, terminal
 from tui.control import DemoControl
+from tui.source import Replay
 
 pytestmark = pytest.mark.processes
 
@@ -151,12 +152,15 @@ class Told:
         self._read = read
         self._found: list[Any] = []
 
-    async def until(self, kind: type[events.Event], count: int, shown: Terminal) -> None:
-        """Wait until *count* things of *kind* came."""
+    async def until(self, kind: type[events.Event], count: int, shown: Terminal, words: str = "") -> None:
+        """Wait until *count* things of *kind* came, with *words* in their text."""
 
         def look() -> bool:
             self._found += self._read()
-            return sum(isinstance(one, kind) for one in self._found) >= count
+            return (
+                sum(isinstance(one, kind) and words in getattr(one, "text", "") for one in self._found)
+                >= count
+            )
 
         try:
             await until(look, f"{count} {kind.__name__}")
@@ -176,9 +180,9 @@ async def test_on_a_terminal_nodes_are_killed_and_started_while_one_looks(tmp_pa
         demo = Told(lambda: [report.what for report in control.read()])
         await first.until(events.Committed, 1, shown)
         control.do("kill", "node-2")
-        await demo.until(events.Notice, 1, shown)
+        await demo.until(events.Notice, 1, shown, "node-2 was killed")
         control.do("start", "node-2")
-        await demo.until(events.Notice, 2, shown)
+        await demo.until(events.Notice, 1, shown, "node-2 is started again")
         await demo.until(LocalOnlyModel, 3, shown)
         assert shown.process.poll() is None, "it stays as long as one looks"
         shown.press("q")
@@ -215,3 +219,39 @@ async def test_a_demo_that_is_told_to_end_gives_the_terminal_back(tmp_path: Path
         assert await shown.exit_code() == 130, shown.text[-4000:]
         assert shown.is_restored
     await until(lambda: not any(one.is_running() for one in below), "the end of every process")
+
+
+async def test_a_demo_kills_a_node_in_the_round_it_is_told_and_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "demo.jsonl"
+    code, output = await finish(
+        await start("--nodes=3", "--rounds=5", "--pace=1", "--kill-at=2", f"--record={path}", "--lr=0.1")
+    )
+    assert code == 0, output
+    for words in ("slowed down to be watched", "node-3 was killed by SIGKILL", "node-3 is started again"):
+        assert words in output
+    replay = Replay(path)
+    assert [*replay.rounds] == [1, 2, 3, 4, 5]
+    assert replay.damaged == 0
+    assert {"commit", "election", "join", "loss"} <= {mark.kind for mark in replay.marks}
+    texts = [item.what for item in replay.items if isinstance(item, DemoReport)]
+    assert sum(isinstance(what, LocalOnlyModel) for what in texts) == 3
+
+
+async def test_on_a_terminal_a_demo_without_rounds_ends_when_one_has_seen_a_node_come_back(
+    tmp_path: Path,
+) -> None:
+    words = ("demo", "--model=2nn", "--nodes=3", "--pace=0.5", f"--dir={tmp_path}")
+    async with terminal(*words) as shown:
+        await shown.until("Overview")
+        follower, control = EventFollower(tmp_path / "node-1.events.jsonl"), DemoControl(tmp_path)
+        first = Told(lambda: [one.event for one in follower.read()])
+        demo = Told(lambda: [report.what for report in control.read()])
+        await first.until(events.Committed, 2, shown)
+        control.do("kill", "node-2")
+        await demo.until(events.Notice, 1, shown, "node-2 was killed")
+        control.do("start", "node-2")
+        await first.until(events.RunEnded, 1, shown)
+        await demo.until(LocalOnlyModel, 3, shown)
+        shown.press("q")
+        assert await shown.exit_code() == 0, shown.text[-4000:]
+        assert "you have seen a node go and come back" in shown.text

@@ -49,6 +49,7 @@ def test_the_options_are_read() -> None:
     [
         (["--data-dir", "nowhere"], "there is no data directory"),
         (["--replay", "nowhere"], "cannot be read"),
+        (["--replay", "nowhere", "--theme", "blue"], "cannot be read"),
         (["--node", "a", "--data-dir", "b"], "give one of them"),
     ],
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE
+from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, DemoReport, LocalOnlyModel
 from p2pfl.runtime.observing.publish import as_json
 from tests.support import recordings
 from tests.support.screens import Node, settle, shown, text_of
@@ -66,6 +67,57 @@ async def test_of_a_replay_nothing_can_be_commanded(replay: Replay) -> None:
         assert "space hold" in keys
         assert "pause" not in keys
         assert not app.session.may("pause")
+
+
+async def test_the_bar_shows_the_whole_recording_and_a_click_seeks(replay: Replay) -> None:
+    async with shown([], (100, 30), source=replay, clock=Clock()) as (app, pilot, _):
+        bar = text_of(app).splitlines()[-2]
+        assert "x1" in bar
+        assert bar.count("│") > 5
+        await pilot.click("#scrub", offset=(60, 0))
+        await settle(app, pilot)
+        assert 0.5 < replay.position < 0.65
+        assert app.session.state.trained > 5
+        before = replay.position
+        await pilot.click("#scrub", offset=(1, 0))
+        await settle(app, pilot)
+        assert replay.position == before, "beside the bar"
+
+
+async def test_keys_go_from_round_to_round_and_to_both_ends(replay: Replay) -> None:
+    async with shown([], (100, 30), source=replay, clock=Clock()) as (app, pilot, _):
+        await pilot.press("right_square_bracket", "right_square_bracket")
+        assert app.session.state.trained == 2
+        assert "r2/" in text_of(app).splitlines()[-2]
+        await pilot.press("left_square_bracket")
+        assert app.session.state.trained == 1
+        await pilot.press("end")
+        assert replay.position == 1.0
+        await pilot.press("home")
+        assert replay.position == 0.0
+        await pilot.press("5", "end")
+        assert replay.position == 0.0, "the log uses these keys itself"
+        await pilot.press("question_mark")
+        await settle(app, pilot)
+        app.screen.query_one("#help").scroll_end(animate=False, immediate=True)
+        await settle(app, pilot)
+        assert "aggregator elected" in text_of(app)
+
+
+async def test_a_demo_is_seen_in_its_recording(tmp_path: Path) -> None:
+    told = recordings.finished()
+    path = tmp_path / "demo.jsonl"
+    report = DemoReport(told[-1].time, LocalOnlyModel("node-1", 300, 0.75))
+    path.write_bytes(b"".join(as_json(one) + b"\n" for one in told) + msgspec.json.encode(report) + b"\n")
+    replay = Replay(path)
+    replay.seek(1.0)
+    async with shown([], (120, 40), source=replay, clock=Clock()) as (app, _, _):
+        assert app.session.state.local_only == {"node-1": 0.75}
+
+
+async def test_a_node_has_no_bar() -> None:
+    async with shown(recordings.running(), (100, 30)) as (app, _, _):
+        assert not app.screen.query("#scrub")
 
 
 @pytest.fixture

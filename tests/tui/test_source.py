@@ -2,16 +2,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
+from p2pfl import events
+from p2pfl.demo.control import DemoReport, LocalOnlyModel
 from p2pfl.errors import UserError
 from p2pfl.events import Published
-from p2pfl.observe.connection import Connected, Connection, Item
+from p2pfl.observe.connection import Connected, Connection
 from p2pfl.observe.state import State
 from p2pfl.runtime.observing.publish import as_json
 from tests.support.recordings import finished, state_of
-from tui.source import FASTEST, SLOWEST, Live, Replay
+from tui.source import FASTEST, SLOWEST, Live, Recorded, Replay
 
 RECORDING = finished()
 SECONDS = RECORDING[-1].time - RECORDING[0].time
@@ -32,7 +35,7 @@ class Viewer:
 
     def __init__(self, replay: Replay) -> None:
         self.replay = replay
-        self.items: list[Item] = []
+        self.items: list[Recorded] = []
         self.begun = 0
         self.now = 1000.0
 
@@ -152,7 +155,7 @@ def test_damaged_lines_are_left_out_and_counted(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'{"seq": 99, "time": 1.0, "event": "of a later version"}\n{"seq": 1, "ti')
     replay = Replay(path)
-    assert (len(replay.events), replay.damaged) == (len(RECORDING), 2)
+    assert (len(replay.items), replay.damaged) == (len(RECORDING), 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"\xff\x00" * 1000, b'{"seq": 1}\n'])
@@ -198,5 +201,54 @@ def test_a_node_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
 def test_a_replay_fills_a_state(path: Path) -> None:
     replay, state = Replay(path), State()
     replay.seek(1.0)
-    replay.play(0.0, state.apply, lambda: None)
+    replay.play(0.0, lambda item: state.apply(item) if isinstance(item, Published) else None, lambda: None)
     assert state.phase == "complete"
+
+
+def test_a_replay_goes_from_round_to_round(path: Path) -> None:
+    replay = Replay(path)
+    times = list(replay.rounds.values())
+    assert len(times) > 5
+    assert list(replay.rounds) == sorted(replay.rounds)
+    replay.step_round(1)
+    assert replay.now == times[0]
+    replay.step_round(1)
+    assert replay.now == times[1]
+    replay.step_round(-1)
+    assert replay.now == times[0]
+    replay.step_round(-1)
+    assert replay.position == 0.0
+    replay.seek(1.0)
+    replay.step_round(1)
+    assert replay.position == 1.0
+
+
+def test_what_happened_is_marked(path: Path) -> None:
+    kinds = {mark.kind for mark in Replay(path).marks}
+    assert {"commit", "election", "join"} <= kinds
+    assert [mark.time for mark in Replay(path).marks] == sorted(mark.time for mark in Replay(path).marks)
+
+
+def test_nodes_that_go_when_the_run_is_over_are_not_lost(tmp_path: Path) -> None:
+    end = RECORDING[-1].time
+    ended = events.RunEnded("a" * 64, 1, "b" * 64, {})
+    lost = events.PeerLost("a" * 52, "ada", "it closed the connection")
+    extended = events.RunExtended(20, "ada")
+    happened: list[events.AnyEvent] = [lost, ended, lost, extended, lost]
+    told = [Published(0, end + number, one) for number, one in enumerate(happened)]
+    replay = Replay(write(tmp_path / "r.jsonl", told))
+    assert [mark.time - end for mark in replay.marks] == [0.0, 4.0]
+
+
+def test_what_a_demo_reported_is_a_part_of_its_recording(path: Path) -> None:
+    end = RECORDING[-1].time
+    reports = [
+        DemoReport(end + 1.0, events.Notice("warning", "node-2 was killed by SIGKILL")),
+        DemoReport(end + 2.0, LocalOnlyModel("node-1", 300, 0.75)),
+    ]
+    with path.open("ab") as file:
+        file.writelines(msgspec.json.encode(report) + b"\n" for report in reports)
+    replay = Replay(path)
+    assert replay.items[-2:] == reports
+    assert replay.damaged == 0
+    assert [mark.kind for mark in replay.marks if mark.time > end] == ["loss"]

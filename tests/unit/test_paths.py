@@ -80,6 +80,20 @@ def test_a_user_without_a_home_has_no_place_for_data(monkeypatch: pytest.MonkeyP
     assert paths.user_data("p2pfl") is None
 
 
+def test_the_user_s_configuration_is_a_folder_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = paths.user_config("p2pfl")
+    assert place is not None
+    assert place.name == "p2pfl"
+
+    def refuse(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_config_path", refuse)
+    assert paths.user_config("p2pfl") is None
+    monkeypatch.setattr("platformdirs.user_config_path", lambda *_, **__: Path("~/.config/p2pfl"))
+    assert paths.user_config("p2pfl") is None
+
+
 def test_a_path_in_a_suggested_command_is_one_word() -> None:
     assert paths.quoted(Path("/a b/c")) == "'/a b/c'"
     assert paths.quoted("/a/c") == "/a/c"

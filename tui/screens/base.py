@@ -21,8 +21,10 @@ from tui import views
 from tui.session import Session
 from tui.source import Replay
 from tui.symbols import ago, fit
+from tui.theme import palette_of
 from tui.widgets.header import draw_header, draw_keys
 from tui.widgets.paint import fit_lines, painted
+from tui.widgets.scrub import Scrub, ScrubValues
 
 LIST_SIZE = (60, 15)
 """Below this size a screen is one column of lines."""
@@ -75,7 +77,7 @@ class Lines(Static):
         width, height = self.content_size
         fitted = lines if grows else fit_lines(lines, width, height)
         joined = Text("\n", no_wrap=True, overflow="ellipsis").join(fitted)
-        text = painted(joined, is_dark=self.app.current_theme.dark)
+        text = painted(joined, palette_of(self.app.current_theme))
         if text != self._shown:
             self._shown = text
             self.update(text, layout=grows)
@@ -108,6 +110,8 @@ class BaseScreen(Screen[None]):
         with Container(id="body"):
             yield from self.body()
         yield Lines(id="small")
+        if isinstance(self.session.source, Replay):
+            yield Scrub(id="scrub")
         yield Lines(id="keys")
 
     def body(self) -> Sequence[Widget]:
@@ -188,6 +192,16 @@ class BaseScreen(Screen[None]):
             lines.append(_tabs(TABS, self.NUMBER, self.session.attached, width))
         header.show(lines)
         self.query_one("#keys", Lines).show([draw_keys(self._keys(width), width)])
+        if isinstance(self.session.source, Replay):
+            self._draw_scrub(self.session.source)
+
+    def _draw_scrub(self, replay: Replay) -> None:
+        state = self.state
+        number = f"r{state.trained}/{state.target_rounds}" if state.target_rounds else ""
+        values = ScrubValues(
+            replay.position, replay.seconds, replay.speed, replay.paused, replay.marks, number
+        )
+        self.query_one(Scrub).show(values, self.session.glyphs)
 
     def _top(self, now: float, width: int) -> Text:
         """Return the header: the run, or the problem with the connection."""
@@ -218,7 +232,7 @@ class BaseScreen(Screen[None]):
         session = self.session
         keys: list[tuple[str, str]] = []
         if isinstance(session.source, Replay):
-            keys += [("space", "hold"), ("+/-", "speed"), (",/.", "seek")]
+            keys += [("space", "hold"), ("+/-", "speed"), ("[/]", "round"), (",/.", "seek")]
         if isinstance(session.connection, Retrying):
             keys.append(("r", "retry now"))
         if not (self.has_class("-wide") or self.has_class("-huge")):
@@ -235,7 +249,7 @@ class BaseScreen(Screen[None]):
                 keys.append(("x", "stop"))
             if session.may("save") and self.state.trained:
                 keys.append(("w", "save model"))
-            keys += [("e", "export"), ("t", "theme")]
+            keys += [*([("e", "export")] if session.writes_files else []), ("t", "theme")]
         return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]
 
     def _draw_small(self) -> None:

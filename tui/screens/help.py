@@ -12,7 +12,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.symbols import PROVISIONAL, SYMBOLS, Glyphs
+from tui.symbols import MARKS, PROVISIONAL, SYMBOLS, Glyphs
+from tui.theme import palette_of
 from tui.widgets.paint import painted
 
 KEY_NAMES = {
@@ -22,6 +23,8 @@ KEY_NAMES = {
     "minus": "-",
     "full_stop": ".",
     "comma": ",",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
     "escape": "esc",
     "left": "←",
     "right": "→",
@@ -46,7 +49,7 @@ class HelpScreen(ModalScreen[None]):
         """Put all keys and symbols into one text."""
         with VerticalScroll(id="help", classes="panel") as around:
             around.border_title = "Keys"
-            yield Static(painted(self._text(), is_dark=self.app.current_theme.dark))
+            yield Static(painted(self._text(), palette_of(self.app.current_theme)))
 
     def _text(self) -> Text:
         stack = self.app.screen_stack
@@ -65,6 +68,11 @@ class HelpScreen(ModalScreen[None]):
         for symbol in SYMBOLS.values():
             mark = symbol.ascii if self._glyphs.is_ascii else symbol.mark
             text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
+        if self.app.check_action("replay_round", ()):
+            text.append("\nOn the bar of a replay\n", style="bold")
+            for symbol in MARKS.values():
+                mark = symbol.ascii if self._glyphs.is_ascii else symbol.mark
+                text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
         text.append("\nNumbers\n", style="bold")
         text.append(
             f"  {PROVISIONAL} reported, not committed: it changes if a member leaves before the commit\n"

@@ -32,8 +32,11 @@ def finale(state: State) -> Finale:
         case "untrained":
             return Finale("no device could train: no update was ever counted", "bad")
         case "stopped":
-            text = f"ended after round {state.trained} of {state.target_rounds}: {state.primary} {reached}"
-            return Finale(text, "warning")
+            best = _against_best(state, value)
+            text = (
+                f"ended after round {state.trained} of {state.target_rounds}: {state.primary} {reached}{best}"
+            )
+            return Finale(text, "good" if best else "warning")
         case _:
             return Finale(f"trained together: {state.primary} {reached}{_against_best(state, value)}", "good")
 

@@ -11,6 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.symbols import Glyphs, ago, glyphs
+from tui.theme import palette_of
 from tui.widgets.paint import set_title, strip_of
 from tui.widgets.plot import ASCII_SHADE, Band, Series, draw_chart, is_drawn, number
 
@@ -90,7 +91,7 @@ class Chart(Widget, can_focus=True):
         if y >= len(self._lines):
             return Strip.blank(width, self.rich_style)
         return strip_of(
-            self._lines[y], width, self.rich_style, self.app.console, is_dark=self.app.current_theme.dark
+            self._lines[y], width, self.rich_style, self.app.console, palette_of(self.app.current_theme)
         )
 
     def _draw(self) -> list[Text]:

@@ -13,6 +13,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from p2pfl.observe.render import LogRow
+from tui.theme import palette_of
 from tui.widgets.paint import strip_of
 
 
@@ -74,4 +75,4 @@ class LogView(ScrollView, can_focus=True):
         if place >= len(self._rows):
             return Strip.blank(width, self.rich_style)
         text = self._draw(self._rows[place], width)
-        return strip_of(text, width, self.rich_style, self.app.console, is_dark=self.app.current_theme.dark)
+        return strip_of(text, width, self.rich_style, self.app.console, palette_of(self.app.current_theme))

@@ -18,7 +18,7 @@ from textual.content import Content
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.theme import STYLES, colour
+from tui.theme import STYLES, Palette
 
 _NONE = Style.null()
 
@@ -29,23 +29,23 @@ LEAST_WRAPPED = 8
 """In narrower places nothing is continued."""
 
 
-def painted(text: Text, *, is_dark: bool) -> Text:
+def painted(text: Text, palette: Palette) -> Text:
     """Return *text* with colours in place of the names of meanings."""
     made = text.copy()
-    made.spans = [Span(span.start, span.end, _style(span.style, is_dark=is_dark)) for span in text.spans]
-    made.style = _style(text.style, is_dark=is_dark)
+    made.spans = [Span(span.start, span.end, _style(span.style, palette)) for span in text.spans]
+    made.style = _style(text.style, palette)
     return made
 
 
 @lru_cache
-def rich_style(style: str | Style, *, is_dark: bool) -> Style:
+def rich_style(style: str | Style, palette: Palette) -> Style:
     """Return the colour of a meaning, or any other style, as a Rich style."""
-    found = _style(style, is_dark=is_dark)
+    found = _style(style, palette)
     return Style.parse(found) if isinstance(found, str) else found
 
 
-def _style(style: str | Style, *, is_dark: bool) -> str | Style:
-    return colour(style, is_dark=is_dark) if isinstance(style, str) and style in STYLES else style
+def _style(style: str | Style, palette: Palette) -> str | Style:
+    return palette[style] if isinstance(style, str) and style in STYLES else style
 
 
 def fit_lines(lines: Sequence[Text], width: int, height: int) -> list[Text]:
@@ -97,11 +97,11 @@ def set_title(widget: Widget, title: str) -> None:
         widget.border_title = Text(title)
 
 
-def strip_of(text: Text, width: int, base: Style, console: Console, *, is_dark: bool) -> Strip:
+def strip_of(text: Text, width: int, base: Style, console: Console, palette: Palette) -> Strip:
     """Return one line of *text*, exactly *width* cells wide, on the style *base* of its widget."""
-    line = painted(text, is_dark=is_dark)
+    line = painted(text, palette)
     line.end = ""
-    style = base + rich_style(text.style, is_dark=is_dark)  # Rich omits it without a span
+    style = base + rich_style(text.style, palette)  # Rich omits it without a span
     segments = [
         Segment(segment.text, style + (segment.style or _NONE))
         for segment in line.render(console)

@@ -22,6 +22,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.symbols import Glyphs, fit, glyphs
+from tui.theme import palette_of
 from tui.widgets.paint import rich_style
 
 GAP = " "
@@ -208,7 +209,11 @@ class LiveTable(ScrollView, can_focus=True):
             return known[1]
         style = base + _DIM if row.dim else base
         if chosen and self.has_focus:
-            style += _REVERSED if self.app.no_color else _SELECTED[self.app.current_theme.dark]
+            style += (
+                _REVERSED
+                if self.app.no_color or self.app.current_theme.ansi
+                else _SELECTED[self.app.current_theme.dark]
+            )
         strip = Strip(self._segments(row, chosen, style)).adjust_cell_length(width, style)
         self._strips[row.key] = (signature, strip)
         return strip
@@ -229,7 +234,7 @@ class LiveTable(ScrollView, can_focus=True):
         for column in self._shown:
             cell = row.cells.get(column.key, "")
             if isinstance(cell, Text):
-                own = rich_style(cell.style, is_dark=self.app.current_theme.dark)
+                own = rich_style(cell.style, palette_of(self.app.current_theme))
                 segments += [
                     Segment(line, style),
                     Segment(fit(cell.plain, column.width, column.align), style + own),

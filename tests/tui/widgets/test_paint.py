@@ -7,7 +7,7 @@ from rich.text import Text
 from textual.widget import Widget
 
 from tests.support.drawn import alone, lines_of
-from tui.theme import STYLES, colour
+from tui.theme import DARK, LIGHT, STYLES, palette_of
 from tui.widgets.paint import painted, set_title, strip_of
 
 CONSOLE = Console(width=80)
@@ -16,16 +16,16 @@ BASE = Style.parse("white on black")
 
 def test_meanings_become_the_theme_s_colours_and_other_styles_stay() -> None:
     text = Text("x", style="quiet").append("a", style="bad").append("b", style="bold reverse").append("c")
-    for is_dark in (True, False):
-        made = painted(text, is_dark=is_dark)
-        assert made.style == colour("quiet", is_dark=is_dark)
-        assert [span.style for span in made.spans] == [colour("bad", is_dark=is_dark), "bold reverse"]
+    for palette in (palette_of(DARK), palette_of(LIGHT)):
+        made = painted(text, palette)
+        assert made.style == palette["quiet"]
+        assert [span.style for span in made.spans] == [palette["bad"], "bold reverse"]
     assert text.spans[0].style == "bad"
 
 
 @pytest.mark.parametrize("name", STYLES)
 def test_every_meaning_can_be_drawn(name: Any) -> None:
-    strip = strip_of(Text("a", style=name), 3, BASE, CONSOLE, is_dark=True)
+    strip = strip_of(Text("a", style=name), 3, BASE, CONSOLE, palette_of(DARK))
     assert strip.text == "a  "
     style = strip._segments[0].style
     assert style is not None
@@ -36,11 +36,11 @@ def test_every_meaning_can_be_drawn(name: Any) -> None:
 @pytest.mark.parametrize("width", [0, 1, 4, 9])
 def test_a_strip_is_exactly_as_wide_as_asked(width: int) -> None:
     for text in ("", "abcd", "日本語", "a\nb"):
-        assert strip_of(Text(text), width, BASE, CONSOLE, is_dark=True).cell_length == width
+        assert strip_of(Text(text), width, BASE, CONSOLE, palette_of(DARK)).cell_length == width
 
 
 def test_markup_in_a_text_is_text() -> None:
-    assert strip_of(Text("[red]x[/red]"), 12, BASE, CONSOLE, is_dark=True).text == "[red]x[/red]"
+    assert strip_of(Text("[red]x[/red]"), 12, BASE, CONSOLE, palette_of(DARK)).text == "[red]x[/red]"
 
 
 async def test_a_title_is_no_markup_and_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:

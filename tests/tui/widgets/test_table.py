@@ -10,7 +10,7 @@ from rich.text import Text
 from tests.support.drawn import alone, lines_of, styles_of
 from tests.support.recordings import HOSTILE
 from tui.symbols import delta, duration, glyphs, rate, samples, share, size
-from tui.theme import LIGHT, colour
+from tui.theme import DARK, LIGHT, palette_of
 from tui.widgets.table import Column, LiveTable, Row, by_value, by_word
 
 COLUMNS = (
@@ -271,11 +271,11 @@ async def test_colours_are_those_of_the_theme() -> None:
         other = Row("first", {"name": "first"})
         widget.set_rows([other, Row("lab", {"name": "lab", "doing": cell})])
         await lines_of(app, pilot)
-        assert any(colour("bad", is_dark=True) in style for style in styles_of(app, "✗ lost"))
+        assert any(palette_of(DARK)["bad"] in style for style in styles_of(app, "✗ lost"))
         app.theme = LIGHT.name
         await lines_of(app, pilot)
         await lines_of(app, pilot)
-        assert any(colour("bad", is_dark=False) in style for style in styles_of(app, "✗ lost"))
+        assert any(palette_of(LIGHT)["bad"] in style for style in styles_of(app, "✗ lost"))
 
 
 async def test_other_signs_are_drawn_when_they_are_asked_for() -> None:

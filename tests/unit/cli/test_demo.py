@@ -9,6 +9,7 @@ import pytest
 from p2pfl.cli import demo as demo_module
 from p2pfl.cli import load
 from p2pfl.demo import run
+from p2pfl.demo.director import ENDLESS_ROUNDS
 from p2pfl.demo.folder import save_place
 from p2pfl.demo.run import DemoSettings
 from p2pfl.errors import TaskError, UserError
@@ -86,6 +87,43 @@ def test_a_strategy_is_handed_to_every_node_with_its_arguments(
     ]
     with pytest.raises(UserError, match="no strategy 'fedadm'"):
         invoke("--strategy", "fedadm")
+
+
+def test_what_a_training_is_like_is_handed_to_every_node(performed: list[DemoSettings]) -> None:
+    invoke("--epochs", "3", "--lr", "0.05")
+    [setting] = performed
+    assert {"--epochs=3", "--lr=0.05"} <= set(setting.options)
+    assert (setting.spec.training.epochs, setting.spec.training.learning_rate) == (3, 0.05)
+
+
+def test_a_node_is_killed_in_a_round_there_is(performed: list[DemoSettings]) -> None:
+    invoke("--rounds", "4", "--kill-at", "4")
+    assert performed[0].plan.kill_at == 4
+    with pytest.raises(UserError, match="--kill-at 5 is after the last round, 4"):
+        invoke("--rounds", "4", "--kill-at", "5")
+
+
+@pytest.mark.parametrize(
+    ("words", "is_endless"),
+    [([], True), (["--rounds", "7"], False), (["--kill-at", "2"], False), (["--no-tui"], False)],
+)
+def test_on_the_screen_it_goes_on_until_somebody_killed_a_node(
+    words: list[str], is_endless: bool, performed: list[DemoSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_module, "has_screen", lambda: True)
+    invoke(*words)
+    [setting] = performed
+    assert setting.plan.is_endless is is_endless
+    assert (f"--rounds={ENDLESS_ROUNDS}" in setting.options) is is_endless
+
+
+def test_a_recording_that_cannot_be_written_is_said_first(
+    performed: list[DemoSettings], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        invoke("--record", str(tmp_path))
+    invoke("--record", str(tmp_path / "demo.jsonl"))
+    assert [setting.record for setting in performed] == [tmp_path / "demo.jsonl"]
 
 
 @pytest.mark.parametrize(

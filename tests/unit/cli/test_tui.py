@@ -37,23 +37,41 @@ def invoke(*words: str) -> int:
 
 def test_options_are_handed_on_and_the_exit_code_comes_back(shown: list[list[str]]) -> None:
     assert invoke("h:1", "--certs", "c", "--name", "eve", "--ascii", "--theme", "light") == 7
-    assert shown == [["--certs=c", "--name=eve", "--ascii", "--speed=1", "--theme=light", "h:1"]]
+    assert shown == [["--certs=c", "--name=eve", "--theme=light", "--ascii", "h:1"]]
 
 
 def test_a_recording_is_shown_without_any_node(shown: list[list[str]]) -> None:
-    invoke("--replay", "run.jsonl", "--speed", "4", "--plain")
-    assert shown == [["--replay=run.jsonl", "--plain", "--speed=4", "--theme=dark"]]
+    invoke("--replay", "run.jsonl", "--speed", "4", "--plain", "--notify")
+    assert shown == [["--replay=run.jsonl", "--speed=4", "--plain", "--notify"]]
+
+
+def test_a_frame_and_a_cast_need_no_terminal(shown: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "has_screen", lambda: False)
+    invoke("--replay", "run.jsonl", "--svg", "f.svg", "--at", "r3", "--size", "80x24", "--cast", "c.cast")
+    told = ["--replay=run.jsonl", "--svg=f.svg", "--cast=c.cast", "--at=r3", "--size=80x24"]
+    assert shown == [told]
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--svg", "f.svg"], "give one with --replay"),
+        (["--replay", "r.jsonl", "--at", "r3"], "with --svg FILE"),
+        (["--replay", "r.jsonl", "--cast", "c", "--at", "r3"], "with --svg FILE"),
+        (["--replay", "r.jsonl", "--size", "80x24"], "with --svg FILE or --cast FILE"),
+        (["--replay", "r.jsonl", "--serve", "8000", "--plain"], "go without it"),
+    ],
+)
+def test_options_of_files_go_with_the_files(words: list[str], part: str, shown: list[list[str]]) -> None:
+    with pytest.raises(UserError, match=part):
+        invoke(*words)
+    assert shown == []
 
 
 def test_a_recording_and_a_node_do_not_go_together(shown: list[list[str]], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give one or the other"):
         invoke("--replay", "run.jsonl", "--data-dir", str(tmp_path))
     assert shown == []
-
-
-def test_a_theme_that_does_not_exist_is_refused(shown: list[list[str]]) -> None:
-    with pytest.raises(UserError, match="dark or light, not 'blue'"):
-        invoke("--theme", "blue")
 
 
 @pytest.mark.parametrize("words", [["--plain"], []])

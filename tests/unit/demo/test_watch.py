@@ -12,6 +12,7 @@ from rich.console import Console
 from p2pfl import events
 from p2pfl.demo import watch
 from p2pfl.demo.control import Command
+from p2pfl.demo.director import Director, Plan
 from p2pfl.demo.screen import Screen
 from p2pfl.demo.watch import DemoWatcher
 from p2pfl.events import Published
@@ -218,10 +219,34 @@ async def test_a_node_can_be_killed_and_started_again(tmp_path: Path, quick: Non
         *[word for word in ben.options if "--peers" not in word],
         "--peers=127.0.0.1:5,127.0.0.1:5",
     ]
-    assert seen.control.told == [
-        events.Notice("warning", "ada was killed by SIGKILL"),
-        events.Notice("info", "ada is started again"),
-    ]
+    told = [one.text for one in seen.control.told if isinstance(one, events.Notice)]
+    killed, started = told.index("ada was killed by SIGKILL"), told.index("ada is started again")
+    assert "2 of 3 nodes are left and 2 are needed" in told[killed + 1]
+    assert "gets from the others what it has missed" in told[started + 1]
+
+
+async def test_an_endless_demo_is_told_to_stop_when_the_screen_is_closed(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Watched(tmp_path, None, None, None, what=(STARTED, JOINED))
+    stopped: list[object] = []
+
+    async def stop(target: object, what: str) -> None:
+        stopped.append((target, what))
+        for node in seen.nodes:
+            node._code = 0
+
+    monkeypatch.setattr(watch, "command", stop)
+    monkeypatch.setattr(watch, "find_target", lambda *, data_dir: data_dir.name)
+    watcher = DemoWatcher(
+        seen.nodes,  # type: ignore[arg-type]
+        Screen(Console(file=io.StringIO()), is_live=False),
+        seen.control,  # type: ignore[arg-type]
+        ScriptedShow(lambda: None),  # type: ignore[arg-type]
+        director=Director(Plan(NAMES[:3], is_endless=True)),
+    )
+    await watcher.run([])
+    assert stopped == [("ada", "stop")]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +262,9 @@ async def test_what_cannot_be_done_is_said(
     seen = Watched(tmp_path, None, None, None, what=(STARTED, JOINED, ENDED))
     show = ScriptedShow(lambda: seen.control.wanted.append(Command(do, name)), lambda: None)  # type: ignore[arg-type]
     await seen.watch_with(show).run([])
-    assert seen.control.told == [events.Notice("warning", words)]
+    assert [one for one in seen.control.told if getattr(one, "level", "") == "warning"] == [
+        events.Notice("warning", words)
+    ]
 
 
 async def test_a_lost_run_is_said_when_the_terminal_ui_is_closed(tmp_path: Path, quick: None) -> None:
