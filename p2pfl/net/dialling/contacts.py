@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pfl.errors import ExcludedNodeError, HandshakeRefused, NetworkError
+from p2pfl.errors import ExcludedNodeError, HandshakeRefused, LateClaimError, NetworkError
 from p2pfl.net.dialling.dialler import TargetKey
 from p2pfl.net.dialling.notices import without_numbers
 from p2pfl.net.transport.addresses import Address
@@ -133,7 +133,8 @@ class Contacts:
         is_due = (
             now - contact.told_at >= FAILURE_REPEAT_SECONDS
             if contact.told
-            else is_refused or now - contact.failing_since >= GRACE_SECONDS
+            else (is_refused and not isinstance(error, LateClaimError))
+            or now - contact.failing_since >= GRACE_SECONDS
         )
         if kind != contact.told and is_due:
             contact.told, contact.told_at = kind, now
