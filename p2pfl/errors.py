@@ -112,6 +112,10 @@ class ExcludedNodeError(HandshakeRefused):
         self.node = node
 
 
+class NotDialledError(NetworkError):
+    """A node is not dialled at all, because it is banned; the message says so."""
+
+
 class LateClaimError(HandshakeRefused):
     """One side claimed fewer votes than the other has seen: its journal is a copy, or it has just voted."""
 

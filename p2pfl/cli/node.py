@@ -457,7 +457,9 @@ def node(  # the command line is the list of its options
         settled, owns_process=True, until_eof=until_eof, recorded=events is not None
     )
     notes = _notes(context)
-    raise typer.Exit(_run_on_console(settled, events, verbose, notes, quiet=quiet, started=process_start()))
+    # `p2pfl join --start` passes the time at which its user had answered everything.
+    started = context.obj if isinstance(context.obj, float) else process_start()
+    raise typer.Exit(_run_on_console(settled, events, verbose, notes, quiet=quiet, started=started))
 
 
 def _run_on_console(

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from p2pfl.config import NetSettings
-from p2pfl.errors import HandshakeRefused, LateClaimError, NetworkError, VersionRefused
+from p2pfl.errors import HandshakeRefused, LateClaimError, NetworkError, NotDialledError, VersionRefused
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
@@ -344,7 +344,7 @@ class Mesh:
             NetworkError: nobody was reached, or one side refused the other; the message is for people.
         """
         if expected is not None and self.is_banned(expected):
-            raise NetworkError("it is banned from this federation, so it is not dialled")
+            raise NotDialledError("it is banned from this federation, so it is not dialled")
         try:
             connection = await sockets.connect(address, self._settings.dial_seconds)
             sockets.set_options(connection, self._settings.silence_seconds)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import ssl
 import statistics
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -40,6 +41,7 @@ from p2pfl.messages import (
     Status,
 )
 from p2pfl.net.links.rate_limits import DEFAULT_LIMIT, FRAME_LIMITS
+from p2pfl.net.transport.tls import CONTROL_ALPN, anonymous_client_context
 from p2pfl.proofs import sign_claim
 from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import ControlFrame
@@ -76,6 +78,12 @@ MEASURED = 4
 
 MEASURES = 20
 """Measurements before rounds count as too slow."""
+
+KNOCK_SECONDS = 5.0
+"""Between two attempts of a stranger."""
+
+FLOOD_RATE, FLOODS_A_SECOND = 10_000, 20
+"""Messages a second of a member that floods, in so many pieces."""
 
 MAX_LINES = 30
 """Lines about one flooding client, of all three nodes together."""
@@ -327,6 +335,83 @@ async def test_silent_strangers_harm_no_round_and_keep_no_node_out(run: Run) -> 
         async with run.linked(run.ports[0], run.people.new()) as honest:
             assert isinstance(await honest.hear(Status), Status)
         await run.goes_on()
+
+
+async def test_five_hundred_connections_without_a_certificate_harm_no_round(run: Run) -> None:
+    """All shake hands with TLS at the same time, again and again, and are refused: that costs the most."""
+    context = anonymous_client_context(CONTROL_ALPN)
+
+    async def knock(port: int) -> None:
+        while True:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(10):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+                    await reader.read()
+                    writer.transport.abort()
+            await asyncio.sleep(KNOCK_SECONDS)
+
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(500):
+            stack.push_async_callback(ended, asyncio.create_task(knock(run.ports[number % 3])))
+        await run.goes_on()
+    async with run.linked(run.ports[0], run.people.new()) as honest:
+        assert isinstance(await honest.hear(Status), Status)
+
+
+async def test_clients_that_send_a_byte_a_second_harm_no_round(run: Run) -> None:
+    """Slow-loris clients: strangers in the middle of TLS, and one in the middle of a frame."""
+    hello = ssl.MemoryBIO()
+    client = anonymous_client_context(CONTROL_ALPN).wrap_bio(ssl.MemoryBIO(), hello)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    client_hello = hello.read()
+
+    async def crawl(writer: asyncio.StreamWriter, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            for byte in data:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(1)
+
+    async def stranger(port: int) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                await crawl(writer, client_hello)
+                writer.transport.abort()
+
+    async def insider(port: int) -> None:
+        offender = run.people.new()
+        async with Client.connected(port, offender) as slow:
+            await crawl(slow._writer, framed(hello_of(offender)))
+
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(150):
+            stack.push_async_callback(ended, asyncio.create_task(stranger(run.ports[number % 3])))
+        for port in run.ports:
+            stack.push_async_callback(ended, asyncio.create_task(insider(port)))
+        await run.goes_on()
+
+
+async def test_a_member_that_sends_ten_thousand_messages_a_second_harms_no_round(run: Run) -> None:
+    """It dials again whenever it is cut off, and goes on."""
+    status = next(frame for frame in MESSAGES if isinstance(frame, Status))
+
+    async def flood(port: int) -> None:
+        piece = framed(*[run.said(run.mole, status)] * (FLOOD_RATE // FLOODS_A_SECOND))
+        while True:
+            with contextlib.suppress(AssertionError, OSError, TimeoutError):
+                async with run.linked(port, run.mole) as client:
+                    while not client._writer.transport.is_closing():
+                        await client.say(piece)
+                        await asyncio.sleep(1 / FLOODS_A_SECOND)
+            await asyncio.sleep(1 / FLOODS_A_SECOND)
+
+    async with contextlib.AsyncExitStack() as stack:
+        for port in run.ports[1:]:
+            stack.push_async_callback(ended, asyncio.create_task(flood(port)))
+        await run.goes_on()
+    assert len(run.lines(run.mole)) < MAX_LINES
 
 
 async def test_the_run_does_not_wait_for_a_linked_member_that_is_silent(run: Run) -> None:

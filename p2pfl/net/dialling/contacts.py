@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pfl.errors import ExcludedNodeError, HandshakeRefused, LateClaimError, NetworkError
+from p2pfl.errors import ExcludedNodeError, HandshakeRefused, LateClaimError, NetworkError, NotDialledError
 from p2pfl.net.dialling.dialler import TargetKey
 from p2pfl.net.dialling.notices import without_numbers
 from p2pfl.net.transport.addresses import Address
@@ -122,6 +122,9 @@ class Contacts:
         if contact is None:
             if is_refused:
                 self._refused(str(address), error)
+            return
+        if isinstance(error, NotDialledError):  # its exclusion is told by others
+            contact.failure, contact.next_try = DialFailure(contact.address, str(error), False, 0.0), None
             return
         if contact.failure is None:
             contact.failing_since = now
