@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from p2pfl.runtime.node import NodeConfig
     from p2pfl.runtime.observing.publish import Sink
 
+logger = logging.getLogger(__name__)
+
 COMMAND_CLASS = ConfiguredCommand
 
 DEVICE = "This device"
@@ -457,21 +459,43 @@ def node(  # the command line is the list of its options
         settled, owns_process=True, until_eof=until_eof, recorded=events is not None
     )
     notes = _notes(context)
+    output = Output(events, verbose, quiet=quiet, words=context.meta[WORDS])
     # `p2pfl join --start` passes the time at which its user had answered everything.
     started = context.obj if isinstance(context.obj, float) else process_start()
-    raise typer.Exit(_run_on_console(settled, events, verbose, notes, quiet=quiet, started=started))
+    raise typer.Exit(_run_on_console(settled, output, notes, started))
 
 
-def _run_on_console(
-    config: NodeConfig,
-    events: Path | None,
-    verbose: int,
-    notes: Sequence[str],
-    *,
-    quiet: bool,
-    started: float,
-) -> ExitCode:
-    """Run the node, its events on the terminal and in *events*; print the table of rounds at the end.
+class Output:
+    """What the node writes, besides its data directory."""
+
+    def __init__(self, events: Path | None, verbose: int, *, quiet: bool, words: Sequence[str]) -> None:
+        """Write events to *events* as well; *words* are the command line, which `reload` reads again."""
+        self.events = events
+        self.is_quiet = quiet
+        self.verbosity = _verbosity(verbose, quiet=quiet)
+        self._words = tuple(words)
+
+    def reload(self) -> None:
+        """Take the level of the log from the file of options, which may have changed."""
+        from p2pfl.cli.settings import node_context
+        from p2pfl.errors import UserError
+        from p2pfl.runtime.logs import set_verbosity
+
+        try:
+            given = node_context(self._words).params
+        except UserError as error:
+            logger.warning("the level of the log stays as it is: %s", error)
+            return
+        self.verbosity = _verbosity(given["verbose"], quiet=given["quiet"])
+        set_verbosity(self.verbosity)
+
+
+def _verbosity(verbose: int, *, quiet: bool) -> int:
+    return -1 if quiet else verbose
+
+
+def _run_on_console(config: NodeConfig, output: Output, notes: Sequence[str], started: float) -> ExitCode:
+    """Run the node, its events on the terminal and in *output*; print the table of rounds at the end.
 
     *notes* are printed before.
     """
@@ -487,24 +511,24 @@ def _run_on_console(
     directory = DataDirectory(config.data_dir)
     directory.check()
     os.umask(0o077)  # models, logs and events are for this user, also those that the worker writes
-    set_up_logging(-1 if quiet else verbose, directory.logs_path)
+    set_up_logging(output.verbosity, directory.logs_path)
     streams.go_on()
-    console = Console(sys.stdout, quiet=quiet)
+    console = Console(sys.stdout, quiet=output.is_quiet)
     for note in notes:
         console.show(note)
     script_output = _ScriptOutput(console.show)
     script_logger.addHandler(script_output)
-    file = EventFile(str(events)) if events is not None else None
+    file = EventFile(str(output.events)) if output.events is not None else None
     try:
         sinks: tuple[Sink, ...] = (console.write, tell_service_manager)
         sinks += () if file is None else (file.write,)
-        code = tasks.run(run_node(config, sinks, started))
+        code = tasks.run(run_node(config, sinks, started, reload_log_level=output.reload))
     finally:
         script_logger.removeHandler(script_output)
         console.close()
         if file is not None:
             file.close()
-    if not quiet:
+    if not output.is_quiet:
         _print_rounds(config.data_dir)
     return code
 

@@ -9,17 +9,20 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
-from torch import nn
+from p2pfl.learning import worker
 
-from p2pfl.learning import training, worker
-from p2pfl.learning.batches import Batches
-from p2pfl.learning.objective import Objective
-from p2pfl.learning.optimizers import MakeOptimizer, build_optimizer
-from p2pfl.learning.strategies.local import LocalRule
-from p2pfl.spec import LocalTraining
-from tests.bench.synthetic import WORK
-from tests.bench.synthetic_node import register
+with worker.uncollected():  # as the worker itself imports torch
+    import numpy as np
+    from torch import nn
+
+    from p2pfl.learning import training
+    from p2pfl.learning.batches import Batches
+    from p2pfl.learning.objective import Objective
+    from p2pfl.learning.optimizers import MakeOptimizer, build_optimizer
+    from p2pfl.learning.strategies.local import LocalRule
+    from p2pfl.spec import LocalTraining
+    from tests.bench.synthetic import WORK
+    from tests.bench.synthetic_node import register
 
 
 def perturb(

@@ -68,7 +68,7 @@ async def line_with(demo: asyncio.subprocess.Process, words: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("classification", "best model trained alone"),
+        pytest.param("classification", "best model trained alone", marks=pytest.mark.nightly),
         pytest.param("regression", "mse", marks=pytest.mark.nightly),
         pytest.param("segmentation", "best model trained alone", marks=pytest.mark.nightly),
         pytest.param("text", "best model trained alone", marks=pytest.mark.nightly),

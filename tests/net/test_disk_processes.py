@@ -91,7 +91,7 @@ def take_copy(process: Process, source: Path, target: Path) -> None:
         process.signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("log", ["kept", "deleted"])
+@pytest.mark.parametrize("log", ["kept", pytest.param("deleted", marks=pytest.mark.nightly)])
 async def test_a_copy_of_a_running_nodes_directory_is_refused_at_every_start(
     net: Network, tmp_path: Path, log: str
 ) -> None:

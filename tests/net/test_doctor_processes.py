@@ -125,7 +125,7 @@ def filtered(network: Wires, rule: str, name: str = "ben") -> None:
 async def test_a_network_that_blocks_multicast(tmp_path: Path, ant: Credentials) -> None:
     with wires("ada", "ben") as network:
         works = await doctor(ant.directory, tmp_path / "data", inside=network.inside("ada"), mdns=True)
-        filtered(network, "block_multicast", "ada")
+        filtered(network, "block_mdns", "ada")
         blocked = await doctor(ant.directory, tmp_path / "data", inside=network.inside("ada"), mdns=True)
     [fine] = [one for one in works.findings if one["check"] == "mdns"]
     assert fine["text"] == "mDNS works on cable; no other node announces itself"

@@ -45,7 +45,9 @@ async def commits_ten_rounds_with_all_updates(network: Wires, folder: Path, name
 
 
 @pytest.mark.parametrize("undialable", [("cleo",), ("ben", "cleo")], ids=["one", "two"])
-@pytest.mark.parametrize("names", [NAMES[:3], NAMES], ids=["of three", "of five"])
+@pytest.mark.parametrize(
+    "names", [NAMES[:3], pytest.param(NAMES, marks=pytest.mark.nightly)], ids=["of three", "of five"]
+)
 async def test_a_device_behind_a_firewall_takes_full_part(
     tmp_path: Path, names: tuple[str, ...], undialable: tuple[str, ...]
 ) -> None:
@@ -56,7 +58,9 @@ async def test_a_device_behind_a_firewall_takes_full_part(
 
 
 @pytest.mark.parametrize("hidden", [("cleo",), ("ben", "cleo")], ids=["one", "two"])
-@pytest.mark.parametrize("names", [NAMES[:3], NAMES], ids=["of three", "of five"])
+@pytest.mark.parametrize(
+    "names", [NAMES[:3], pytest.param(NAMES, marks=pytest.mark.nightly)], ids=["of three", "of five"]
+)
 async def test_a_device_behind_address_translation_takes_full_part(
     tmp_path: Path, names: tuple[str, ...], hidden: tuple[str, ...]
 ) -> None:

@@ -109,7 +109,9 @@ async def test_a_federation_is_started_paused_resumed_saved_and_stopped_from_out
         early = await run("pause", at_ada)
         assert (early.code, early.errors) == (1, "refused: this node is in no run yet\n"), early
         for place in (at_ada, at_ben):
-            assert (await run("start", place)).output == "done: the start is given\n"
+            told = (await run("start", place)).output
+            assert told.startswith("done: the start is given, and the options of this device hold")
+            assert ("held by ben (--wait)" in told) == (place == at_ada)
         await until(lambda: last_round(ada) > 2 and last_round(ben) > 2, "some rounds")
         assert (await run("pause", at_ben)).output == "done: the run pauses with the next commit\n"
         await ada.until(events.Committed, lambda commit: commit.then == "pause")

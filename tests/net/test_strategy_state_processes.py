@@ -28,7 +28,7 @@ SLOW = "--pace=5"
 @pytest.mark.parametrize(
     ("strategy", "has_state"),
     [
-        (("--strategy=fedadam",), True),
+        pytest.param(("--strategy=fedadam",), True, marks=pytest.mark.nightly),
         (("--strategy=scaffold",), True),
         pytest.param(("--strategy=median",), False, marks=pytest.mark.nightly),
         pytest.param(

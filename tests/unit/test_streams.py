@@ -177,7 +177,7 @@ def test_an_encoding_without_our_symbols_is_no_fault(tmp_path: Path) -> None:
     script = f"p2pfl doctor --certs '{tmp_path}' --data-dir '{tmp_path}' --listen 127.0.0.1:0"
     done = run(script, environment={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 1
-    assert "+ ok    Python" in done.stdout
+    assert "+ ok    p2pfl" in done.stdout
     assert "x FAIL  There is no certificate" in done.stdout
 
 

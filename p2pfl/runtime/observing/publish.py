@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from p2pfl.errors import UserError
-from p2pfl.events import AnyEvent, Published
+from p2pfl.events import AnyEvent, Ended, Published
 from p2pfl.numbering import Numbering
 
 logger = logging.getLogger(__name__)
@@ -41,13 +41,20 @@ class Publisher:
         """Sinks whose failure has been logged."""
         self._seq = 0
         self._numbering = Numbering()
+        self._is_over = False
 
     def add(self, sink: Sink) -> None:
         """Pass every later event to *sink*."""
         self._sinks.append(sink)
 
     def publish(self, event: AnyEvent) -> None:
-        """Pass *event* to every sink; a sink that fails affects neither the others nor the caller."""
+        """Pass *event* to every sink; a sink that fails affects neither the others nor the caller.
+
+        `Ended` is the last event: the links that end while the node closes are no news.
+        """
+        if self._is_over:
+            return
+        self._is_over = isinstance(event, Ended)
         self._seq += 1
         published = Published(self._seq, self._clock(), event, self._numbering.take(event))
         for sink in self._sinks:

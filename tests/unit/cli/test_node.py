@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from p2pfl.learning import catalogue
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.scripts.frames import TOKEN_VARIABLE
 from p2pfl.runtime.configure import NodeOptions
+from p2pfl.runtime.logs import close_logging, set_up_logging
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.script_training import ScriptSettings
 from p2pfl.spec import ScriptTask, task_name
@@ -280,3 +282,26 @@ def test_every_option_of_the_command_is_one_of_a_node_in_python_or_of_the_termin
     assert names - of_terminal == set(NodeOptions.__annotations__)
     spelled = {name.removeprefix("--").replace("-", "_") for one in load("node").params for name in one.opts}
     assert set(NodeOptions.__annotations__) <= spelled | {"arguments"}
+
+
+def test_the_level_of_the_log_is_read_again_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = node_module.Output(None, 0, quiet=False, words=("--rounds=3",))
+    set_up_logging(output.verbosity, tmp_path / "logs")
+    try:
+        for text, level in (
+            ("verbose = 2\n", logging.DEBUG),
+            ("quiet = true\n", logging.ERROR),
+            ("", logging.WARNING),
+        ):
+            (tmp_path / "p2pfl.toml").write_text(text)
+            output.reload()
+            assert logging.getLogger("p2pfl").handlers[0].level == level
+        (tmp_path / "p2pfl.toml").write_text("verbosee = 2\n")
+        output.reload()
+        assert logging.getLogger("p2pfl").handlers[0].level == logging.WARNING
+        assert "there is no option 'verbosee'" in (tmp_path / "logs" / "node.log").read_text()
+    finally:
+        close_logging()

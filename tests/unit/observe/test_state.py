@@ -45,11 +45,17 @@ def spoken(recording: list[Published]) -> list[str]:
         (recordings.no_quorum, "no quorum"),
         (recordings.paused, "paused"),
         (recordings.finished, "complete"),
-        (recordings.ended, "ended"),
+        (recordings.ended, "complete"),
     ],
 )
 def test_phase_is_what_the_node_told_last(recording: Callable[[], list[Published]], phase: str) -> None:
     assert state_of(recording()).phase == phase
+
+
+def test_a_node_that_ends_before_its_run_has_ended() -> None:
+    state = state_of(recordings.running())
+    state.apply(Published(10**6, state.time, events.Ended(7, "the disk is full")))
+    assert state.phase == "ended"
 
 
 @pytest.mark.parametrize("recording", ALL)

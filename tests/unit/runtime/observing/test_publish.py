@@ -138,3 +138,12 @@ def test_a_named_pipe_that_nobody_reads_holds_up_no_node(
     assert first["seq"] == 0
     [told] = caplog.messages
     assert "nobody reads it" in told
+
+
+def test_nothing_is_published_after_the_end() -> None:
+    publisher = Publisher(lambda: 1.0)
+    told: list[Published] = []
+    publisher.add(told.append)
+    publisher.publish(events.Ended(0, "the run is complete"))
+    publisher.publish(events.Notice("info", "too late"))
+    assert [one.event for one in told] == [events.Ended(0, "the run is complete")]
