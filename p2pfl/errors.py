@@ -112,6 +112,19 @@ class ExcludedNodeError(HandshakeRefused):
         self.node = node
 
 
+class NotDialledError(NetworkError):
+    """A node is not dialled at all, because it is banned; the message says so."""
+
+
+class LateClaimError(HandshakeRefused):
+    """One side claimed fewer votes than the other has seen: its journal is a copy, or it has just voted."""
+
+    def __init__(self, text: str, node: str) -> None:
+        """Say *text*; *node* is the node id of the other side."""
+        super().__init__(text)
+        self.node = node
+
+
 class EnrolmentRefused(NetworkError):  # noqa: N818 - says what happened
     """The exchange between an inviter and a device that wants to join ended without a certificate."""
 

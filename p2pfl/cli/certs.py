@@ -359,7 +359,8 @@ def _described(issued: IssuedCertificate) -> str:
 def _say_how_to_start(issued: IssuedCertificate, folder: Path, where: str = "") -> None:
     """Say what a new certificate in *folder* is for."""
     if issued.role == "node":
-        typer.echo(f"Start the node{where} with: p2pfl node --certs {quoted(folder)} --peers HOST:PORT,...")
+        typer.echo(f"Start the node{where} with: p2pfl node --certs {quoted(folder)}")
+        typer.echo("It finds the others in its network; elsewhere, add --peers HOST:PORT,...")
     else:
         may = "watch and command" if issued.role == "operator" else "watch"
         typer.echo(

@@ -29,7 +29,11 @@ def doctor(
     ] = None,
     peers: Annotated[
         str,
-        typer.Option("--peers", metavar="A:PORT,B:PORT", help="Addresses of nodes that should be reachable."),
+        typer.Option(
+            "--peers",
+            metavar="A:PORT,B:PORT",
+            help="Addresses of nodes that should be reachable (default: those that this device met before).",
+        ),
     ] = "",
     listen: Annotated[
         str, typer.Option("--listen", metavar="[HOST:]PORT", help="Where the node is to listen.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,12 +73,13 @@ def join(
         address = _find()
     code = code or _ask_code()
     joined, place = tasks.run(_join(address, code, folder))
-    _say_joined(joined, place, folder.wished)
+    _say_joined(joined, place, folder.wished, is_started=start)
     if start:
         from p2pfl.cli import load
 
-        node = load("node")
-        raise typer.Exit(node.main([f"--certs={place}", *given], "p2pfl node", standalone_mode=False) or 0)
+        words = [f"--certs={place}", *given]
+        code = load("node").main(words, "p2pfl node", standalone_mode=False, obj=time.time())
+        raise typer.Exit(code or 0)
 
 
 def _read_words(words: list[str]) -> tuple[Address | None, str]:
@@ -175,8 +177,8 @@ async def _join(address: Address, code: str, folder: JoiningFolder) -> tuple[Joi
     return joined, places[0]
 
 
-def _say_joined(joined: Joined, place: Path, wished: str) -> None:
-    """Print what this device has become, and what to type next."""
+def _say_joined(joined: Joined, place: Path, wished: str, *, is_started: bool) -> None:
+    """Print what this device has become, and what to type next, or later if its node *is_started* now."""
     other = "" if joined.name == wished else f" (the name {wished} is taken there)"
     typer.echo(f"Joined the federation {joined.federation!r} as {joined.name}{other}: {place}")
     if abs(joined.skew) > SKEW_SECONDS:
@@ -187,6 +189,8 @@ def _say_joined(joined: Joined, place: Path, wished: str) -> None:
             err=True,
         )
     if joined.role == "node":
-        typer.echo(f"Next: p2pfl node --certs {quoted(place)}")
+        typer.echo(
+            f"{'Its node starts now; later' if is_started else 'Next'}: p2pfl node --certs {quoted(place)}"
+        )
     else:
         typer.echo(f"Next: p2pfl tui HOST:PORT --certs {quoted(place)}")

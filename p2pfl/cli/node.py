@@ -460,7 +460,9 @@ def node(  # the command line is the list of its options
     )
     notes = _notes(context)
     output = Output(events, verbose, quiet=quiet, words=context.meta[WORDS])
-    raise typer.Exit(_run_on_console(settled, output, notes, process_start()))
+    # `p2pfl join --start` passes the time at which its user had answered everything.
+    started = context.obj if isinstance(context.obj, float) else process_start()
+    raise typer.Exit(_run_on_console(settled, output, notes, started))
 
 
 class Output:

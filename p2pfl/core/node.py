@@ -451,10 +451,10 @@ class Node:
         ):
             ledger.wanted_rounds = self._ctx.options.spec.rounds
         running.notices.joined("finished" if ledger.is_over else "resumed")
+        running.notices.ignored()
         if ledger.is_over:
             self._ending.serve()
         else:
-            running.notices.ignored()
             self._ctx.do(Describe(ledger.spec, ledger.agreement))
         running.open_round(self._votes.get(ledger.run), saved.update, is_resumed=True)
         running.restart_model()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from p2pfl.config import NetSettings
 from p2pfl.doctor.finding import Finding
@@ -16,34 +18,54 @@ from p2pfl.doctor.firewall import open_there
 from p2pfl.doctor.subject import Reached, Subject
 from p2pfl.errors import HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.known_peers import read_known_peers
 from p2pfl.net.bulk.probing import probe
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.resolver import RESOLVER
+from p2pfl.runtime.met_peers import addresses_of, linked_lately
+from p2pfl.text import one_line
+
+MAX_KNOWN = 16
+"""Known nodes that are asked where no address is given."""
 
 NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
 
 async def check_peers(subject: Subject) -> AsyncIterator[Finding]:
-    """Ask all addresses at the same time, and report them in the order they were given."""
+    """Ask all addresses at the same time, and report them in the order they were given.
+
+    Where none was given, those of the nodes that this device met before.
+    """
     credentials = subject.credentials
     if credentials is None:
         if subject.addresses:
             yield Finding("warn", "the peers were not asked: that takes a certificate")
         return
     own_port = subject.port if subject.is_running else None
-    questions = [
-        asyncio.ensure_future(ask(address, credentials, subject.settings)) for address in subject.addresses
-    ]
-    for question in questions:
+    addresses: dict[Address, str] = dict.fromkeys(subject.addresses, "") or _known(credentials)
+    questions = [asyncio.ensure_future(ask(address, credentials, subject.settings)) for address in addresses]
+    for name, question in zip(addresses.values(), questions, strict=True):
         answer = await question
         if isinstance(answer, Finding):
-            yield answer
+            yield _of_known(name, answer) if name else answer
             continue
         finding = await judge(answer, credentials, subject.settings, own_port=own_port)
         if answer.identity.node_id != credentials.node_id:
             subject.reached.append(answer)
         yield finding
+
+
+def _known(credentials: Credentials) -> dict[Address, str]:
+    """Return where the nodes that this device met lately were last, with their names."""
+    met = linked_lately(read_known_peers(credentials.directory), time.time()).values()
+    latest = sorted(met, key=lambda peer: -peer.at)[:MAX_KNOWN]
+    return {address: one_line(peer.name) for peer in latest for address in addresses_of(peer)[:1]}
+
+
+def _of_known(name: str, finding: Finding) -> Finding:
+    """Return *finding* about node *name*, which nobody has named here: it may well be off."""
+    return replace(finding, level="warn", text=f"{name}, which this device met before: {finding.text}")
 
 
 async def ask(address: Address, credentials: Credentials, settings: NetSettings) -> Reached | Finding:

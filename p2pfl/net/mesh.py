@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from p2pfl.config import NetSettings
-from p2pfl.errors import HandshakeRefused, NetworkError, VersionRefused
+from p2pfl.errors import HandshakeRefused, LateClaimError, NetworkError, NotDialledError, VersionRefused
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
@@ -32,7 +32,7 @@ from p2pfl.net.bulk.transfer import Transfers
 from p2pfl.net.dialling.address_book import MAX_NODES, AddressBook, parse_shared
 from p2pfl.net.dialling.contacts import Contact, Contacts, DialFailure
 from p2pfl.net.dialling.dialler import Dialler, FoundService
-from p2pfl.net.dialling.notices import RefusalNotices
+from p2pfl.net.dialling.notices import CopyDoubts, RefusalNotices
 from p2pfl.net.dialling.sleep import SleepDetector
 from p2pfl.net.links.admission import EVERYBODY, Admission
 from p2pfl.net.links.handshake import (
@@ -137,6 +137,7 @@ class Mesh:
         self._book = AddressBook(self._node)
         self._contacts = Contacts(self._on_contact, self._report_refusal, time.monotonic, time.time)
         self._refusal_notices = RefusalNotices(self._on_refusal, time.monotonic)
+        self._copy_doubts = CopyDoubts(time.monotonic)
         self._quotas = Quotas(time.monotonic, settings.ban_seconds)
         self._admission = Admission(
             self._node, local, incarnations, settings.max_links, self._quotas.ban_reason, membership
@@ -343,7 +344,7 @@ class Mesh:
             NetworkError: nobody was reached, or one side refused the other; the message is for people.
         """
         if expected is not None and self.is_banned(expected):
-            raise NetworkError("it is banned from this federation, so it is not dialled")
+            raise NotDialledError("it is banned from this federation, so it is not dialled")
         try:
             connection = await sockets.connect(address, self._settings.dial_seconds)
             sockets.set_options(connection, self._settings.silence_seconds)
@@ -414,6 +415,7 @@ class Mesh:
         """Make an agreed connection the link to its node, and introduce the node to the others."""
         identity, introduction = established.identity, established.introduction
         node = identity.node_id
+        self._copy_doubts.settle(node)
         peer = LinkedPeer(
             established.member,
             identity.name,
@@ -530,6 +532,9 @@ class Mesh:
         return host in self._known_hosts or host in self._hosts.values() or host in listed
 
     def _report_refusal(self, address: str, error: NetworkError) -> None:
+        if isinstance(error, LateClaimError) and not self._copy_doubts.is_confirmed(error.node):
+            logger.debug("%s: %s", address, error)
+            return
         self._refusal_notices.report(address, str(error), once=isinstance(error, VersionRefused))
 
     def _on_refusal(self, address: str, reason: str) -> None:

@@ -47,12 +47,14 @@ class Expectation:
         listed: int,
         known: Collection[str] = (),
         has_mdns: bool = False,
+        is_held: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Expect the devices behind addresses, or else those known and found.
 
         *listed* is the number of the first, this one included. *known* are node ids. *has_mdns* is whether
-        other nodes are looked for in the local network.
+        other nodes are looked for in the local network. With *is_held* its operator says when the run starts,
+        and needs no advice about it.
         """
         self._listed = listed
         self._has_mdns = has_mdns and listed == 1
@@ -61,7 +63,7 @@ class Expectation:
         self._least = 2 if self._has_mdns else 1
         self._clock = clock
         self._started = clock()
-        self._is_told = bool(self.known) or not self._has_mdns
+        self._is_told = bool(self.known) or not self._has_mdns or is_held
         self.number = min(max(self._least, 1 + len(self.known), listed), MAX_ROSTER)
         """The number of nodes to wait for, as of the last `update`."""
         self.told = listed if listed > 1 else min(1 + len(self.known), MAX_ROSTER)

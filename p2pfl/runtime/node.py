@@ -210,6 +210,7 @@ async def _run(
         listed=_devices(config),
         known=linked_lately(earlier, time.time()).keys() - {config.credentials.node_id},
         has_mdns=lan.is_on,
+        is_held=config.wait,
     )
     options = _options(config, expectation)
     node = Node(journal.member, config.credentials.name, options, saved, signer, settings=config.protocol)

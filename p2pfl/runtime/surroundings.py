@@ -85,7 +85,7 @@ class Surroundings:
         self._publish(
             Notice(
                 "info",
-                f"waits for the nodes that this device met before: {', '.join(names[:MAX_NAMED])}{more} (to "
+                f"waits for the nodes that this device knows: {', '.join(names[:MAX_NAMED])}{more} (to "
                 "start with fewer, give --min-nodes; `p2pfl peers forget NAME` removes one)",
             )
         )

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import ssl
 import statistics
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -40,6 +41,7 @@ from p2pfl.messages import (
     Status,
 )
 from p2pfl.net.links.rate_limits import DEFAULT_LIMIT, FRAME_LIMITS
+from p2pfl.net.transport.tls import CONTROL_ALPN, anonymous_client_context
 from p2pfl.proofs import sign_claim
 from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import ControlFrame
@@ -76,6 +78,12 @@ MEASURED = 4
 
 MEASURES = 20
 """Measurements before rounds count as too slow."""
+
+KNOCK_SECONDS = 5.0
+"""Between two attempts of a stranger."""
+
+FLOOD_RATE, FLOODS_A_SECOND = 10_000, 20
+"""Messages a second of a member that floods, in so many pieces."""
 
 MAX_LINES = 30
 """Lines about one flooding client, of all three nodes together."""
@@ -200,6 +208,18 @@ async def answer_pings(client: Client) -> None:
     """Answer pings on the link of *client*, and send nothing else."""
     while isinstance(await client.hear(Ping), Ping):
         await client.say(framed(Pong()))
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    port: int, context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect to the node at *port* without a certificate."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
 
 
 async def ended(task: asyncio.Task[None]) -> None:
@@ -329,9 +349,85 @@ async def test_silent_strangers_harm_no_round_and_keep_no_node_out(run: Run) -> 
         await run.goes_on()
 
 
+async def test_five_hundred_connections_without_a_certificate_harm_no_round(run: Run) -> None:
+    """Half of them are silent; the others shake hands again and again, which costs the most."""
+    context = anonymous_client_context(CONTROL_ALPN)
+
+    async def knock(port: int) -> None:
+        while True:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(KNOCK_SECONDS), opened(port, context) as (reader, _):
+                    await reader.read()
+            await asyncio.sleep(KNOCK_SECONDS)
+
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(250):
+            stack.enter_context(socket.create_connection(("127.0.0.1", run.ports[number % 3])))
+            stack.push_async_callback(ended, asyncio.create_task(knock(run.ports[number % 3])))
+        await run.goes_on()
+    async with run.linked(run.ports[0], run.people.new()) as honest:
+        assert isinstance(await honest.hear(Status), Status)
+
+
+async def test_clients_that_send_a_byte_a_second_harm_no_round(run: Run) -> None:
+    """Slow-loris clients: strangers in the middle of TLS, and one in the middle of a frame."""
+    hello = ssl.MemoryBIO()
+    client = anonymous_client_context(CONTROL_ALPN).wrap_bio(ssl.MemoryBIO(), hello)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    client_hello = hello.read()
+
+    async def crawl(writer: asyncio.StreamWriter, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            for byte in data:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(1)
+
+    async def stranger(port: int) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                async with opened(port) as (_, writer):
+                    await crawl(writer, client_hello)
+
+    async def insider(port: int) -> None:
+        offender = run.people.new()
+        async with Client.connected(port, offender) as slow:
+            await crawl(slow._writer, framed(hello_of(offender)))
+
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(150):
+            stack.push_async_callback(ended, asyncio.create_task(stranger(run.ports[number % 3])))
+        for port in run.ports:
+            stack.push_async_callback(ended, asyncio.create_task(insider(port)))
+        await run.goes_on()
+
+
 async def test_the_run_does_not_wait_for_a_linked_member_that_is_silent(run: Run) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for port in run.ports[1:]:  # the first one has turned it away
             client = await stack.enter_async_context(run.linked(port, run.mole))
             stack.push_async_callback(ended, asyncio.create_task(answer_pings(client)))
         await run.goes_on()
+
+
+async def test_a_member_that_sends_ten_thousand_messages_a_second_harms_no_round(run: Run) -> None:
+    """It dials again whenever it is cut off, and goes on."""
+    status = next(frame for frame in MESSAGES if isinstance(frame, Status))
+
+    async def flood(port: int) -> None:
+        piece = framed(*[run.said(run.mole, status)] * (FLOOD_RATE // FLOODS_A_SECOND))
+        while True:
+            with contextlib.suppress(AssertionError, OSError, TimeoutError):
+                async with run.linked(port, run.mole) as client:
+                    while not client._writer.transport.is_closing():
+                        await client.say(piece)
+                        await asyncio.sleep(1 / FLOODS_A_SECOND)
+            await asyncio.sleep(1 / FLOODS_A_SECOND)
+
+    async with contextlib.AsyncExitStack() as stack:
+        for port in run.ports[1:]:
+            stack.push_async_callback(ended, asyncio.create_task(flood(port)))
+        await run.goes_on()
+    told = [line for line in run.lines(run.mole) if "it sends more STATUS than any node needs" in line]
+    assert len(told) <= 2, "once by each node that it flooded"

@@ -95,6 +95,38 @@ async def test_a_copy_with_a_higher_incarnation_is_detected_by_its_votes(
     assert ant.told.names == set()
 
 
+async def test_a_claim_that_was_overtaken_by_a_vote_is_no_copy_and_alarms_nobody(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    local = new_local(incarnation=5, votes=7)
+    bee = await world.start(federation["bee"], [ant.address], local=local)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    await world.stop(bee)
+    votes = iter([6])
+    restarted = replace(new_local(local.journal, incarnation=6), votes=lambda: next(votes, 7))
+    bee = await world.start(federation["bee"], [ant.address], local=restarted)
+    await bee.told.until(lambda told: told.names == {"ant"})
+    assert next(votes, None) is None, "the first claim was late"
+    assert ant.told.refusals == bee.told.refusals == []
+    assert bee.told.clone_reports == []
+
+
+async def test_a_copy_that_goes_on_dialling_is_reported(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ant = await world.start(federation["ant"])
+    local = new_local(incarnation=5, votes=7)
+    bee = await world.start(federation["bee"], [ant.address], local=local)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    await world.stop(bee)
+    copy = await world.start(federation["bee"], local=new_local(local.journal, incarnation=6, votes=6))
+    monkeypatch.setattr(copy.mesh._admission, "proves_clone", lambda _: False)
+    copy.mesh.know(ant.id, "ant", [Address("127.0.0.1", ant.mesh.port)])
+    told = await ant.told.until_refused("it claims 6 cast votes, and 7 were seen")
+    assert "is a copy or was restored from a backup" in told
+
+
 async def test_a_node_does_not_stop_for_another_nodes_claim(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,8 @@ kernel that permits it; otherwise the test is skipped with the reason.
 
 A device may have a firewall that drops incoming connections (`shut`), or be behind a router that translates
 addresses (*hidden*). Neither needs a packet filter, which some machines lack: a routing rule drops the answers
-to incoming connections, and the router is a program in its own namespace.
+to incoming connections, and the router is a program in its own namespace. Devices that are *masked* are on a
+second switch, behind a router whose kernel masquerades their addresses, as one at home does.
 """
 
 from __future__ import annotations
@@ -27,16 +28,24 @@ PORT = 9000
 SUBNET = "10.203.0"
 """Visible only to the devices."""
 
+HOME = "10.204.0"
+"""The network of the masked devices, to which no other device has a route."""
+
+ROUTER = 254
+"""The last number of the router's address in both networks."""
+
 
 class Wires:
     """One namespace, address and cable for each of *names*."""
 
-    def __init__(self, names: Sequence[str], hidden: Sequence[str] = ()) -> None:
-        """Create nothing yet; each device in *hidden* has its own router."""
+    def __init__(self, names: Sequence[str], hidden: Sequence[str] = (), masked: Sequence[str] = ()) -> None:
+        """Create nothing yet; each device in *hidden* has its own router, those in *masked* share one."""
         self._hidden = hidden
+        self._masked = masked
         self._routers: list[subprocess.Popen[bytes]] = []
         self._prefix = f"p2pfl-{os.getpid()}"
         self._switch = f"{self._prefix}-switch"
+        self._home, self._router = f"{self._prefix}-home", f"{self._prefix}-router"
         self._numbers = {name: number for number, name in enumerate(names, 1)}
 
     def inside(self, name: str) -> tuple[str, ...]:
@@ -44,7 +53,7 @@ class Wires:
         return ("ip", "netns", "exec", self._namespace(name))
 
     def address(self, name: str) -> str:
-        return f"{SUBNET}.{self._numbers[name]}"
+        return f"{HOME if name in self._masked else SUBNET}.{self._numbers[name]}"
 
     def peers(self, name: str) -> str:
         """Return the addresses of all other devices as seen from *name*, for `--peers`."""
@@ -109,6 +118,12 @@ class Wires:
         shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout
         return f"{shown.split()[3].partition('/')[0]}%cable"
 
+    def block(self, one: str, other: str) -> None:
+        """Drop all packets between *one* and *other*."""
+        for here, there in ((one, other), (other, one)):
+            _run(*self.inside(here), "iptables", "-A", "INPUT", "-s", self.address(there), "-j", "DROP")
+            _run(*self.inside(here), "iptables", "-A", "OUTPUT", "-d", self.address(there), "-j", "DROP")
+
     def lose_large_packets(self) -> None:
         """Let the switch drop all packets that fill an Ethernet frame, without telling the sender."""
         for number in self._numbers.values():
@@ -116,20 +131,19 @@ class Wires:
 
     def lay(self) -> None:
         """Create all namespaces, cables and routers."""
-        _ip("netns", "add", self._switch)
-        _ip("-n", self._switch, "link", "add", "bridge", "type", "bridge")
-        _ip("-n", self._switch, "link", "set", "bridge", "up")
+        self._lay_switch(self._switch)
+        if self._masked:
+            self._lay_home()
         for name, number in self._numbers.items():
             namespace = self._namespace(name)
             _ip("netns", "add", namespace)
             _ip("-n", namespace, "link", "set", "lo", "up")
             if name in self._hidden:
                 namespace = self._lay_router(name)
-            port = f"port{number}"
-            self._lay_cable(namespace, "cable", self._switch, port)
-            _ip("-n", self._switch, "link", "set", port, "master", "bridge", "up")
-            _ip("-n", namespace, "addr", "add", f"{self.address(name)}/24", "dev", "cable")
-            _ip("-n", namespace, "link", "set", "cable", "up")
+            switch = self._home if name in self._masked else self._switch
+            self._connect(namespace, "cable", f"{self.address(name)}/24", switch, f"port{number}")
+            if name in self._masked:
+                _ip("-n", namespace, "route", "add", "default", "via", f"{HOME}.{ROUTER}")
 
     def remove(self) -> None:
         """Remove everything that exists; cables are removed with their namespaces."""
@@ -137,9 +151,32 @@ class Wires:
             router.kill()
             router.wait()
         routers = [f"{name}-router" for name in self._hidden]
-        for namespace in (*map(self._namespace, [*self._numbers, *routers]), self._switch):
+        devices = map(self._namespace, [*self._numbers, *routers])
+        for namespace in (*devices, self._switch, *((self._home, self._router) if self._masked else ())):
             with contextlib.suppress(OSError, subprocess.CalledProcessError):
                 _ip("netns", "del", namespace)
+
+    def _lay_switch(self, namespace: str) -> None:
+        _ip("netns", "add", namespace)
+        _ip("-n", namespace, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", namespace, "link", "set", "bridge", "up")
+
+    def _lay_home(self) -> None:
+        """Lay the switch of the masked devices, and the router between the two switches."""
+        self._lay_switch(self._home)
+        _ip("netns", "add", self._router)
+        self._connect(self._router, "outside", f"{SUBNET}.{ROUTER}/24", self._switch, f"port{ROUTER}")
+        self._connect(self._router, "inside", f"{HOME}.{ROUTER}/24", self._home, f"port{ROUTER}")
+        inside = ("ip", "netns", "exec", self._router)
+        _run(*inside, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        _run(*inside, "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "outside", "-j", "MASQUERADE")
+
+    def _connect(self, namespace: str, link: str, address: str, switch: str, port: str) -> None:
+        """Put a cable with *address* between *namespace* and *port* of *switch*."""
+        self._lay_cable(namespace, link, switch, port)
+        _ip("-n", switch, "link", "set", port, "master", "bridge", "up")
+        _ip("-n", namespace, "addr", "add", address, "dev", link)
+        _ip("-n", namespace, "link", "set", link, "up")
 
     def _lay_router(self, name: str) -> str:
         """Put a router between device *name* and the switch; return the router's namespace."""
@@ -177,20 +214,23 @@ class Wires:
 
 
 @contextlib.contextmanager
-def wires(*names: str, hidden: Sequence[str] = ()) -> Iterator[Wires]:
+def wires(*names: str, hidden: Sequence[str] = (), masked: Sequence[str] = ()) -> Iterator[Wires]:
     """Create the network of *names*, and remove it afterwards; skip the test where that is not permitted.
 
-    Each device in *hidden* is behind its own router, which translates its address.
+    Each device in *hidden* is behind its own router, which translates its address. Those in *masked* are
+    behind one router, which masquerades them.
     """
     if shutil.which("ip") is None:
         pytest.skip("there is no 'ip' command (iproute2) to make network namespaces with")
-    laid = Wires(names, hidden)
+    laid = Wires(names, hidden, masked)
     try:
         try:
             laid.lay()
             laid.start_routers()
         except subprocess.CalledProcessError as error:
             pytest.skip(f"network namespaces are not allowed here: {error.stderr.strip()}")
+        except FileNotFoundError as error:
+            pytest.skip(f"there is no '{error.filename}' command")
         yield laid
     finally:
         laid.remove()

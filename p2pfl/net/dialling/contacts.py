@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pfl.errors import ExcludedNodeError, HandshakeRefused, NetworkError
+from p2pfl.errors import ExcludedNodeError, HandshakeRefused, LateClaimError, NetworkError, NotDialledError
 from p2pfl.net.dialling.dialler import TargetKey
 from p2pfl.net.dialling.notices import without_numbers
 from p2pfl.net.transport.addresses import Address
@@ -123,6 +123,9 @@ class Contacts:
             if is_refused:
                 self._refused(str(address), error)
             return
+        if isinstance(error, NotDialledError):  # its exclusion is told by others
+            contact.failure, contact.next_try = DialFailure(contact.address, str(error), False, 0.0), None
+            return
         if contact.failure is None:
             contact.failing_since = now
         if isinstance(error, ExcludedNodeError):
@@ -133,7 +136,8 @@ class Contacts:
         is_due = (
             now - contact.told_at >= FAILURE_REPEAT_SECONDS
             if contact.told
-            else is_refused or now - contact.failing_since >= GRACE_SECONDS
+            else (is_refused and not isinstance(error, LateClaimError))
+            or now - contact.failing_since >= GRACE_SECONDS
         )
         if kind != contact.told and is_due:
             contact.told, contact.told_at = kind, now

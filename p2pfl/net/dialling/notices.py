@@ -37,6 +37,30 @@ class RefusalNotices:
         self._notify(address, reason)
 
 
+DOUBT_SECONDS = 0.25
+"""After a claim that may be late: a claim that is signed this much later contains every vote cast before."""
+
+
+class CopyDoubts:
+    """Tells a journal that is a copy from a claim that was only late: the first one is refused each time."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+        """By node, when its claim first was behind."""
+
+    def is_confirmed(self, node: str) -> bool:
+        """Take that a claim of *node* is behind; return whether an earlier one was too."""
+        now = self._clock()
+        if node not in self._since and len(self._since) >= MAX_REMEMBERED:
+            return False
+        return now - self._since.setdefault(node, now) >= DOUBT_SECONDS
+
+    def settle(self, node: str) -> None:
+        """Take that a claim of *node* was right."""
+        self._since.pop(node, None)
+
+
 def without_numbers(reason: str) -> str:
     """Return *reason* in a form that can be compared: it may contain the time, which never repeats."""
     return re.sub("[0-9]+", "#", reason)

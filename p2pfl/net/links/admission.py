@@ -201,13 +201,26 @@ def refuse_role(peer: PeerIdentity) -> Refusal | None:
     )
 
 
+def may_be_late(refusal: Refusal, claim: Claim) -> bool:
+    """Whether a vote that was cast just after *claim* was signed explains *refusal*.
+
+    The vote may arrive by another node before the claim does. The next claim contains it.
+    """
+    last = refusal.claim
+    return refusal.kind == "cloned" and (last is None or not _is_earlier_start(claim, last))
+
+
+def _is_earlier_start(claim: Claim, last: Claim) -> bool:
+    """Whether *claim* is of an earlier start than *last*, or of another start with the same number."""
+    return claim.incarnation < last.incarnation or (
+        claim.incarnation == last.incarnation and claim.nonce != last.nonce
+    )
+
+
 def _refuse_copy(name: str, claim: Claim, known: JournalEvidence) -> Refusal | None:
     """Return why *claim* is that of a copied journal, given what is *known* of it; None if it is not."""
     last = known.claim
-    if last is not None and (
-        claim.incarnation < last.incarnation
-        or (claim.incarnation == last.incarnation and claim.nonce != last.nonce)
-    ):
+    if last is not None and _is_earlier_start(claim, last):
         which = "another" if claim.incarnation == last.incarnation else "a later"
         what = f"it claims start {claim.incarnation}, and {which} start {last.incarnation} was seen"
     elif claim.votes < known.votes:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 
 from p2pfl.config import PROTOCOL_VERSIONS, NetSettings
-from p2pfl.errors import ExcludedNodeError, HandshakeRefused, PeerError, VersionRefused
+from p2pfl.errors import ExcludedNodeError, HandshakeRefused, LateClaimError, PeerError, VersionRefused
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Member
-from p2pfl.net.links.admission import Admission, refuse_role
+from p2pfl.net.links.admission import Admission, may_be_late, refuse_role
 from p2pfl.net.links.peers import LocalNode
 from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.explain import explain
@@ -45,10 +45,12 @@ class WrongNodeError(HandshakeRefused):
 class _RefusalError(Exception):
     """A refusal by this side, to be sent to the other side."""
 
-    def __init__(self, refusal: Refusal, node: str = "") -> None:
+    def __init__(self, refusal: Refusal, node: str = "", *, is_doubtful: bool = False) -> None:
+        """Refuse *node*; *is_doubtful* is whether a claim that is only late explains it."""
         super().__init__(refusal.reason)
         self.refusal = refusal
         self.node = node
+        self.is_doubtful = is_doubtful
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Handshakes:
         if not isinstance(welcome, Welcome):
             raise self._unexpected(welcome, "WELCOME", identity)
         if refusal := admission.refuse(identity, welcome):
-            raise _RefusalError(refusal, node)
+            raise _RefusalError(refusal, node, is_doubtful=may_be_late(refusal, welcome.claim))
         lowest, highest = PROTOCOL_VERSIONS
         if not lowest <= welcome.version <= highest:
             reason = f"protocol version {welcome.version} was chosen, but {lowest} to {highest} were offered"
@@ -192,7 +194,7 @@ class Handshakes:
             await stream.send(refusal)
             return RedundantConnection(node)
         if refusal is not None:
-            raise _RefusalError(refusal, node)
+            raise _RefusalError(refusal, node, is_doubtful=may_be_late(refusal, hello.claim))
         order = admission.accept(node, hello) if admission.is_judge(node) else 0
         with self._released_on_failure(node, order):
             await stream.send(self._welcome(hello, order))
@@ -244,6 +246,8 @@ class Handshakes:
                     f"This device refused the other side: {error}.", error.node
                 ) from error
             await stream.refuse(error.refusal)
+            if error.is_doubtful:
+                raise LateClaimError(f"This device refused the other side: {error}.", error.node) from error
             kinds = {"wrong-node": WrongNodeError, "version": VersionRefused}
             kind = kinds.get(error.refusal.kind, HandshakeRefused)
             raise kind(f"This device refused the other side: {error}.") from error
@@ -279,13 +283,14 @@ class Handshakes:
             is_proved = frame.kind == "cloned" and self._admission.proves_clone(frame)
             if frame.kind == "excluded" and (answer := self._admission.membership.refused(frame)):
                 return _RefusalError(answer)
+            said = f"{identity} refused this device: {one_line(frame.reason, MAX_REASON_CHARACTERS)}."
             if is_proved:
-                kind: type[HandshakeRefused] = JournalClonedError
-            else:
-                kind = VersionRefused if frame.kind == "version" else HandshakeRefused
-            unproved = " It has not proved that, so this node continues." if frame.kind == "cloned" else ""
-            reason = one_line(frame.reason, MAX_REASON_CHARACTERS)
-            return kind(f"{identity} refused this device: {reason}.{'' if is_proved else unproved}")
+                return JournalClonedError(said)
+            if frame.kind == "cloned":
+                return LateClaimError(
+                    f"{said} It has not proved that, so this node continues.", identity.node_id
+                )
+            return (VersionRefused if frame.kind == "version" else HandshakeRefused)(said)
         if frame is None:
             return HandshakeRefused(
                 f"{identity} closed the connection before its {wanted}; its log may say more."

@@ -167,7 +167,8 @@ def test_a_request_is_signed_and_accepted_and_every_step_names_the_next(here: Pa
     said = run("accept", "certs/ant/ant.crt")
     assert "Accepted ant (node, " in said
     assert f"The CA's fingerprint is {fingerprint}." in said
-    assert "Start the node with: p2pfl node --certs certs/ant" in said
+    assert "Start the node with: p2pfl node --certs certs/ant\n" in said
+    assert "elsewhere, add --peers HOST:PORT" in said
     ant = load_credentials(here / "certs", "ant")
     assert timedelta(days=1) < ant.not_after - datetime.now(UTC) < timedelta(days=2)
 

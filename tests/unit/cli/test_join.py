@@ -135,12 +135,16 @@ async def test_a_lost_answer_keeps_the_key_and_says_how_to_fetch_it(
     assert (tmp_path / ".ant.joining" / "node.key").is_file()
 
 
-async def test_start_goes_straight_on_to_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_start_goes_straight_on_to_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     started: list[tuple[list[str], str]] = []
+    before = time.time()
 
     class Node:
-        def main(self, words: list[str], name: str, *, standalone_mode: bool) -> int:
+        def main(self, words: list[str], name: str, *, standalone_mode: bool, obj: float) -> int:
             assert not standalone_mode
+            assert before < obj <= time.time(), "the node counts its seconds from here"
             started.append((words, name))
             return 3
 
@@ -150,6 +154,10 @@ async def test_start_goes_straight_on_to_the_node(tmp_path: Path, monkeypatch: p
         words = [str(open_.address), open_.code, "--name=ant", f"--certs={tmp_path / 'certs'}", "--start"]
         code = await asyncio.to_thread(command.main, [*words, "--data=photos"], standalone_mode=False)
     assert code == 3
+    assert (
+        f"Its node starts now; later: p2pfl node --certs {tmp_path / 'certs' / 'ant'}\n"
+        in capsys.readouterr().out
+    )
     assert started == [([f"--certs={tmp_path / 'certs' / 'ant'}", "--data=photos"], "p2pfl node")]
 
 

@@ -81,7 +81,7 @@ def test_what_was_set_elsewhere_is_said_and_a_misspelt_variable_too(
     monkeypatch.setenv("P2PFL_EPOCH", "3")
     told: list[Sequence[str]] = []
 
-    def run(_config: object, _events: object, _verbose: int, notes: Sequence[str], **_more: object) -> int:
+    def run(_config: object, _output: object, notes: Sequence[str], _started: float) -> int:
         told.append(notes)
         return 0
 

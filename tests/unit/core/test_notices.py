@@ -68,6 +68,15 @@ def test_a_resumed_run_says_so_and_names_the_options_it_ignores() -> None:
     assert told(device.began, events.OptionsIgnored)[0].differences == ("epochs 7 (the run has 1)",)
 
 
+def test_a_node_whose_run_has_ended_names_the_options_it_ignores_too() -> None:
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    mine = with_options(options().spec, epochs=7)
+    device = in_run(chain, spec=mine, given=frozenset({"epochs"}))
+    assert [event.how for event in told(device.began, events.RunJoined)] == ["finished"]
+    assert told(device.began, events.OptionsIgnored)[0].differences == ("epochs 7 (the run has 1)",)
+
+
 def test_an_ignored_strategy_is_named_with_its_arguments() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     mine = with_options(options().spec, strategy="fedprox", strategy_arg={"mu": 0.5})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from p2pfl.doctor.peers import ask, check_peers, judge
 from p2pfl.doctor.subject import Reached, Subject
 from p2pfl.errors import HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.known_peers import KnownPeer, save_known_peers
 from p2pfl.net.transport.addresses import Address, parse_address
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, lab
@@ -93,6 +95,27 @@ async def test_peers_are_named_and_refusals_explained(tmp_path: Path) -> None:
     assert "signed by another CA" in refused.text
     assert isinstance(away, Finding)
     assert "nothing listens there" in away.text
+
+
+async def test_without_addresses_the_nodes_are_asked_that_this_device_met(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path / "ca", "ant", "bee", "cat", "dog")
+    ant = federation["ant"]
+    async with lab(tmp_path) as opened:
+        bee = await opened.start(federation["bee"])
+        cat = await opened.start(federation["cat"])
+        await opened.stop(cat)
+        known = [
+            KnownPeer(bee.id, "bee", (bee.address, "192.0.2.7:9000"), time.time()),
+            KnownPeer(cat.id, "cat", (cat.address,), time.time() - 60),
+            KnownPeer(federation["dog"].node_id, "dog", ("192.0.2.8:9000",), 1.0),
+        ]
+        save_known_peers(ant.directory, known)
+        subject = Subject(tmp_path, settings=FAST, credentials=ant)
+        found = [finding async for finding in check_peers(subject)]
+    assert [finding.level for finding in found] == ["ok", "warn"], "dog was met long ago"
+    assert f"{bee.address} is bee" in found[0].text
+    assert found[1].text.startswith(f"cat, which this device met before: {cat.address} is not reached")
+    assert [reached.identity.name for reached in subject.reached] == ["bee"]
 
 
 async def test_the_report_keeps_the_order_and_remembers_the_others_that_answered(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_that_nobody_was_found_is_not_said_by_a_node_that_knows_found_or_looks_f
         (Expectation(listed=1, has_mdns=True), [BEN[:16]]),
         (Expectation(listed=2, has_mdns=True), []),
         (Expectation(listed=1), []),
+        (Expectation(listed=1, has_mdns=True, is_held=True), []),
     ):
         expectation._clock = lambda: 1e9
         expectation.update(Sight(expected=2), found)

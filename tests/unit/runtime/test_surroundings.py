@@ -56,7 +56,7 @@ def test_nodes_met_before_are_dialled_and_awaited_by_name(tmp_path: Path) -> Non
     assert world.known == [(BEN, "ben", [Address("192.0.2.7", 9000)])]
     world.surroundings.tell_whom_it_awaits()
     assert world.told == [
-        "waits for the nodes that this device met before: ben (to start with fewer, give --min-nodes; "
+        "waits for the nodes that this device knows: ben (to start with fewer, give --min-nodes; "
         "`p2pfl peers forget NAME` removes one)"
     ]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.errors import HandshakeRefused, NetworkError
+from p2pfl.errors import HandshakeRefused, LateClaimError, NetworkError, NotDialledError
 from p2pfl.net.dialling.contacts import FAILURE_REPEAT_SECONDS, GRACE_SECONDS, Contacts, DialFailure
 from p2pfl.net.dialling.dialler import FoundService, TargetKey
 from p2pfl.net.transport.addresses import Address
@@ -59,6 +59,24 @@ def test_a_reason_is_reported_once_after_the_grace_time_with_the_next_try(told: 
 def test_a_refusal_is_reported_at_once(told: Told) -> None:
     told.fail(0.0, "another CA", is_refused=True)
     assert told.notices == [DialFailure("bee:1", "another CA", is_refused=True, delay=5.0)]
+
+
+def test_a_claim_that_may_be_late_is_reported_after_the_grace_time(told: Told) -> None:
+    told.contacts.failed(LISTED, OTHER, LateClaimError("a copy", BEE), 5.0)
+    assert told.notices == []
+    told.now = GRACE_SECONDS
+    told.contacts.failed(LISTED, OTHER, LateClaimError("a copy", BEE), 5.0)
+    assert told.notices == [DialFailure("bee:1", "a copy", is_refused=True, delay=5.0)]
+
+
+def test_a_node_that_is_not_dialled_is_shown_with_the_reason_and_without_a_next_try(told: Told) -> None:
+    told.contacts.failed(LISTED, OTHER, NotDialledError("it is banned"), 5.0)
+    told.now = GRACE_SECONDS
+    told.contacts.failed(LISTED, OTHER, NotDialledError("it is banned"), 5.0)
+    assert told.notices == []
+    (contact,) = told.contacts.all()
+    assert contact.failure == DialFailure("bee:1", "it is banned", is_refused=False, delay=0.0)
+    assert contact.next_try is None
 
 
 def test_a_changed_reason_is_reported_again_but_not_too_often(told: Told) -> None:

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
-from p2pfl.net.dialling.notices import MAX_REMEMBERED, REFUSAL_REPEAT_SECONDS, RefusalNotices
+from p2pfl.net.dialling.notices import (
+    DOUBT_SECONDS,
+    MAX_REMEMBERED,
+    REFUSAL_REPEAT_SECONDS,
+    CopyDoubts,
+    RefusalNotices,
+)
 
 
 class Refusals:
@@ -49,3 +55,25 @@ def test_remembered_refusals_are_bounded() -> None:
     for number in range(MAX_REMEMBERED + 10):
         refusals.refused(f"{number:x}:", "no TLS")
     assert len(refusals.refusals._sent) == MAX_REMEMBERED
+
+
+def test_a_copy_is_confirmed_by_a_second_claim_that_is_behind() -> None:
+    now = [100.0]
+    doubts = CopyDoubts(lambda: now[0])
+    assert not doubts.is_confirmed("bee")
+    assert not doubts.is_confirmed("bee"), "two connections at the same time show the same claim"
+    now[0] += DOUBT_SECONDS
+    assert doubts.is_confirmed("bee")
+    assert not doubts.is_confirmed("cow")
+    doubts.settle("bee")
+    assert not doubts.is_confirmed("bee")
+
+
+def test_the_number_of_doubts_is_bounded() -> None:
+    now = [100.0]
+    doubts = CopyDoubts(lambda: now[0])
+    for number in range(MAX_REMEMBERED + 1):
+        doubts.is_confirmed(f"node {number}")
+    now[0] += DOUBT_SECONDS
+    assert doubts.is_confirmed("node 0")
+    assert not doubts.is_confirmed(f"node {MAX_REMEMBERED}")

@@ -8,7 +8,7 @@ import pytest
 from p2pfl.identity.names import Role
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Ballot, Member
-from p2pfl.net.links.admission import Admission
+from p2pfl.net.links.admission import Admission, may_be_late
 from p2pfl.proofs import CastVote, Claim, JournalEvidence, sign_claim, sign_vote
 from p2pfl.sim.setting import signer_of
 from p2pfl.wire.links import Hello, Refusal, Welcome
@@ -136,6 +136,23 @@ def test_a_vote_that_was_seen_counts_as_much_as_a_claim(
     incarnations.known[Member(HIGH, JOURNAL)] = JournalEvidence(None, cast(7))
     assert kind(admission, hello(votes=6)) == "cloned"
     assert kind(admission, hello(votes=7)) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "of", "is_doubtful"),
+    [
+        (claim(incarnation=5, votes=7), claim(incarnation=5, votes=6), True),
+        (claim(incarnation=5, votes=7), claim(incarnation=6, nonce=OTHER_NONCE, votes=6), True),
+        (None, claim(votes=6), True),
+        (claim(incarnation=5, votes=7), claim(incarnation=4, votes=6), False),
+        (claim(incarnation=5, votes=7), claim(incarnation=5, nonce=OTHER_NONCE, votes=6), False),
+    ],
+)
+def test_only_votes_that_are_missing_may_be_those_cast_just_now(
+    last: Claim | None, of: Claim, is_doubtful: bool
+) -> None:
+    assert may_be_late(refusal(last), of) == is_doubtful
+    assert not may_be_late(Refusal("twin", "it says so", last), of)
 
 
 def test_a_claim_not_signed_with_the_certificates_key_is_refused(
