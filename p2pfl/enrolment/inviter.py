@@ -51,7 +51,6 @@ from p2pfl.enrolment.members import merged
 from p2pfl.enrolment.pake import Pake, PakeMessage, SharedKeys
 from p2pfl.errors import NetworkError, P2pflError, PeerError, ProtocolError, UserError
 from p2pfl.identity.authority import DEVICE_LIFETIME
-from p2pfl.identity.credentials import show_time
 from p2pfl.identity.keys import node_id_of, short
 from p2pfl.identity.known_peers import KnownPeer
 from p2pfl.identity.lifetime import CLOCK_ALLOWANCE
@@ -61,6 +60,7 @@ from p2pfl.net.transport.pending import PendingConnections, accept, wait_first_b
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.net.transport.tls import secure_with
+from p2pfl.text import show_time
 
 logger = logging.getLogger(__name__)
 

@@ -42,7 +42,6 @@ from p2pfl.enrolment.frames import (
 )
 from p2pfl.enrolment.pake import Pake, PakeMessage, SharedKeys
 from p2pfl.errors import EnrolmentRefused, NetworkError, PeerError, ProtocolError, ReplyLostError
-from p2pfl.identity.credentials import show_time
 from p2pfl.identity.known_peers import KnownPeer
 from p2pfl.identity.lifetime import CLOCK_ALLOWANCE
 from p2pfl.identity.names import Role, parse_authority_uri, parse_device_uri
@@ -51,6 +50,7 @@ from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.sockets import connect
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 from p2pfl.net.transport.tls import anonymous_client_context, secure_with
+from p2pfl.text import show_time
 
 ASK = "Ask for a new code there (`p2pfl invite`)."
 

@@ -29,7 +29,6 @@ from p2pfl.identity.credentials import (
     check_signed,
     issued_folders,
     read_certificate,
-    show_time,
 )
 from p2pfl.identity.keys import generate_key, node_id_of, read_key, short, write_file, write_key
 from p2pfl.identity.lifetime import CLOCK_ALLOWANCE, Lifetime
@@ -44,6 +43,7 @@ from p2pfl.identity.names import (
 from p2pfl.identity.parent_authority import ParentAuthority
 from p2pfl.identity.peer import certificate_uris
 from p2pfl.paths import holds_file, is_there
+from p2pfl.text import show_time
 
 AUTHORITY_KEY_FILE = "ca.key"
 

@@ -19,6 +19,7 @@ from p2pfl.identity.keys import node_id_of, read_key
 from p2pfl.identity.names import Role, parse_device_uri
 from p2pfl.identity.peer import certificate_uris
 from p2pfl.paths import folders_in, holds_file, is_there, obstacle, quoted, shown
+from p2pfl.text import show_time
 
 KEY_FILE = "node.key"
 CERTIFICATE_FILE = "node.crt"
@@ -134,19 +135,6 @@ def check_is_node(credentials: Credentials) -> None:
 def dates(credentials: Credentials) -> str:
     """Return a certificate's dates as part of a sentence."""
     return f"it is valid from {show_time(credentials.not_before)} to {show_time(credentials.not_after)}"
-
-
-def show_time(moment: datetime) -> str:
-    """Return *moment* as people read it on both devices alike: in UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def show_timestamp(seconds: float) -> str:
-    """Return *seconds* since the epoch, which may come from another node, like `show_time`."""
-    try:
-        return show_time(datetime.fromtimestamp(seconds, UTC))
-    except (OSError, OverflowError, ValueError):
-        return "a time out of range"
 
 
 def read_certificate(path: Path) -> x509.Certificate:

@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from p2pfl.errors import CredentialsError
-from p2pfl.identity.credentials import read_certificate, show_time
+from p2pfl.identity.credentials import read_certificate
 from p2pfl.identity.keys import read_private_key
 from p2pfl.identity.names import parse_authority_uri
 from p2pfl.identity.peer import certificate_uris
+from p2pfl.text import show_time
 
 ParentKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 

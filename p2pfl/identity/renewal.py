@@ -24,11 +24,11 @@ from p2pfl.identity.credentials import (
     certificate_identity,
     check_signed,
     read_certificate,
-    show_time,
 )
 from p2pfl.identity.keys import node_id_of, write_file
 from p2pfl.identity.lifetime import Lifetime
 from p2pfl.paths import holds_file
+from p2pfl.text import show_time
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ import msgspec
 
 from p2pfl.cards import metric_cell, metric_heading, metric_text
 from p2pfl.events import AddressState, Measured
-from p2pfl.identity.credentials import show_timestamp
 from p2pfl.identity.lifetime import in_words
 from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
@@ -22,7 +21,7 @@ from p2pfl.observe.peers import ActivityKind, Peer
 from p2pfl.observe.state import Phase, State
 from p2pfl.spec import model_name, task_name
 from p2pfl.strategy_specs import FedAvgSpec, describe_strategy
-from p2pfl.text import one_line
+from p2pfl.text import one_line, show_timestamp
 from p2pfl.wire.observing import EventBatch, HistoryBatch, HistoryEnd
 
 LIVE_SECONDS = 1.5

@@ -19,13 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from p2pfl import events
 from p2pfl.errors import CredentialsError, PassphraseNeededError
-from p2pfl.identity.credentials import (
-    Credentials,
-    check_dates,
-    read_certificate,
-    read_credentials,
-    show_time,
-)
+from p2pfl.identity.credentials import Credentials, check_dates, read_certificate, read_credentials
 from p2pfl.identity.keys import node_id_of
 from p2pfl.identity.lifetime import Lifetime, in_words
 from p2pfl.identity.passphrases import read_passphrase
@@ -40,7 +34,7 @@ from p2pfl.identity.renewal_plan import Announce, Ask, RenewalPlan
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport.tasks import BackgroundTasks
-from p2pfl.text import one_line
+from p2pfl.text import one_line, show_time
 from p2pfl.wire.links import CanRenew, Renew, RenewalFrame, RenewalRefused, Renewed
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from p2pfl.errors import CredentialsError, HandshakeRefused
 from p2pfl.identity.authority import Authority, create_authority, issue, sign
-from p2pfl.identity.credentials import Credentials, read_certificate, read_credentials, show_time
+from p2pfl.identity.credentials import Credentials, read_certificate, read_credentials
 from p2pfl.identity.keys import generate_key, read_key, write_file, write_key
 from p2pfl.identity.parent_authority import read_parent_authority
 from p2pfl.net.transport.explain import explain
@@ -31,6 +31,7 @@ from p2pfl.net.transport.tls import (
     secure,
     server_context,
 )
+from p2pfl.text import show_time
 from tests.support.federation import make_federation
 from tests.unit.identity.test_parent_authority import parent
 
