@@ -15,7 +15,9 @@ from tests.support.screens import GOLDEN, settle, shown, text_of
 
 SIZES = [(60, 20), (80, 24), (120, 40), (200, 50)]
 
-STATES = ["starting", "waiting", "running", "no_quorum", "paused", "finished", "ended", "hostile"]
+STATES = [
+    "starting", "waiting", "checklist", "mismatch", "running", "no_quorum", "paused", "finished", "ended", "hostile",
+]  # fmt: skip
 
 
 def check(name: str, text: str) -> None:

@@ -88,6 +88,8 @@ class BaseScreen(Screen[None]):
     """Sections of the state that it draws."""
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Its own keys, for the line of keys."""
+    KEYS_BEFORE: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Its own keys before there is a run."""
     NUMBER = ""
     """The key of the screen, or of the one that it shows details of."""
 
@@ -223,7 +225,7 @@ class BaseScreen(Screen[None]):
             keys.append(("r", "retry now"))
         if not (self.has_class("-wide") or self.has_class("-huge")):
             keys.append(("1-5", "screens"))
-        keys += self.KEYS if self.state.run else ()
+        keys += self.KEYS if self.state.run else self.KEYS_BEFORE
         if session.may("start") and not self.state.run:
             keys.append(("g", "start"))
         if session.may("pause") and session.has_open_run:

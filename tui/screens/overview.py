@@ -34,7 +34,11 @@ class OverviewScreen(BaseScreen):
 
     NUMBER = "1"
     KEYS = (("enter", "open"), ("c", "chart"))
-    BINDINGS: ClassVar = [("c", "chart", "Chart: metric, loss, over time")]
+    KEYS_BEFORE = (("y", "copy"),)
+    BINDINGS: ClassVar = [
+        ("c", "chart", "Chart: metric, loss, over time"),
+        ("y", "copy_join", "Before the run: copy the line for another device"),
+    ]
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -50,11 +54,12 @@ class OverviewScreen(BaseScreen):
         self.network = Lines(id="network", classes="panel")
         self.log_lines = Lines(id="log", classes="panel")
         self.waiting = Lines(id="waiting", classes="panel")
+        self.here = Lines(id="here", classes="panel")
 
     def body(self) -> Sequence[Widget]:
         """Return the panels; the style sheet hides those that have no room."""
         return (
-            self.waiting,
+            Horizontal(self.waiting, self.here, id="before"),
             Horizontal(
                 Vertical(self.peers, self.round, self.rounds, id="left"),
                 Vertical(self.metric, self.loss, self.network, id="right"),
@@ -69,7 +74,7 @@ class OverviewScreen(BaseScreen):
         super().on_mount()
         self.round.border_title, self.rounds.border_title = "Round", "Rounds"
         self.network.border_title = "Network"
-        self.log_lines.border_title = "Log"
+        self.log_lines.border_title, self.here.border_title = "Log", "Federation"
         self.rounds.can_focus = False
         self.peers.focus()
 
@@ -83,9 +88,7 @@ class OverviewScreen(BaseScreen):
             self.call_after_refresh(self.draw, everything=True)
             self.call_after_refresh(self.peers.focus)
         if is_alone:
-            is_anybody_here = any(peer.linked for peer in state.peers.values())
-            set_title(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
-            self.waiting.show(views.waiting_lines(state, session.glyphs))
+            self._draw_waiting(now)
         else:
             self.peers.glyphs = self.metric.glyphs = self.loss.glyphs = session.glyphs
             self._draw_peers(now)
@@ -102,6 +105,22 @@ class OverviewScreen(BaseScreen):
             width = self.log_lines.size.width
             rows = list(state.log)[-room:]
             self.log_lines.show([views.log_line(row, width, session.glyphs) for row in reversed(rows)])
+
+    def _draw_waiting(self, now: float) -> None:
+        """Draw what the node waits for before the run."""
+        session, state = self.session, self.state
+        is_anybody_here = any(peer.linked for peer in state.peers.values())
+        set_title(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
+        width, height = self.waiting.content_size
+        own, may_start = session.own_address, session.may("start")
+        self.waiting.show(
+            views.waiting_lines(
+                state, now, session.glyphs, own=own, may_start=may_start, width=width, height=height
+            )
+        )
+        if self.here.display:
+            picture = views.ring(state, now, session.glyphs)
+            self.here.show(draw_ring(picture, *self.here.content_size, session.glyphs))
 
     def _draw_round(self, now: float) -> None:
         """Draw the open round; after the last one, the result of the run."""
@@ -182,6 +201,13 @@ class OverviewScreen(BaseScreen):
         if not self._shows_loss:
             self._over_time = not self._over_time
         self._draw_charts()
+
+    def action_copy_join(self) -> None:
+        """Copy the command line with which another device joins."""
+        if not self.state.run:
+            command = views.join_command(self.session.own_address)
+            self.app.copy_to_clipboard(command)
+            self.notify(command, title="Copied", markup=False)
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """Open the selected peer or round."""

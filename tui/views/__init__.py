@@ -39,8 +39,8 @@ from tui.views.summary import (
     reachable,
     remaining_seconds,
     title,
-    waiting_lines,
 )
+from tui.views.waiting import join_command, waiting_lines
 
 __all__ = [
     "PEER_COLUMNS",
@@ -57,6 +57,7 @@ __all__ = [
     "finished_text",
     "has_loss",
     "header",
+    "join_command",
     "last_scores",
     "log_line",
     "loss_series",

@@ -12,7 +12,7 @@ from p2pfl.observe.peers import Activity, Peer
 from p2pfl.observe.state import State
 from p2pfl.text import plural
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, fit, rate, samples, share, size
-from tui.views.summary import MAX_UNREACHED, NONE, loss_of, primary_of
+from tui.views.summary import NONE, loss_of, primary_of
 from tui.widgets.bars import progress, sparkline
 from tui.widgets.table import Column, Row
 
@@ -37,6 +37,9 @@ PEER_COLUMNS = (
 
 MAX_LINKS = 50
 """Links in the list."""
+
+MAX_UNREACHED = 5
+"""Unreached addresses in the list of links; `p2pfl status` shows all."""
 
 NARROW_NAME = 11
 LEAST_TOTALS = 60

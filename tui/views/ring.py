@@ -7,13 +7,16 @@ from rich.text import Text
 from p2pfl.observe.peers import Peer
 from p2pfl.observe.state import FINISHED_PHASES, State
 from p2pfl.text import plural
-from tui.symbols import SYMBOLS, Glyphs, ago, share
+from tui.symbols import SYMBOLS, Glyphs, ago, clip, share
 from tui.views.rounds import open_name
 from tui.views.summary import primary_of
 from tui.widgets.ring import RingLink, RingNode, RingPicture
 
 RATES = (64 * 1024.0, 1024 * 1024.0)
 """Bytes a second from which a link is drawn two and three dots wide."""
+
+ADDRESS_CELLS = 22
+"""Of an address where no node is linked."""
 
 GONE = frozenset({"lost", "left", "absent"})
 """Activities of nodes that are not here."""
@@ -31,7 +34,26 @@ def ring(state: State, now: float, glyphs: Glyphs) -> RingPicture:
         for peer in peers
         if peer.name != hub and hub in places and (peer.is_me or peer.since is not None)
     )
+    if not state.run:
+        strangers, cut = _unreached(state, glyphs, len(nodes), places.get(state.name))
+        nodes, links = (*nodes, *strangers), (*links, *cut)
     return RingPicture(nodes, (*links, *_asides(state, hub, places)), _centre(state))
+
+
+def _unreached(
+    state: State, glyphs: Glyphs, first: int, me: int | None
+) -> tuple[list[RingNode], list[RingLink]]:
+    """Return the addresses that the node dials without success, numbered from *first*, and the cut links."""
+    nodes, links = [], []
+    for one in state.addresses:
+        if one.state != "linked" and one.name not in state.peers:
+            is_tried = one.state == "dialling"
+            style = "quiet" if is_tried else "bad" if one.state == "refused" else "warning"
+            word = "not reached" if one.state == "unreached" else one.state
+            nodes.append(RingNode(clip(one.address, ADDRESS_CELLS), glyphs.hollow, style, word, False))
+            if me is not None:
+                links.append(RingLink(first + len(nodes) - 1, me, style, is_dotted=True))
+    return nodes, links
 
 
 def _is_stranger(peer: Peer) -> bool:
@@ -121,6 +143,9 @@ def _centre(state: State) -> tuple[Text, ...]:
     if state.phase == "paused":
         return (Text("PAUSED", style="warning"),)
     opened = state.open
+    if not state.run and state.waiting is not None:
+        waiting = state.waiting
+        return (Text(f"{waiting.present} of {waiting.needed} here", style="bold"),)
     if opened is None or not state.run:
         return ()
     of = f" of {state.target_rounds}" if opened.kind == "train" and state.target_rounds else ""
