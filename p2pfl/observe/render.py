@@ -13,7 +13,6 @@ from typing import Literal, assert_never
 from p2pfl import events
 from p2pfl.cards import metric_text
 from p2pfl.events import Published
-from p2pfl.identity.credentials import show_timestamp
 from p2pfl.spec import describe_run
 from p2pfl.text import one_line, plural
 
@@ -105,6 +104,8 @@ def _of_node(event: events.NodeEvent) -> tuple[str, str] | None:
                 f"{event.address}, ready for peers after {event.seconds:.2f} s"
             )
         case events.CertificateChanged():
+            from p2pfl.identity.credentials import show_timestamp  # it imports cryptography
+
             until = show_timestamp(event.not_after)
             return ("·", f"certificate {event.how}, until {until}") if event.how else None
         case events.WorkerReady():

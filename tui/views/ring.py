@@ -8,7 +8,7 @@ from p2pfl.observe.peers import Peer
 from p2pfl.observe.state import FINISHED_PHASES, State
 from p2pfl.text import plural
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, share
-from tui.views.rounds import open_name
+from tui.views.rounds import current_step, open_name, round_progress
 from tui.views.summary import primary_of
 from tui.widgets.ring import RingLink, RingNode, RingPicture
 
@@ -149,13 +149,14 @@ def _centre(state: State) -> tuple[Text, ...]:
     if opened is None or not state.run:
         return ()
     of = f" of {state.target_rounds}" if opened.kind == "train" and state.target_rounds else ""
-    wanted = len(state.members)
-    if opened.proposed_at is not None:
-        step = f"votes, {state.needed} of {wanted} decide"
-    elif opened.aggregator == state.name and opened.counted:
-        step = f"{len(opened.counted)} of {wanted} updates"
-    elif opened.trained or opened.aggregator:
-        step = f"{len(opened.trained | set(opened.counted))} of {wanted} trained"
-    else:
-        step = "training"
+    have = round_progress(state, opened)
+    match current_step(state, opened, have):
+        case "accept":
+            step = f"votes, {state.needed} of {len(state.members)} decide"
+        case "transfer" | "average" if opened.aggregator == state.name:
+            step = f"{len(opened.counted)} of {have.wanted} updates"
+        case "average":
+            step = "evaluating"
+        case _:
+            step = f"{len(have.trained)} of {have.wanted} trained" if have.trained else "training"
     return (Text(f"{open_name(state)}{of}", style="bold"), Text(step, style="quiet"))
