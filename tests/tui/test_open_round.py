@@ -97,3 +97,21 @@ def test_the_result_names_the_strategy_of_the_run() -> None:
         state.spec = replace(state.spec, strategy=strategy)
         lines = [line.plain for line in views.round_lines(state, one, ASCII)]
         assert [line for line in lines if line.startswith(f"average   {text}")], lines
+
+
+def test_the_result_has_the_votes_and_the_bytes_that_this_node_saw() -> None:
+    state = state_of(recordings.finished())
+    one = state.rounds.last
+    assert one is not None
+    assert one.seen is not None
+    one.seen.votes = 4
+    assert not [line for line in views.round_lines(state, one, ASCII) if line.plain.startswith("bytes")]
+    one.seen.note_moved("push", "macbook-1", 2**20)
+    one.seen.note_moved("pull", "shelf-pi5", 2**21)
+    text = "\n".join(line.plain for line in views.round_lines(state, one, ASCII))
+    assert "attempt 1, 4 votes" in text
+    assert "bytes     sent 1.0M, received 2.0M by this node" in text
+    rows = {row.name: row.note for row in views.round_gantt(state, one)[0]}
+    assert rows["shelf-pi5"].endswith(" 2.0M")
+    assert rows["lab-desktop"].endswith(" 1.0M")
+    assert "M" not in rows["roof-jetson"]

@@ -77,6 +77,15 @@ async def test_the_other_screens(name: str, keys: list[str], size: tuple[int, ..
         check(f"{name}-{size[0]}x{size[1]}", text_of(app))
 
 
+@pytest.mark.parametrize("size", [(150, 40), (200, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_peers_with_details_beside_them(size: tuple[int, ...]) -> None:
+    async with shown(recordings.running(), size) as (app, pilot, _):
+        await pilot.press("2", "down", "down", "down", "down")
+        await settle(app, pilot)
+        await settle(app, pilot)
+        check(f"peers-{size[0]}x{size[1]}", text_of(app))
+
+
 @pytest.mark.parametrize("size", [(39, 9), (45, 12)], ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_a_small_terminal_shows_what_matters_most(size: tuple[int, ...]) -> None:
     async with shown(recordings.running(), size) as (app, _, _):

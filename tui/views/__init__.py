@@ -9,12 +9,15 @@ from tui.views.charts import chart_title, loss_series, peer_series, primary_seri
 from tui.views.finale import finale_line, finale_lines
 from tui.views.peers import (
     PEER_COLUMNS,
+    WIDE_PEER_COLUMNS,
+    Trends,
     activity_text,
     data_lines,
     network_lines,
     peer_lines,
     peer_rounds,
     peer_rows,
+    peer_trends,
 )
 from tui.views.ring import ring
 from tui.views.rounds import (
@@ -46,7 +49,9 @@ __all__ = [
     "PEER_COLUMNS",
     "PHASE_WORDS",
     "ROUND_COLUMNS",
+    "WIDE_PEER_COLUMNS",
     "Scores",
+    "Trends",
     "activity_text",
     "chart_title",
     "columns",
@@ -69,6 +74,7 @@ __all__ = [
     "peer_rounds",
     "peer_rows",
     "peer_series",
+    "peer_trends",
     "primary_series",
     "reachable",
     "remaining_seconds",

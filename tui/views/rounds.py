@@ -356,6 +356,8 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
         moment = time.strftime("%H:%M:%S", time.localtime(one.committed_at))
         after = f", {duration(one.seconds)} after the round before" if one.seconds else ""
         lines.append(Text(f"decided   at {moment}{after}"))
+    if one.seen is not None and (moved := _bytes(one.seen)):
+        lines.append(Text(f"bytes     {moved}"))
     if one.note:
         lines.append(Text(f"note      {clip(one.note, 200)}"))
     lines += [Text(f"left out  {clip(name, 30)}: {clip(reason, 120)}") for name, reason in one.left_out]
@@ -375,11 +377,28 @@ def _election(one: Round) -> str:
     seen = one.seen
     if seen is None:
         return text
+    if seen.votes:
+        text += f", {seen.votes} votes"
     if seen.elected_at is not None and seen.opened_at is not None:
         text += f", {duration(max(0.0, seen.elected_at - seen.opened_at))} after the round began"
     if seen.step_downs:
         text += f"; stepped down before: {seen.step_downs}"
     return text
+
+
+def _moved(state: State, seen: OpenRound, name: str) -> str:
+    """Return the bytes of the update of *name* that this node has seen moving; empty if it has not."""
+    count = seen.moved.get(("pull", name), 0)
+    if name == state.name:
+        count = max((sent for (what, _), sent in seen.moved.items() if what == "push"), default=0)
+    return size(count) if count else ""
+
+
+def _bytes(seen: OpenRound) -> str:
+    """Return the bytes of models that this node sent and received in a round; empty if it has seen none."""
+    sent = sum(count for (what, _), count in seen.moved.items() if what == "push")
+    received = sum(count for (what, _), count in seen.moved.items() if what == "pull")
+    return f"sent {size(sent)}, received {size(received)} by this node" if sent or received else ""
 
 
 def _same_model(state: State, one: Round) -> str:
@@ -418,6 +437,8 @@ def round_gantt(state: State, one: Round) -> tuple[list[GanttRow], float]:
         scored = one.score_of(update.name)
         weight = update.examples / max(1, sum(u.examples for u in one.updates))
         note = f"{primary_of(state, scored):>5} {share(weight):>4}"
+        if seen is not None and (moved := _moved(state, seen, update.name)):
+            note += f" {moved:>6}"
         note += f"  cut at {update.cut}" if update.cut else ""
         rows.append(GanttRow(clip(update.name, 40), one.aggregator == update.name, tuple(spans), note))
     for name, reason in one.left_out:

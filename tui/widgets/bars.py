@@ -47,6 +47,17 @@ def _bar(part: float, width: int, glyphs: Glyphs) -> str:
     return text + " " * (width - len(text))
 
 
+def histogram(counts: Sequence[int], width: int, glyphs: Glyphs) -> str:
+    """Return *counts* as bars between zero and the largest, at most *width*: else neighbours share one."""
+    if not counts or width <= 0:
+        return ""
+    share = -(-len(counts) // width)
+    sums = [sum(counts[start : start + share]) for start in range(0, len(counts), share)]
+    most = max(sums)
+    top = len(glyphs.blocks) - 1
+    return "".join(glyphs.blocks[math.ceil(one / most * top)] if one and most else " " for one in sums)
+
+
 def sparkline(values: Sequence[float], width: int, glyphs: Glyphs) -> str:
     """Return the last *width* of *values* as bars between their least and largest; padded on the left."""
     shown = [value for value in values[-width:] if math.isfinite(value)]
