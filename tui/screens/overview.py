@@ -45,6 +45,7 @@ class OverviewScreen(BaseScreen):
         self._over_time = False
         self._shows_loss = False
         self._network_size = Size(0, 0)
+        self._trends = views.PeerTrends()
         self.peers = LiveTable(views.PEER_COLUMNS, id="peers", classes="panel")
         self.metric = Chart(id="metric", classes="panel")
         self.loss = Chart(id="loss", classes="panel")
@@ -149,8 +150,12 @@ class OverviewScreen(BaseScreen):
 
     def _draw_peers(self, now: float) -> None:
         state = self.state
-        self.peers.set_columns(views.columns(state, views.PEER_COLUMNS))
-        self.peers.set_rows(views.peer_rows(state, now, self.session.glyphs))
+        glyphs, is_huge = self.session.glyphs, self.has_class("-huge")
+        trends = self._trends.get(state, glyphs) if is_huge else None
+        self.peers.set_columns(
+            views.columns(state, views.WIDE_PEER_COLUMNS if is_huge else views.PEER_COLUMNS)
+        )
+        self.peers.set_rows(views.peer_rows(state, now, glyphs, trends))
         here, members = views.reachable(state)
         gone = f" · {members - here} gone" if here < members else ""
         set_title(self.peers, f"Peers {len(state.peers)}{gone}")

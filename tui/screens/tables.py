@@ -93,7 +93,7 @@ class PeersScreen(_TableScreen):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.details = PeerPanels()
-        self._trends: views.Trends = {}
+        self._trends = views.PeerTrends()
         self._detailed: str | None = None
 
     def body(self) -> Sequence[Widget]:
@@ -109,13 +109,13 @@ class PeersScreen(_TableScreen):
     def draw_body(self, changed: set[Section]) -> None:
         """Draw the table and the details; ages change with every tick."""
         state, glyphs = self.state, self.session.glyphs
-        if changed & {"rounds", "run", "peers"}:
-            self._trends = views.peer_trends(state, glyphs)
         self.table.glyphs = glyphs
         out = sum(peer.node in state.excluded for peer in state.peers.values())
         set_title(self.table, f"Peers {len(state.peers)}{f' · {out} kept out' if out else ''}")
         self.table.set_columns(views.columns(state, self.COLUMNS))
-        self.table.set_rows(views.peer_rows(state, self.session.now(), glyphs, self._trends))
+        self.table.set_rows(
+            views.peer_rows(state, self.session.now(), glyphs, self._trends.get(state, glyphs))
+        )
         self._draw_details(changed)
 
     def _draw_details(self, changed: set[Section]) -> None:

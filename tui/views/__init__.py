@@ -10,14 +10,13 @@ from tui.views.finale import finale_line, finale_lines
 from tui.views.peers import (
     PEER_COLUMNS,
     WIDE_PEER_COLUMNS,
-    Trends,
+    PeerTrends,
     activity_text,
     data_lines,
     network_lines,
     peer_lines,
     peer_rounds,
     peer_rows,
-    peer_trends,
 )
 from tui.views.ring import ring
 from tui.views.rounds import (
@@ -50,8 +49,8 @@ __all__ = [
     "PHASE_WORDS",
     "ROUND_COLUMNS",
     "WIDE_PEER_COLUMNS",
+    "PeerTrends",
     "Scores",
-    "Trends",
     "activity_text",
     "chart_title",
     "columns",
@@ -74,7 +73,6 @@ __all__ = [
     "peer_rounds",
     "peer_rows",
     "peer_series",
-    "peer_trends",
     "primary_series",
     "reachable",
     "remaining_seconds",

@@ -73,11 +73,26 @@ MOST_SPARKS = 30
 
 
 Trends = Mapping[str, Mapping[str, str]]
-"""By peer and column: what changes only with a round."""
+"""By peer and column, for `peer_rows`."""
 
 
-def peer_trends(state: State, glyphs: Glyphs) -> Trends:
-    """Return the last rounds and the labels of each peer as little charts, for `peer_rows`."""
+class PeerTrends:
+    """The last rounds and the labels of each peer as little charts; made anew only when they change."""
+
+    def __init__(self) -> None:
+        self._made: Trends = {}
+        self._key: tuple[object, ...] = ()
+
+    def get(self, state: State, glyphs: Glyphs) -> Trends:
+        """Return the charts of all peers of *state*."""
+        parts = tuple(peer.device_info.part for peer in state.peers.values() if peer.device_info is not None)
+        key = (id(state), state.versions["rounds"], glyphs.is_ascii, len(state.peers), tuple(map(id, parts)))
+        if key != self._key:
+            self._made, self._key = _trends(state, glyphs), key
+        return self._made
+
+
+def _trends(state: State, glyphs: Glyphs) -> Trends:
     last = list(state.rounds)[-TREND_CELLS:]
     seconds = [{update.name: update.seconds for update in one.updates} for one in last]
     trends = {}
