@@ -92,7 +92,7 @@ class Glyphs(NamedTuple):
     eighths: str
     """From an eighth of a cell to a whole one; a single character in ASCII."""
     blocks: str
-    """Bars of eight heights, the lowest first."""
+    """Bars of seven heights, the lowest first; none touches the line above."""
 
     def ascii_of(self, mark: str) -> str:
         """Return the ASCII variant of a mark of the log."""
@@ -123,7 +123,7 @@ _UNICODE = Glyphs(
     rise="▲",
     fall="▼",
     eighths="▏▎▍▌▋▊▉█",
-    blocks="▁▂▃▄▅▆▇█",
+    blocks="▁▂▃▄▅▆▇",
 )
 
 _ASCII = Glyphs(
@@ -150,7 +150,7 @@ _ASCII = Glyphs(
     rise="+",
     fall="-",
     eighths="#",
-    blocks="_.-=+*#@",
+    blocks="_.-=+*#",
 )
 
 

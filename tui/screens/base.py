@@ -237,7 +237,7 @@ class BaseScreen(Screen[None]):
                 keys.append(("x", "stop"))
             if session.may("save") and self.state.trained:
                 keys.append(("w", "save model"))
-            keys += [("e", "export"), ("t", "theme")]
+            keys += [key for key in (("e", "export"), ("t", "theme")) if key not in keys]
         return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]
 
     def _draw_small(self) -> None:

@@ -13,7 +13,7 @@ from p2pfl.observe.state import State
 from p2pfl.text import plural
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, fit, rate, samples, share, size
 from tui.views.summary import NONE, loss_of, primary_of
-from tui.widgets.bars import histogram, progress, sparkline
+from tui.widgets.bars import histogram, progress, sparkline, trend
 from tui.widgets.table import Column, Row
 
 PEER_COLUMNS = (
@@ -93,7 +93,7 @@ class PeerTrends:
 
 
 def _trends(state: State, glyphs: Glyphs) -> Trends:
-    last = list(state.rounds)[-TREND_CELLS:]
+    last = list(state.rounds)[-2 * TREND_CELLS :]
     seconds = [{update.name: update.seconds for update in one.updates} for one in last]
     trends = {}
     for peer in state.peers.values():
@@ -101,7 +101,7 @@ def _trends(state: State, glyphs: Glyphs) -> Trends:
         times = [one[peer.name] for one in seconds if peer.name in one]
         labels = peer.device_info.labels if peer.device_info is not None else ()
         trends[peer.name] = {
-            "trend": sparkline([value for value in values if value is not None], TREND_CELLS, glyphs),
+            "trend": trend([value for value in values if value is not None], TREND_CELLS, glyphs),
             "times": sparkline(times, TREND_CELLS, glyphs),
             "labels": histogram(labels, TREND_CELLS, glyphs),
         }
@@ -123,7 +123,7 @@ def peer_activity(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Text:
     return Text(activity_text(activity, peer, now, glyphs), style=SYMBOLS[activity.kind].style_name)
 
 
-def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs, trend: Mapping[str, str]) -> Row:
+def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs, charts: Mapping[str, str]) -> Row:
     status, device = peer.status, peer.device_info
     is_gone = not peer.is_connected
     is_aggregator = state.open is not None and state.open.aggregator == peer.name
@@ -144,7 +144,7 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs, trend: Mappi
         "device": clip(device.device or "starting", 12) if device is not None else NONE,
         "system": clip(device.system, 14) if device is not None else NONE,
         "address": clip(peer.address, 22),
-        **{key: Text(text, style="global" if key == "trend" else "quiet") for key, text in trend.items()},
+        **{key: Text(text, style="global" if key == "trend" else "quiet") for key, text in charts.items()},
     }
     return Row(peer.name, cells, dim=is_gone)
 

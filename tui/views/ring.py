@@ -78,7 +78,7 @@ def _node(state: State, peer: Peer, now: float, glyphs: Glyphs, *, is_starred: b
     style = symbol.style_name
     if not peer.is_connected and state.phase == "no quorum":
         style = "quiet"  # the other side of a partition goes on without this one, as far as anybody knows
-    return RingNode(peer.name, mark, style, note, is_starred)
+    return RingNode(peer.name, mark, style, note, is_starred and mark != glyphs.star)
 
 
 def _link(state: State, peer: Peer, hub: Peer, places: dict[str, int]) -> RingLink:

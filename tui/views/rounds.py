@@ -45,6 +45,7 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
         before = state.value_of(rounds[-count - 1])
     for one in rounds[-count:]:
         value = state.value_of(one)
+        value = None if one.is_partial else value
         change = value - before if value is not None and before is not None else None
         before = value if value is not None else before
         slowest = max(one.updates, key=lambda update: update.seconds, default=None)

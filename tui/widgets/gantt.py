@@ -61,7 +61,7 @@ def draw_gantt(rows: Sequence[GanttRow], total: float, width: int, glyphs: Glyph
     total = max(total, SHORTEST)
     lines = [_axis(total, room, name_width)]
     for row in rows:
-        line = Text(glyphs.star if row.is_aggregator else " ", style="lead")
+        line = Text().append(glyphs.star if row.is_aggregator else " ", style="lead")
         line.append(f"{fit(row.name, name_width)} ")
         if row.spans:
             line.append_text(_bar(row.spans, total, room, glyphs))
