@@ -21,7 +21,7 @@ ADDRESS_CELLS = 22
 STATE_CELLS = 11
 
 LEAST_BESIDE = 100
-"""Width from which the way to join and the data are beside the checklist."""
+"""Width from which the way to join and the data are beside the checklist, where they have no room below."""
 
 BETWEEN = 4
 """Cells between the two columns."""
@@ -59,12 +59,13 @@ def waiting_lines(
     *own* is this node's address for others; *may_start* whether the user may start the run here.
     """
     first = [_head(state, glyphs, may_start=may_start), _addresses(state, now, glyphs), _options(state)]
-    data = _data(state, glyphs, (width - BETWEEN) // 2 if width >= LEAST_BESIDE else width)
+    data = _data(state, glyphs, width)
     join, check = _join(own), [Text(CHECK, style="quiet")]
+    layouts = [_stacked([*first, data, join, check])]
     if width >= LEAST_BESIDE:
-        return _beside(_stacked(first), _stacked([join, check, data]), width)
-    layouts = [
-        _stacked([*first, data, join, check]),
+        half = _data(state, glyphs, (width - BETWEEN) // 2)
+        layouts.append(_beside(_stacked(first), _stacked([join, check, half]), width))
+    layouts += [
         _stacked([*first, data, join]),
         [line for block in (*first, data, join) for line in block],
         _stacked([*first, join]),
