@@ -71,6 +71,9 @@ async def test_who_is_kept_out_has_a_mark_and_a_reason() -> None:
         _,
     ):
         assert "⊘ kept out" in text_of(app)
+        await press(app, pilot, "4")
+        assert "attic-nuc ⊘" in text_of(app), "in the picture"
+        assert "kept out: attic-nuc is banned by desk" in text_of(app)
         await press(app, pilot, "2", "down")
         assert "Peers 6 · 1 kept out" in text_of(app)
         assert "attic-nuc is banned by desk: gone" in text_of(app)

@@ -265,7 +265,10 @@ def network_lines(
     lines = []
     for peer in others[:count]:
         line = Text(f"{fit(peer.name, name_width)} ")
-        if peer.linked:
+        if peer.node in state.excluded:
+            line.append_text(peer_activity(state, peer, now, glyphs))
+            line.append(f": {clip(state.excluded[peer.node], 100)}")
+        elif peer.linked:
             line.append(glyphs.link, style="good")
             line.append(f" {duration(peer.rtt) if peer.rtt is not None else NONE:>6}")
             if sparks >= LEAST_SPARKS:
