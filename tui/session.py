@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from p2pfl.config import DEFAULT_PORT
 from p2pfl.demo.control import DemoReport, LocalOnlyModel
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.connection import Connected, Connection, NodeEnded, Retrying
@@ -16,6 +17,12 @@ from p2pfl.wire.observing import CommandName, ObserverWelcome
 from tui.control import DemoControl
 from tui.source import Live, Replay
 from tui.symbols import Glyphs
+
+WILDCARDS = ("0.0.0.0:", "[::]:")
+"""Beginnings of addresses that stand for every interface."""
+
+LOOPBACKS = ("127.", "[::1]:", "localhost:")
+"""Beginnings of addresses that only the same machine reaches."""
 
 
 class Session:
@@ -43,6 +50,8 @@ class Session:
         """Whether exports may be written on this device: not from a browser."""
         self._clock = clock
         self._greeting: ObserverWelcome | None = None
+        self._own_host: str | None = None
+        """This machine's address in its network, once it was asked for."""
 
     # --- the state ----------------------------------------------------------------------
 
@@ -100,6 +109,23 @@ class Session:
         if self.state.data_dir and self.may("leave"):
             return f"p2pfl tui --data-dir {quoted(self.state.data_dir)}"
         return f"p2pfl tui {self.source.text} --certs FOLDER"
+
+    @property
+    def own_address(self) -> str:
+        """The observed node's address for others: one it listens on, or this machine's if it is here."""
+        told = [one.strip() for one in self.state.address.split(",")]
+        real = [one for one in told if one and not one.startswith(WILDCARDS)]
+        if real:
+            return next((one for one in real if not one.startswith(LOOPBACKS)), real[0])
+        port = told[0].rpartition(":")[2] or str(DEFAULT_PORT)
+        host = self.source.text.rpartition(":")[0] if isinstance(self.source, Live) else ""
+        if self._greeting is not None and self._greeting.role == "local":
+            if self._own_host is None:
+                from p2pfl.enrolment.own_address import own_address  # it asks the operating system
+
+                self._own_host = own_address()
+            host = f"[{self._own_host}]" if ":" in self._own_host else self._own_host
+        return f"{host or 'THIS-DEVICE'}:{port}"
 
     @property
     def is_stale(self) -> bool:

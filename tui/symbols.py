@@ -104,7 +104,7 @@ class Glyphs(NamedTuple):
     eighths: str
     """From an eighth of a cell to a whole one; a single character in ASCII."""
     blocks: str
-    """Bars of eight heights, the lowest first."""
+    """Bars of seven heights, the lowest first; none touches the line above."""
 
     def ascii_of(self, mark: str) -> str:
         """Return the ASCII variant of a mark of the log."""
@@ -135,7 +135,7 @@ _UNICODE = Glyphs(
     rise="▲",
     fall="▼",
     eighths="▏▎▍▌▋▊▉█",
-    blocks="▁▂▃▄▅▆▇█",
+    blocks="▁▂▃▄▅▆▇",
 )
 
 _ASCII = Glyphs(
@@ -162,7 +162,7 @@ _ASCII = Glyphs(
     rise="+",
     fall="-",
     eighths="#",
-    blocks="_.-=+*#@",
+    blocks="_.-=+*#",
 )
 
 

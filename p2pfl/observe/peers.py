@@ -174,7 +174,8 @@ def activity_of(  # noqa: C901 - a list of cases, the most important first
     if transfer is not None and transfer.total and transfer.done < transfer.total:
         return Activity("sending", transfer.done / transfer.total)
     if status.phase == "aggregating":
-        return Activity("elected")
+        is_over = open_ is not None and open_.aggregator not in ("", peer.name)
+        return Activity("trained" if is_over else "elected")
     if status.phase == "trained":
         return Activity("trained")
     return Activity("waiting")

@@ -11,6 +11,9 @@ from p2pfl.events import Committed, CountedUpdate, EvaluationFinished, MemberSco
 MAX_ROUNDS = 600
 """Rounds kept of a run, more than a screen is wide; of a longer run every second older round is dropped."""
 
+MAX_MOVED = 100
+"""Transfers whose bytes are kept for the open round."""
+
 MAX_REFUSED = 100
 """Refused updates kept for the open round."""
 
@@ -29,6 +32,8 @@ class OpenRound:
     attempt: int = 0
     aggregator: str = ""
     elected_at: float | None = None
+    votes: int = 0
+    """Promises that the aggregator counted; 0 at a node that only heard of the election."""
     trained: set[str] = field(default_factory=set)
     """Names of members that have finished training."""
     counted: dict[str, float] = field(default_factory=dict)
@@ -38,6 +43,14 @@ class OpenRound:
     proposed_at: float | None = None
     step_downs: int = 0
     """Elected aggregators that stepped down."""
+    moved: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Bytes of a model that moved between the observed node and another, by direction and name."""
+
+    def note_moved(self, what: str, peer: str, count: int) -> None:
+        """Note that *count* bytes of a model moved to or from *peer*."""
+        key = (what, peer)
+        if key in self.moved or len(self.moved) < MAX_MOVED:
+            self.moved[key] = max(count, self.moved.get(key, 0))
 
 
 class ScoreRange(NamedTuple):

@@ -186,6 +186,8 @@ class State(EventFold):
                     self._changed("open")
             case events.ProgressMade():
                 update_transfers(self.transfers, event, item.time)
+                if self.open is not None and self.open.index == event.round:
+                    self.open.note_moved(event.what, event.peer, event.done)
                 self._changed("traffic")
             case events.Measured():
                 self._measure(event, item.time)
@@ -325,7 +327,7 @@ class State(EventFold):
                     event.aggregator,
                     item.time,
                 )
-                opened.kind, opened.proposed_at = event.kind, None
+                opened.kind, opened.proposed_at, opened.votes = event.kind, None, event.votes
                 opened.counted.clear()
             case events.UpdateCounted():
                 opened.counted.setdefault(event.name, item.time)

@@ -55,7 +55,7 @@ TESTED_AS_A_WHOLE = {
 """Modules, and packages of them, that have no tests of their own: they mean something only together, between two
 real sockets, in a whole store, on a whole screen. Where that is tested."""
 
-STORIES = {"fresh", "keys", "metrics", "plain", "replay", "screens", "terminal"}
+STORIES = {"fresh", "keys", "metrics", "open_round", "plain", "replay", "screens", "terminal", "waiting"}
 """Tests of the terminal UI as a whole, named by what they do to it."""
 
 TOP = {"p2pfl", "tui", "certs", "tests", "pyproject.toml", "README.md", "LICENSE"}

@@ -18,7 +18,7 @@ import msgspec
 
 from p2pfl import events
 from p2pfl.cards import REGRESSION, DataCard, LabelCount
-from p2pfl.events import AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
+from p2pfl.events import AddressState, AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
 from p2pfl.observe.state import State
 from p2pfl.spec import from_options
 
@@ -63,6 +63,35 @@ def waiting() -> list[Published]:
     recording.tell(events.Waiting(2, 3, "2 of 3 nodes are here"), after=13)
     for name in (ME, NAMES[0]):
         recording.status(name, "idle", run="")
+    return recording.told
+
+
+def checklist() -> list[Published]:
+    """Before the run: of four listed addresses one is linked, one is dialled, and two fail."""
+    recording = _Recording(NAMES[:3])
+    recording.start()
+    recording.device_info(ME)
+    recording.link(NAMES[0])
+    recording.tell(
+        events.Waiting(2, 3, "2 of 3 nodes are here", options="--rounds 200 --lr 0.1", options_of=ME)
+    )
+    recording.addresses()
+    return recording.told
+
+
+def mismatch() -> list[Published]:
+    """All are here, and the data of one do not fit."""
+    recording = _Recording(NAMES[:3])
+    recording.start()
+    recording.device_info(ME)
+    for name in (NAMES[0], NAMES[2]):
+        recording.link(name)
+    odd = events.PeerDeviceInfo(
+        node_id_of(NAMES[2]), NAMES[2], "0.1.0", SYSTEMS[2], 8, 2**33, "cpu", part_of([250] * 9)
+    )
+    recording.tell(odd)
+    reason = 'shelf-pi5 has no class "9", which lab-desktop and macbook-1 have'
+    recording.tell(events.Waiting(3, 3, reason, is_mismatch=True))
     return recording.told
 
 
@@ -295,6 +324,28 @@ class _Recording:
         index = self.names.index(name)
         self.tell(events.PeerLinked(node_id_of(name), name, f"192.168.1.{30 + index}:9000"), after=0.1)
         self._device_info(index)
+
+    def device_info(self, name: str) -> None:
+        """Add what *name* tells of its device."""
+        self._device_info(self.names.index(name))
+
+    def addresses(self) -> None:
+        """Add the state of the listed addresses."""
+        linked, dialled, wrong = (node_id_of(name) for name in (NAMES[0], NAMES[2], NAMES[3]))
+        later = self._now + 4.0
+        states = (
+            AddressState("192.168.1.30:9000", "listed", linked, NAMES[0], "linked", "", None),
+            AddressState("shelf-pi5.local:9000", "found", dialled, "", "dialling", "", None),
+            AddressState(
+                "192.168.1.77:9000", "listed", "", "", "unreached",
+                "no answer within 3 s: is the device on, and is the address right?", later,
+            ),
+            AddressState(
+                "192.168.1.33:9000", "listed", wrong, "", "refused",
+                "its certificate is of another federation, lab-2", later + 56,
+            ),
+        )  # fmt: skip
+        self.tell(events.AddressStates(states))
 
     def _device_info(self, index: int) -> None:
         name, kind = self.names[index], index % len(NAMES)

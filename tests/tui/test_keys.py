@@ -47,6 +47,38 @@ async def test_a_number_shows_a_screen_also_from_a_detail(
         assert type(app.screen) is screen
 
 
+async def test_on_a_wide_screen_the_selected_peer_is_shown_beside_the_others() -> None:
+    async with shown(recordings.running(), (150, 40)) as (app, pilot, _):
+        await press(app, pilot, "2")
+        assert "Peer lab-desktop" in text_of(app)
+        await press(app, pilot, "down")
+        assert "Peer attic-nuc" in text_of(app)
+        assert "nothing was heard from it for 6 s" in text_of(app)
+        assert "Accuracy on its data" in text_of(app)
+        await pilot.resize_terminal(120, 40)
+        await settle(app, pilot)
+        assert "Peer attic-nuc" not in text_of(app)
+
+
+async def test_who_is_kept_out_has_a_mark_and_a_reason() -> None:
+    told = recordings.running()
+    banned = events.MemberExcluded(
+        recordings.node_id_of("attic-nuc"), "attic-nuc", "is banned by desk: gone", True
+    )
+    async with shown([*told, Published(told[-1].seq + 1, told[-1].time, banned)], (150, 40)) as (
+        app,
+        pilot,
+        _,
+    ):
+        assert "⊘ kept out" in text_of(app)
+        await press(app, pilot, "4")
+        assert "attic-nuc ⊘" in text_of(app), "in the picture"
+        assert "kept out: attic-nuc is banned by desk" in text_of(app)
+        await press(app, pilot, "2", "down")
+        assert "Peers 6 · 1 kept out" in text_of(app)
+        assert "attic-nuc is banned by desk: gone" in text_of(app)
+
+
 async def test_p_pauses_and_resumes() -> None:
     async with shown(recordings.running()) as (app, pilot, node):
         await press(app, pilot, "p")

@@ -9,18 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2pfl import events
-from p2pfl.events import Published
 from p2pfl.observe.connection import NodeEnded, Retrying
-from p2pfl.observe.state import State
 from tests.support import recordings
 from tests.support.screens import GOLDEN, settle, shown, text_of
-from tui.symbols import glyphs
-from tui.views.summary import waiting_lines
 
 SIZES = [(60, 20), (80, 24), (120, 40), (200, 50)]
 
-STATES = ["starting", "waiting", "running", "no_quorum", "paused", "finished", "ended", "hostile"]
+STATES = [
+    "starting", "waiting", "checklist", "mismatch", "running", "no_quorum", "paused", "finished", "ended", "hostile",
+]  # fmt: skip
 
 
 def check(name: str, text: str) -> None:
@@ -78,6 +75,15 @@ async def test_the_other_screens(name: str, keys: list[str], size: tuple[int, ..
         await pilot.press(*keys)
         await settle(app, pilot)
         check(f"{name}-{size[0]}x{size[1]}", text_of(app))
+
+
+@pytest.mark.parametrize("size", [(150, 40), (200, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_peers_with_details_beside_them(size: tuple[int, ...]) -> None:
+    async with shown(recordings.running(), size) as (app, pilot, _):
+        await pilot.press("2", "down", "down", "down", "down")
+        await settle(app, pilot)
+        await settle(app, pilot)
+        check(f"peers-{size[0]}x{size[1]}", text_of(app))
 
 
 @pytest.mark.parametrize("size", [(39, 9), (45, 12)], ids=lambda size: f"{size[0]}x{size[1]}")
@@ -163,27 +169,3 @@ async def test_a_screen_ends_when_nobody_is_left_to_give_the_terminal_back() -> 
         app.tick()
         await pilot.pause()
         assert not app.is_running
-
-
-def waiting_texts(waiting: events.Waiting) -> list[str]:
-    state = State()
-    state.apply(Published(1, 1.0, waiting))
-    return [line.plain for line in waiting_lines(state, glyphs(ascii_only=True))]
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ("--rounds 200", "It will have --rounds 200, of ben."),
-        ("", "It will have the default options, of ben."),
-    ],
-)
-def test_what_a_run_will_have_is_shown_before_it_begins(options: str, text: str) -> None:
-    waiting = events.Waiting(2, 3, "2 of 3 nodes are here", options=options, options_of="ben")
-    assert text in waiting_texts(waiting)
-
-
-def test_where_nobody_was_given_options_nothing_is_said_of_them() -> None:
-    assert not any(
-        "will have" in line for line in waiting_texts(events.Waiting(2, 3, "2 of 3 nodes are here"))
-    )

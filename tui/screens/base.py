@@ -90,6 +90,8 @@ class BaseScreen(Screen[None]):
     """Sections of the state that it draws."""
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Its own keys, for the line of keys."""
+    KEYS_BEFORE: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Its own keys before there is a run."""
     NUMBER = ""
     """The key of the screen, or of the one that it shows details of."""
 
@@ -237,7 +239,7 @@ class BaseScreen(Screen[None]):
             keys.append(("r", "retry now"))
         if not (self.has_class("-wide") or self.has_class("-huge")):
             keys.append(("1-5", "screens"))
-        keys += self.KEYS if self.state.run else ()
+        keys += self.KEYS if self.state.run else self.KEYS_BEFORE
         if session.may("start") and not self.state.run:
             keys.append(("g", "start"))
         if session.may("pause") and session.has_open_run:
@@ -249,7 +251,8 @@ class BaseScreen(Screen[None]):
                 keys.append(("x", "stop"))
             if session.may("save") and self.state.trained:
                 keys.append(("w", "save model"))
-            keys += [*([("e", "export")] if session.writes_files else []), ("t", "theme")]
+            general = [*([("e", "export")] if session.writes_files else []), ("t", "theme")]
+            keys += [key for key in general if key not in keys]
         return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]
 
     def _draw_small(self) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual.containers import Horizontal
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from p2pfl.observe.state import Section
@@ -18,6 +19,55 @@ from tui.widgets.bars import label_bars
 from tui.widgets.chart import Chart
 from tui.widgets.gantt import draw_gantt
 from tui.widgets.paint import set_title
+
+
+class PeerPanels(Vertical):
+    """The panels with the details of one peer."""
+
+    DEFAULT_CSS = "PeerPanels { height: 1fr; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="details")
+        self.device_info = Lines(id="facts", classes="panel")
+        self.chart = Chart(id="own", classes="panel")
+        self.chart.can_focus = False  # the arrows go from peer to peer
+        self.labels = Lines(id="labels", classes="panel")
+        self.its_rounds = Lines(id="its-rounds", classes="panel")
+
+    def compose(self) -> ComposeResult:
+        """Put device, chart and labels, and rounds below each other."""
+        yield self.device_info
+        yield Horizontal(self.chart, self.labels, id="middle")
+        yield self.its_rounds
+
+    def on_mount(self) -> None:
+        """Name the panels."""
+        self.labels.border_title, self.its_rounds.border_title = "Its data", "Its last rounds"
+
+    def show(self, session: Session, name: str, changed: set[Section]) -> None:
+        """Show the peer *name*, for the sections that *changed*."""
+        state, glyphs = session.state, session.glyphs
+        peer = state.peers.get(name)
+        if peer is None:
+            self.device_info.show([Text("this peer is no longer known")])
+            return
+        set_title(self.device_info, f"Peer {views.display_name(peer.name)}")
+        self.device_info.show(views.peer_lines(state, peer, session.now(), glyphs))
+        if changed & {"rounds", "run"}:
+            self.chart.glyphs = glyphs
+            title = f"{views.chart_title(state.primary)} on its data and on all"
+            self.chart.show(title, views.peer_series(state, peer), None)
+            room = max(1, self.its_rounds.size.height)
+            self.its_rounds.show(views.peer_rounds(state, peer, room))
+        if changed & {"peers", "run"}:
+            counts = peer.device_info.labels if peer.device_info is not None else ()
+            size, is_counted = self.labels.size, any(counts)
+            set_title(self.labels, "Its data, by label" if is_counted else "Its data")
+            self.labels.show(
+                label_bars(counts, size.width, size.height, glyphs)
+                if is_counted
+                else views.data_lines(peer.device_info)
+            )
 
 
 class PeerScreen(BaseScreen):
@@ -36,45 +86,15 @@ class PeerScreen(BaseScreen):
     def __init__(self, session: Session, name: str) -> None:
         super().__init__(session)
         self.peer_name = name
-        self.device_info = Lines(id="facts", classes="panel")
-        self.chart = Chart(id="own", classes="panel")
-        self.chart.can_focus = False  # the arrows go from peer to peer here
-        self.labels = Lines(id="labels", classes="panel")
-        self.its_rounds = Lines(id="its-rounds", classes="panel")
+        self.panels = PeerPanels()
 
     def body(self) -> Sequence[Widget]:
         """Return the panels: device, chart, labels and rounds."""
-        return (self.device_info, Horizontal(self.chart, self.labels, id="middle"), self.its_rounds)
-
-    def on_mount(self) -> None:
-        """Name the panels."""
-        super().on_mount()
-        self.labels.border_title, self.its_rounds.border_title = "Its data", "Its last rounds"
+        return (self.panels,)
 
     def draw_body(self, changed: set[Section]) -> None:
         """Draw the peer."""
-        peer = self.state.peers.get(self.peer_name)
-        if peer is None:
-            self.device_info.show([Text("this peer is no longer known")])
-            return
-        glyphs = self.session.glyphs
-        set_title(self.device_info, f"Peer {views.display_name(peer.name)}")
-        self.device_info.show(views.peer_lines(self.state, peer, self.session.now(), glyphs))
-        if changed & {"rounds", "run"}:
-            self.chart.glyphs = glyphs
-            title = f"{views.chart_title(self.state.primary)} on its data and on all"
-            self.chart.show(title, views.peer_series(self.state, peer), None)
-            room = max(1, self.its_rounds.size.height)
-            self.its_rounds.show(views.peer_rounds(self.state, peer, room))
-        if changed & {"peers", "run"}:
-            counts = peer.device_info.labels if peer.device_info is not None else ()
-            size, is_counted = self.labels.size, any(counts)
-            set_title(self.labels, "Its data, by label" if is_counted else "Its data")
-            self.labels.show(
-                label_bars(counts, size.width, size.height, glyphs)
-                if is_counted
-                else views.data_lines(peer.device_info)
-            )
+        self.panels.show(self.session, self.peer_name, changed)
 
     def action_step(self, step: int) -> None:
         """Show another peer."""

@@ -34,13 +34,18 @@ class OverviewScreen(BaseScreen):
 
     NUMBER = "1"
     KEYS = (("enter", "open"), ("c", "chart"))
-    BINDINGS: ClassVar = [("c", "chart", "Chart: metric, loss, over time")]
+    KEYS_BEFORE = (("y", "copy"),)
+    BINDINGS: ClassVar = [
+        ("c", "chart", "Chart: metric, loss, over time"),
+        ("y", "copy_join", "Before the run: copy the line for another device"),
+    ]
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._over_time = False
         self._shows_loss = False
         self._network_size = Size(0, 0)
+        self._trends = views.PeerTrends()
         self.peers = LiveTable(views.PEER_COLUMNS, id="peers", classes="panel")
         self.metric = Chart(id="metric", classes="panel")
         self.loss = Chart(id="loss", classes="panel")
@@ -50,11 +55,12 @@ class OverviewScreen(BaseScreen):
         self.network = Lines(id="network", classes="panel")
         self.log_lines = Lines(id="log", classes="panel")
         self.waiting = Lines(id="waiting", classes="panel")
+        self.here = Lines(id="here", classes="panel")
 
     def body(self) -> Sequence[Widget]:
         """Return the panels; the style sheet hides those that have no room."""
         return (
-            self.waiting,
+            Horizontal(self.waiting, self.here, id="before"),
             Horizontal(
                 Vertical(self.peers, self.round, self.rounds, id="left"),
                 Vertical(self.metric, self.loss, self.network, id="right"),
@@ -69,7 +75,7 @@ class OverviewScreen(BaseScreen):
         super().on_mount()
         self.round.border_title, self.rounds.border_title = "Round", "Rounds"
         self.network.border_title = "Network"
-        self.log_lines.border_title = "Log"
+        self.log_lines.border_title, self.here.border_title = "Log", "Federation"
         self.rounds.can_focus = False
         self.peers.focus()
 
@@ -83,9 +89,7 @@ class OverviewScreen(BaseScreen):
             self.call_after_refresh(self.draw, everything=True)
             self.call_after_refresh(self.peers.focus)
         if is_alone:
-            is_anybody_here = any(peer.linked for peer in state.peers.values())
-            set_title(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
-            self.waiting.show(views.waiting_lines(state, session.glyphs))
+            self._draw_waiting(now)
         else:
             self.peers.glyphs = self.metric.glyphs = self.loss.glyphs = session.glyphs
             self._draw_peers(now)
@@ -103,13 +107,30 @@ class OverviewScreen(BaseScreen):
             rows = list(state.log)[-room:]
             self.log_lines.show([views.log_line(row, width, session.glyphs) for row in reversed(rows)])
 
+    def _draw_waiting(self, now: float) -> None:
+        """Draw what the node waits for before the run."""
+        session, state = self.session, self.state
+        is_anybody_here = any(peer.linked for peer in state.peers.values())
+        set_title(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
+        width, height = self.waiting.content_size
+        own, may_start = session.own_address, session.may("start")
+        self.waiting.show(
+            views.waiting_lines(
+                state, now, session.glyphs, own=own, may_start=may_start, width=width, height=height
+            )
+        )
+        if self.here.display:
+            picture = views.ring(state, now, session.glyphs)
+            self.here.show(draw_ring(picture, *self.here.content_size, session.glyphs))
+
     def _draw_round(self, now: float) -> None:
         """Draw the open round; after the last one, the result of the run."""
         state, glyphs = self.state, self.session.glyphs
         if state.phase in FINISHED_PHASES:
             set_title(self.round, "Result")
             keys = [("w", "save the model")] if self.session.allows("save") else []
-            keys += [("e", "export the rounds"), ("q", "detach")]
+            keys += [("e", "export the rounds")] if self.session.allows("export") else []
+            keys.append(("q", "detach"))
             self.round.show(views.finale_lines(state, glyphs, keys))
             self.round_line.show([views.finale_line(state, glyphs)])
             return
@@ -130,8 +151,12 @@ class OverviewScreen(BaseScreen):
 
     def _draw_peers(self, now: float) -> None:
         state = self.state
-        self.peers.set_columns(views.columns(state, views.PEER_COLUMNS))
-        self.peers.set_rows(views.peer_rows(state, now, self.session.glyphs))
+        glyphs, is_huge = self.session.glyphs, self.has_class("-huge")
+        trends = self._trends.get(state, glyphs) if is_huge else None
+        self.peers.set_columns(
+            views.columns(state, views.WIDE_PEER_COLUMNS if is_huge else views.PEER_COLUMNS)
+        )
+        self.peers.set_rows(views.peer_rows(state, now, glyphs, trends))
         here, members = views.reachable(state)
         gone = f" · {members - here} gone" if here < members else ""
         set_title(self.peers, f"Peers {len(state.peers)}{gone}")
@@ -182,6 +207,13 @@ class OverviewScreen(BaseScreen):
         if not self._shows_loss:
             self._over_time = not self._over_time
         self._draw_charts()
+
+    def action_copy_join(self) -> None:
+        """Copy the command line with which another device joins."""
+        if not self.state.run:
+            command = views.join_command(self.session.own_address)
+            self.app.copy_to_clipboard(command)
+            self.notify(command, title="Copied", markup=False)
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """Open the selected peer or round."""

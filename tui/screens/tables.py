@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Input
 
 from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen, ShowPeer, ShowRound
+from tui.screens.detail import PeerPanels
 from tui.session import Session
 from tui.widgets.paint import set_title
 from tui.widgets.table import Column, LiveTable
+
+SPLIT_WIDTH = 140
+"""From this width on the details of the selected peer are beside the table."""
 
 
 class _TableScreen(BaseScreen):
@@ -79,18 +84,51 @@ class _TableScreen(BaseScreen):
 
 
 class PeersScreen(_TableScreen):
-    """All peers."""
+    """All peers; where there is room, the details of the selected one beside them."""
 
     NUMBER = "2"
     SECTIONS = ("peers", "run", "open", "traffic", "rounds")
+    COLUMNS = views.WIDE_PEER_COLUMNS
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.details = PeerPanels()
+        self._trends = views.PeerTrends()
+        self._detailed: str | None = None
+
+    def body(self) -> Sequence[Widget]:
+        """Return the table with the filter below it, and the details beside them."""
+        return (Horizontal(Vertical(self.table, self.filter, id="list"), self.details, id="split"),)
+
+    def _fit(self) -> None:
+        """Put the details beside the table where both have room."""
+        super()._fit()
+        self.set_class(self.size.width >= SPLIT_WIDTH and not self.is_small, "-split")
+        self._detailed = None
 
     def draw_body(self, changed: set[Section]) -> None:
-        """Draw the table; ages change with every tick."""
-        del changed
-        self.table.glyphs = self.session.glyphs
-        set_title(self.table, f"Peers {len(self.state.peers)}")
-        self.table.set_columns(views.columns(self.state, self.COLUMNS))
-        self.table.set_rows(views.peer_rows(self.state, self.session.now(), self.session.glyphs))
+        """Draw the table and the details; ages change with every tick."""
+        state, glyphs = self.state, self.session.glyphs
+        self.table.glyphs = glyphs
+        out = sum(peer.node in state.excluded for peer in state.peers.values())
+        set_title(self.table, f"Peers {len(state.peers)}{f' · {out} kept out' if out else ''}")
+        self.table.set_columns(views.columns(state, self.COLUMNS))
+        self.table.set_rows(
+            views.peer_rows(state, self.session.now(), glyphs, self._trends.get(state, glyphs))
+        )
+        self._draw_details(changed)
+
+    def _draw_details(self, changed: set[Section]) -> None:
+        name = self.table.cursor_key
+        if name is None or not self.has_class("-split"):
+            return
+        self.details.show(self.session, name, set(self.SECTIONS) if name != self._detailed else changed)
+        self._detailed = name if self.details.chart.size.width else None
+
+    def on_live_table_moved(self, message: LiveTable.Moved) -> None:
+        """Show the details of the peer that is selected now."""
+        del message
+        self._draw_details(set())
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """Open a peer."""

@@ -9,6 +9,8 @@ from tui.views.charts import chart_title, loss_series, peer_series, primary_seri
 from tui.views.finale import finale_line, finale_lines
 from tui.views.peers import (
     PEER_COLUMNS,
+    WIDE_PEER_COLUMNS,
+    PeerTrends,
     activity_text,
     data_lines,
     network_lines,
@@ -39,13 +41,15 @@ from tui.views.summary import (
     reachable,
     remaining_seconds,
     title,
-    waiting_lines,
 )
+from tui.views.waiting import join_command, waiting_lines
 
 __all__ = [
     "PEER_COLUMNS",
     "PHASE_WORDS",
     "ROUND_COLUMNS",
+    "WIDE_PEER_COLUMNS",
+    "PeerTrends",
     "Scores",
     "activity_text",
     "chart_title",
@@ -57,6 +61,7 @@ __all__ = [
     "finished_text",
     "has_loss",
     "header",
+    "join_command",
     "last_scores",
     "log_line",
     "loss_series",

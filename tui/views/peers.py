@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.text import Text
 
@@ -12,8 +12,8 @@ from p2pfl.observe.peers import Activity, Peer
 from p2pfl.observe.state import State
 from p2pfl.text import plural
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, fit, rate, samples, share, size
-from tui.views.summary import MAX_UNREACHED, NONE, loss_of, primary_of
-from tui.widgets.bars import progress, sparkline
+from tui.views.summary import NONE, loss_of, primary_of
+from tui.widgets.bars import histogram, progress, sparkline, trend
 from tui.widgets.table import Column, Row
 
 PEER_COLUMNS = (
@@ -35,8 +35,27 @@ PEER_COLUMNS = (
 )
 """Columns of the table of peers; on a narrow screen those with the lowest priority are dropped first."""
 
+TREND_CELLS = 10
+"""Of the last rounds of a peer, and of its labels, in a column."""
+
+WIDE_PEER_COLUMNS = (
+    *PEER_COLUMNS[:6],
+    Column("trend", "TREND", TREND_CELLS, 5),
+    *PEER_COLUMNS[6:11],
+    Column("times", "TIMES", TREND_CELLS, 4),
+    Column("labels", "LABELS", TREND_CELLS, 4),
+    *PEER_COLUMNS[11:],
+)
+"""Columns where the table has a screen of its own: also its last rounds, and its labels."""
+
+KEPT_OUT = "kept out"
+"""The state of a node that is banned or revoked."""
+
 MAX_LINKS = 50
 """Links in the list."""
+
+MAX_UNREACHED = 5
+"""Unreached addresses in the list of links; `p2pfl status` shows all."""
 
 NARROW_NAME = 11
 LEAST_TOTALS = 60
@@ -53,15 +72,58 @@ MOST_SPARKS = 30
 """Cells of the last round-trip times of a link."""
 
 
-def peer_rows(state: State, now: float, glyphs: Glyphs) -> list[Row]:
+Trends = Mapping[str, Mapping[str, str]]
+"""By peer and column, for `peer_rows`."""
+
+
+class PeerTrends:
+    """The last rounds and the labels of each peer as little charts; made anew only when they change."""
+
+    def __init__(self) -> None:
+        self._made: Trends = {}
+        self._key: tuple[object, ...] = ()
+
+    def get(self, state: State, glyphs: Glyphs) -> Trends:
+        """Return the charts of all peers of *state*."""
+        parts = tuple(peer.device_info.part for peer in state.peers.values() if peer.device_info is not None)
+        key = (id(state), state.versions["rounds"], glyphs.is_ascii, len(state.peers), tuple(map(id, parts)))
+        if key != self._key:
+            self._made, self._key = _trends(state, glyphs), key
+        return self._made
+
+
+def _trends(state: State, glyphs: Glyphs) -> Trends:
+    last = list(state.rounds)[-2 * TREND_CELLS :]
+    seconds = [{update.name: update.seconds for update in one.updates} for one in last]
+    trends = {}
+    for peer in state.peers.values():
+        values = [state.value_of(one.score_of(peer.name)) for one in last]
+        times = [one[peer.name] for one in seconds if peer.name in one]
+        labels = peer.device_info.labels if peer.device_info is not None else ()
+        trends[peer.name] = {
+            "trend": trend([value for value in values if value is not None], TREND_CELLS, glyphs),
+            "times": sparkline(times, TREND_CELLS, glyphs),
+            "labels": histogram(labels, TREND_CELLS, glyphs),
+        }
+    return trends
+
+
+def peer_rows(state: State, now: float, glyphs: Glyphs, trends: Trends | None = None) -> list[Row]:
     """Return the rows of the table of peers: this node first, then by name."""
     order = sorted(state.peers.values(), key=lambda peer: (not peer.is_me, peer.name))
-    return [_peer_row(state, peer, now, glyphs) for peer in order]
+    return [_peer_row(state, peer, now, glyphs, (trends or {}).get(peer.name, {})) for peer in order]
 
 
-def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
+def peer_activity(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Text:
+    """Return what *peer* does, with its colour; of one that is banned or revoked that it is kept out."""
+    if peer.node in state.excluded:
+        refused = SYMBOLS["refused"]
+        return Text(f"{refused.ascii if glyphs.is_ascii else refused.mark} {KEPT_OUT}", style="bad")
     activity = state.activity(peer)
-    symbol = SYMBOLS[activity.kind]
+    return Text(activity_text(activity, peer, now, glyphs), style=SYMBOLS[activity.kind].style_name)
+
+
+def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs, charts: Mapping[str, str]) -> Row:
     status, device = peer.status, peer.device_info
     is_gone = not peer.is_connected
     is_aggregator = state.open is not None and state.open.aggregator == peer.name
@@ -69,7 +131,7 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
     cells: dict[str, Text | str] = {
         "star": Text(glyphs.star, style=SYMBOLS["elected"].style_name) if is_aggregator else "",
         "name": clip(peer.name, 40),
-        "activity": Text(activity_text(activity, peer, now, glyphs), style=symbol.style_name),
+        "activity": peer_activity(state, peer, now, glyphs),
         "round": str(state.round_of(status.round)) if status is not None and status.run else NONE,
         "samples": samples(device.examples) if device is not None and device.examples else NONE,
         "primary": primary_of(state, scores),
@@ -82,6 +144,7 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
         "device": clip(device.device or "starting", 12) if device is not None else NONE,
         "system": clip(device.system, 14) if device is not None else NONE,
         "address": clip(peer.address, 22),
+        **{key: Text(text, style="global" if key == "trend" else "quiet") for key, text in charts.items()},
     }
     return Row(peer.name, cells, dim=is_gone)
 
@@ -117,15 +180,15 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
             )
         )
     activity = state.activity(peer)
-    now_line = Text("now   ").append(
-        activity_text(activity, peer, now, glyphs), style=SYMBOLS[activity.kind].style_name
-    )
+    now_line = Text("now   ").append_text(peer_activity(state, peer, now, glyphs))
     if activity.progress is not None:
         now_line.append("  ").append_text(progress(activity.progress, 20, glyphs))
     if status is not None and status.predicted:
         now_line.append(f"   predicted {duration(status.predicted)}")
     lines.append(now_line)
-    if not peer.is_connected and peer.lost_reason:
+    if peer.node in state.excluded:
+        lines.append(Text(f"out   {clip(state.excluded[peer.node], 200)}", style="bad"))
+    elif not peer.is_connected and peer.lost_reason:
         lines.append(Text(f"      {clip(peer.lost_reason, 120)}"))
     if not peer.is_me:
         rtts = sorted(peer.rtts)
@@ -202,7 +265,10 @@ def network_lines(
     lines = []
     for peer in others[:count]:
         line = Text(f"{fit(peer.name, name_width)} ")
-        if peer.linked:
+        if peer.node in state.excluded:
+            line.append_text(peer_activity(state, peer, now, glyphs))
+            line.append(f": {clip(state.excluded[peer.node], 100)}")
+        elif peer.linked:
             line.append(glyphs.link, style="good")
             line.append(f" {duration(peer.rtt) if peer.rtt is not None else NONE:>6}")
             if sparks >= LEAST_SPARKS:

@@ -7,13 +7,17 @@ from rich.text import Text
 from p2pfl.observe.peers import Peer
 from p2pfl.observe.state import FINISHED_PHASES, State
 from p2pfl.text import plural
-from tui.symbols import SYMBOLS, Glyphs, ago, share
-from tui.views.rounds import open_name
+from tui.symbols import SYMBOLS, Glyphs, ago, clip, share
+from tui.views.peers import KEPT_OUT
+from tui.views.rounds import current_step, open_name, round_progress
 from tui.views.summary import primary_of
 from tui.widgets.ring import RingLink, RingNode, RingPicture
 
 RATES = (64 * 1024.0, 1024 * 1024.0)
 """Bytes a second from which a link is drawn two and three dots wide."""
+
+ADDRESS_CELLS = 22
+"""Of an address where no node is linked."""
 
 GONE = frozenset({"lost", "left", "absent"})
 """Activities of nodes that are not here."""
@@ -31,7 +35,26 @@ def ring(state: State, now: float, glyphs: Glyphs) -> RingPicture:
         for peer in peers
         if peer.name != hub and hub in places and (peer.is_me or peer.since is not None)
     )
+    if not state.run:
+        strangers, cut = _unreached(state, glyphs, len(nodes), places.get(state.name))
+        nodes, links = (*nodes, *strangers), (*links, *cut)
     return RingPicture(nodes, (*links, *_asides(state, hub, places)), _centre(state))
+
+
+def _unreached(
+    state: State, glyphs: Glyphs, first: int, me: int | None
+) -> tuple[list[RingNode], list[RingLink]]:
+    """Return the addresses that the node dials without success, numbered from *first*, and the cut links."""
+    nodes, links = [], []
+    for one in state.addresses:
+        if one.state != "linked" and one.name not in state.peers:
+            is_tried = one.state == "dialling"
+            style = "quiet" if is_tried else "bad" if one.state == "refused" else "warning"
+            word = "not reached" if one.state == "unreached" else one.state
+            nodes.append(RingNode(clip(one.address, ADDRESS_CELLS), glyphs.hollow, style, word, False))
+            if me is not None:
+                links.append(RingLink(first + len(nodes) - 1, me, style, is_dotted=True))
+    return nodes, links
 
 
 def _is_stranger(peer: Peer) -> bool:
@@ -54,9 +77,12 @@ def _node(state: State, peer: Peer, now: float, glyphs: Glyphs, *, is_starred: b
     elif activity.kind in ("merged", "done", "trained") and peer.score is not None:
         note = f"{symbol.text} {primary_of(state, peer.score)}"
     style = symbol.style_name
+    if peer.node in state.excluded:
+        out = SYMBOLS["refused"]
+        return RingNode(peer.name, out.ascii if glyphs.is_ascii else out.mark, "bad", KEPT_OUT, False)
     if not peer.is_connected and state.phase == "no quorum":
         style = "quiet"  # the other side of a partition goes on without this one, as far as anybody knows
-    return RingNode(peer.name, mark, style, note, is_starred)
+    return RingNode(peer.name, mark, style, note, is_starred and mark != glyphs.star)
 
 
 def _link(state: State, peer: Peer, hub: Peer, places: dict[str, int]) -> RingLink:
@@ -121,16 +147,20 @@ def _centre(state: State) -> tuple[Text, ...]:
     if state.phase == "paused":
         return (Text("PAUSED", style="warning"),)
     opened = state.open
+    if not state.run and state.waiting is not None:
+        waiting = state.waiting
+        return (Text(f"{waiting.present} of {waiting.needed} here", style="bold"),)
     if opened is None or not state.run:
         return ()
     of = f" of {state.target_rounds}" if opened.kind == "train" and state.target_rounds else ""
-    wanted = len(state.members)
-    if opened.proposed_at is not None:
-        step = f"votes, {state.needed} of {wanted} decide"
-    elif opened.aggregator == state.name and opened.counted:
-        step = f"{len(opened.counted)} of {wanted} updates"
-    elif opened.trained or opened.aggregator:
-        step = f"{len(opened.trained | set(opened.counted))} of {wanted} trained"
-    else:
-        step = "training"
+    have = round_progress(state, opened)
+    match current_step(state, opened, have):
+        case "accept":
+            step = f"votes, {state.needed} of {len(state.members)} decide"
+        case "transfer" | "average" if opened.aggregator == state.name:
+            step = f"{len(opened.counted)} of {have.wanted} updates"
+        case "average":
+            step = "evaluating"
+        case _:
+            step = f"{len(have.trained)} of {have.wanted} trained" if have.trained else "training"
     return (Text(f"{open_name(state)}{of}", style="bold"), Text(step, style="quiet"))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.text import Text
 
 from p2pfl.cards import metric_cell, metric_text
+from p2pfl.observe.peers import Peer
 from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Round
 from p2pfl.observe.state import State
+from p2pfl.strategy_specs import describe_strategy
 from p2pfl.text import plural
-from tui.symbols import PROVISIONAL, Glyphs, clip, delta, duration, fit, metric, rate, share, size
+from tui.symbols import PROVISIONAL, Glyphs, ago, clip, delta, duration, fit, metric, rate, share, size
 from tui.views.summary import NONE, primary_of, reachable
 from tui.widgets.bars import progress
 from tui.widgets.gantt import GanttRow, Span
@@ -42,6 +45,7 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
         before = state.value_of(rounds[-count - 1])
     for one in rounds[-count:]:
         value = state.value_of(one)
+        value = None if one.is_partial else value
         change = value - before if value is not None and before is not None else None
         before = value if value is not None else before
         slowest = max(one.updates, key=lambda update: update.seconds, default=None)
@@ -102,27 +106,167 @@ def open_name(state: State) -> str:
     return f"Round {state.open.round}" if state.open.kind == "train" else "Final evaluation"
 
 
+class RoundProgress(NamedTuple):
+    """How far the members are with the open round."""
+
+    trained: tuple[str, ...]
+    """Members that have trained."""
+    training: tuple[Peer, ...]
+    """Members that are here and have not: the round waits for them."""
+    gone: tuple[str, ...]
+    """Members that are not here and have not: it does not wait for them."""
+    uncounted: tuple[str, ...]
+    """Members that are here and have trained, whose update is not counted; known to the aggregator only."""
+
+    @property
+    def wanted(self) -> int:
+        """Updates that the round may still have."""
+        return len(self.trained) + len(self.training)
+
+
+def round_progress(state: State, opened: OpenRound) -> RoundProgress:
+    """Return how far the members are with the round *opened*."""
+    done = opened.trained | set(opened.counted)
+    trained, training, gone, uncounted = [], [], [], []
+    for name in state.members:
+        peer = state.peers.get(name)
+        is_here = peer is not None and peer.is_connected
+        if name in done or (peer is not None and is_here and _has_trained(peer, opened)):
+            trained.append(name)
+            if is_here and name not in opened.counted and name not in opened.refused:
+                uncounted.append(name)
+        elif peer is not None and is_here:
+            training.append(peer)
+        else:
+            gone.append(name)
+    return RoundProgress(tuple(trained), tuple(training), tuple(gone), tuple(uncounted))
+
+
+def _has_trained(peer: Peer, opened: OpenRound) -> bool:
+    status = peer.status
+    return (
+        status is not None and status.phase in ("trained", "aggregating") and status.round == opened.index - 1
+    )
+
+
+STEPS = ("elect", "train", "transfer", "average", "accept")
+"""What happens in a round, in order; a final evaluation has no training."""
+
+
+def current_step(state: State, opened: OpenRound, have: RoundProgress) -> str:
+    """Return what the round *opened* is at."""
+    if opened.proposed_at is not None:
+        return "accept"
+    if not opened.aggregator:
+        return "elect"
+    if opened.kind == "evaluate":
+        return "average"
+    if have.training:
+        return "train"
+    return "transfer" if opened.aggregator != state.name or have.uncounted else "average"
+
+
+def _path(state: State, opened: OpenRound, have: RoundProgress, glyphs: Glyphs) -> Text:
+    """Return the steps of the round; the present one stands out."""
+    steps = STEPS if opened.kind == "train" else ("elect", "average", "accept")
+    now = steps.index(current_step(state, opened, have)) if state.phase != "paused" else -1
+    path = Text()
+    for index, word in enumerate(steps):
+        path.append(f" {glyphs.right} " if index else "", style="quiet")
+        if index < now:
+            path.append(f"{word} {glyphs.check}", style="good")
+        elif index == now:
+            path.append_text(_present(f"{glyphs.full} {word}{_count(word, opened, have)}"))
+        else:
+            path.append(f"{word} {glyphs.dot}", style="quiet")
+    return path
+
+
+def _present(text: str) -> Text:
+    """Return *text* as what happens now."""
+    made = Text(text)
+    made.stylize("lead")
+    made.stylize("bold")
+    return made
+
+
+def _count(word: str, opened: OpenRound, have: RoundProgress) -> str:
+    if word == "train":
+        return f" {len(have.trained)}/{have.wanted}"
+    return f" {len(opened.counted)}/{have.wanted}" if word == "transfer" and opened.counted else ""
+
+
+def waits_for(state: State, opened: OpenRound, have: RoundProgress, now: float) -> str:
+    """Return whom the round waits for, never one that is gone, with the time it may take still."""
+    match current_step(state, opened, have):
+        case _ if state.phase == "no quorum":
+            return f"waits for {plural_members(state.needed - state.reachable)}"
+        case _ if state.phase == "paused":
+            return "paused"
+        case "accept":
+            return f"votes: {state.needed} of {len(state.members)} decide"
+        case "elect" if not have.training or opened.attempt:
+            return f"votes: {state.needed} of {len(state.members)} elect an aggregator"
+        case "elect" | "train":
+            left = _seconds_left(have.training, now)
+            return f"waits for {_names([peer.name for peer in have.training])}{left}"
+        case "transfer" if opened.aggregator == state.name:
+            return f"waits for the updates of {_names(have.uncounted)}"
+        case "transfer":
+            return f"updates go to {clip(opened.aggregator, 20)}"
+        case _:
+            return f"averaging, at {clip(opened.aggregator, 20)}"
+
+
+def plural_members(count: int) -> str:
+    """Return "2 more members"."""
+    return f"{max(1, count)} more {plural(max(1, count), 'member')}"
+
+
+def _seconds_left(peers: Sequence[Peer], now: float) -> str:
+    """Return how long the training of *peers* takes still, by what they predict; empty if none does."""
+    left = [
+        peer.status.predicted - (now - peer.training_since)
+        for peer in peers
+        if peer.status is not None and peer.status.predicted > 0 and peer.training_since is not None
+    ]
+    if not left:
+        return ""
+    return f", about {ago(max(left))} left" if max(left) >= 1 else ", any moment"
+
+
 def open_line(state: State, now: float, glyphs: Glyphs) -> Text:
     """Return the open round on one line."""
     opened = state.open
     if opened is None or not state.run:
         return Text("")
-    trained, wanted = len(opened.trained | set(opened.counted)), max(1, len(state.members))
-    kind = "final evaluation" if opened.kind == "evaluate" else f"r{opened.round}"
-    line = Text(f"{kind}  train ").append_text(progress(trained / wanted, 8, glyphs))
-    line.append(f" {trained}/{wanted}")
-    if opened.aggregator == state.name:  # only the aggregator knows of all updates
-        line.append("  recv ").append_text(progress(len(opened.counted) / wanted, 8, glyphs))
-        line.append(f" {len(opened.counted)}/{wanted}")
+    have = round_progress(state, opened)
+    step = current_step(state, opened, have)
+    line = Text("final evaluation  " if opened.kind == "evaluate" else f"r{opened.round}  ")
+    line.append_text(_present(f"{glyphs.full} {step}"))
+    if step in ("train", "elect") and opened.kind == "train":
+        line.append(" ").append_text(progress(len(have.trained) / max(1, have.wanted), 6, glyphs))
+        line.append(f" {len(have.trained)}/{have.wanted}")
+    elif step == "transfer" and opened.aggregator == state.name:  # only the aggregator knows of all updates
+        line.append(" ").append_text(progress(len(opened.counted) / max(1, have.wanted), 6, glyphs))
+        line.append(f" {len(opened.counted)}/{have.wanted}")
+    line.append(f"  {waits_for(state, opened, have, now)}")
     if state.training is not None and state.training[1]:
         line.append(f"  me {share(state.training[0] / state.training[1])}")
     for transfer in list(state.transfers.values())[:2]:
         arrow = glyphs.up if transfer.what == "push" else glyphs.down
         line.append(f"  {arrow} {clip(transfer.peer, 12)} {share(transfer.done / max(1, transfer.total))}")
-    line.append(f"  agg {clip(opened.aggregator, 14) or glyphs.dot}")
+    if opened.aggregator:
+        line.append(f"  {glyphs.star}", style="lead").append(f" {clip(opened.aggregator, 14)}")
     if opened.opened_at is not None:
         line.append(f"  {duration(max(0.0, now - opened.opened_at))}")
     return line
+
+
+LABEL_CELLS = 11
+"""Of the name of a row with a bar."""
+
+LEAST_BAR, MOST_BAR = 6, 24
 
 
 def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Text]:
@@ -130,54 +274,44 @@ def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Tex
     opened = state.open
     if opened is None or not state.run:
         return [Text("no round is open")]
-    wanted = max(1, len(state.members))
-    trained = opened.trained | set(opened.counted)
-    steps = [
-        ("elect", opened.aggregator != ""),
-        ("train", len(trained) >= wanted),
-        ("transfer", len(opened.counted) >= wanted or opened.proposed_at is not None),
-        ("average", opened.proposed_at is not None),
-        ("accept", False),
-    ]
-    path = Text()
-    for index, (word, is_done) in enumerate(steps):
-        path.append(f" {glyphs.right} " if index else "", style="dim")
-        path.append(f"{word} {glyphs.check if is_done else glyphs.dot}", style="bold" if is_done else "")
-    bar = max(8, min(24, width - 44))
-    lines = [path, Text("")]
+    have = round_progress(state, opened)
+    wanted = max(1, have.wanted)
+    rows: list[tuple[str, float, str]] = []
     if state.training is not None and state.training[1]:
         done, total = state.training
-        lines.append(
-            Text("me   train ")
-            .append_text(progress(done / total, bar, glyphs))
-            .append(f" {share(done / total):>4}  {done}/{total} batches")
-        )
+        rows.append(("me   train", done / total, f"{share(done / total):>4}  {done}/{total} batches"))
     for transfer in list(state.transfers.values())[:3]:
         part = transfer.done / max(1, transfer.total)
-        lines.append(
-            Text("     send  " if transfer.what == "push" else "     pull  ")
-            .append_text(progress(part, bar, glyphs))
-            .append(
-                f" {share(part):>4}  {size(transfer.done)}/{size(transfer.total)}  {rate(transfer.rate)}  "
-                f"{clip(transfer.peer, 14)}"
+        way = "to" if transfer.what == "push" else "from"
+        rows.append(
+            (
+                "me   send" if transfer.what == "push" else "me   pull",
+                part,
+                f"{share(part):>4}  {size(transfer.done)}/{size(transfer.total)}  {rate(transfer.rate)}  "
+                f"{way} {clip(transfer.peer, 14)}",
             )
         )
-    missing = [name for name in state.members if name not in trained]
-    lines.append(
-        Text("all  train ")
-        .append_text(progress(len(trained) / wanted, bar, glyphs))
-        .append(f" {len(trained)}/{wanted}" + (f"  waiting: {_names(missing)}" if missing else ""))
-    )
-    if opened.aggregator == state.name:
-        lines.append(
-            Text("all  recv  ")
-            .append_text(progress(len(opened.counted) / wanted, bar, glyphs))
-            .append(f" {len(opened.counted)}/{wanted} updates")
-        )
-    elif opened.aggregator:
-        lines.append(Text(f"updates go to {clip(opened.aggregator, 20)}"))
-    lines.append(Text(_situation(state, opened, now)))
+    if opened.kind == "train":
+        gone = f"  without {_names(have.gone)}" if have.gone else ""
+        rows.append(("all  train", len(have.trained) / wanted, f" {len(have.trained)}/{wanted}{gone}"))
+        if opened.aggregator == state.name:
+            count = len(opened.counted)
+            rows.append(("all  recv", count / wanted, f" {count}/{wanted} updates"))
+    room = width - LABEL_CELLS - 1 - max((len(tail) for _, _, tail in rows), default=0)
+    bar = max(LEAST_BAR, min(MOST_BAR, room)) if width else MOST_BAR
+    lines = [_path(state, opened, have, glyphs), _now_line(state, opened, have, now)]
+    lines.append(Text(_situation(state, opened, now), style="quiet"))
+    for label, part, tail in rows:
+        line = Text(f"{label:<{LABEL_CELLS}}").append_text(progress(part, bar, glyphs)).append(f" {tail}")
+        if width:
+            line.truncate(width, overflow="ellipsis")
+        lines.append(line)
     return lines
+
+
+def _now_line(state: State, opened: OpenRound, have: RoundProgress, now: float) -> Text:
+    text = waits_for(state, opened, have, now)
+    return Text(text[:1].upper() + text[1:], style="bold")
 
 
 def _situation(state: State, opened: OpenRound, now: float) -> str:
@@ -195,8 +329,8 @@ def _situation(state: State, opened: OpenRound, now: float) -> str:
 
 
 def _names(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(clip(name, 12) for name in names[:most])
-    return shown + (f" +{len(names) - most}" if len(names) > most else "")
+    shown = ", ".join(clip(name, 14) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
@@ -216,17 +350,26 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
     lines = [
         Text(f"{fit(state.primary, 9)} {result}"),
         Text(f"model     BLAKE3 {one.digest[:16]}   {_same_model(state, one)}"),
-        Text(f"average   FedAvg, weights by samples; {sum(u.examples for u in one.updates)} samples in all"),
+        Text(f"average   {_average(state, one)}"),
         Text(f"elected   {_election(one)}"),
     ]
     if one.committed_at is not None:
         moment = time.strftime("%H:%M:%S", time.localtime(one.committed_at))
         after = f", {duration(one.seconds)} after the round before" if one.seconds else ""
         lines.append(Text(f"decided   at {moment}{after}"))
+    if one.seen is not None and (moved := _bytes(one.seen)):
+        lines.append(Text(f"bytes     {moved}"))
     if one.note:
         lines.append(Text(f"note      {clip(one.note, 200)}"))
     lines += [Text(f"left out  {clip(name, 30)}: {clip(reason, 120)}") for name, reason in one.left_out]
     return lines
+
+
+def _average(state: State, one: Round) -> str:
+    """Return the strategy of the run, and how many samples the updates have."""
+    name = describe_strategy(state.spec.strategy) if state.spec is not None else "strategy unknown"
+    total = sum(update.examples for update in one.updates)
+    return f"{clip(name, 60)}; {total} {plural(total, 'sample')} in all"
 
 
 def _election(one: Round) -> str:
@@ -235,11 +378,28 @@ def _election(one: Round) -> str:
     seen = one.seen
     if seen is None:
         return text
+    if seen.votes:
+        text += f", {seen.votes} votes"
     if seen.elected_at is not None and seen.opened_at is not None:
         text += f", {duration(max(0.0, seen.elected_at - seen.opened_at))} after the round began"
     if seen.step_downs:
         text += f"; stepped down before: {seen.step_downs}"
     return text
+
+
+def _moved(state: State, seen: OpenRound, name: str) -> str:
+    """Return the bytes of the update of *name* that this node has seen moving; empty if it has not."""
+    count = seen.moved.get(("pull", name), 0)
+    if name == state.name:
+        count = max((sent for (what, _), sent in seen.moved.items() if what == "push"), default=0)
+    return size(count) if count else ""
+
+
+def _bytes(seen: OpenRound) -> str:
+    """Return the bytes of models that this node sent and received in a round; empty if it has seen none."""
+    sent = sum(count for (what, _), count in seen.moved.items() if what == "push")
+    received = sum(count for (what, _), count in seen.moved.items() if what == "pull")
+    return f"sent {size(sent)}, received {size(received)} by this node" if sent or received else ""
 
 
 def _same_model(state: State, one: Round) -> str:
@@ -278,6 +438,8 @@ def round_gantt(state: State, one: Round) -> tuple[list[GanttRow], float]:
         scored = one.score_of(update.name)
         weight = update.examples / max(1, sum(u.examples for u in one.updates))
         note = f"{primary_of(state, scored):>5} {share(weight):>4}"
+        if seen is not None and (moved := _moved(state, seen, update.name)):
+            note += f" {moved:>6}"
         note += f"  cut at {update.cut}" if update.cut else ""
         rows.append(GanttRow(clip(update.name, 40), one.aggregator == update.name, tuple(spans), note))
     for name, reason in one.left_out:

@@ -22,9 +22,6 @@ from tui.widgets.table import Column
 NONE = "—"
 """Shown for a missing value."""
 
-MAX_UNREACHED = 5
-"""Unreached addresses shown before the run; `p2pfl status` shows all."""
-
 PHASE_WORDS = {
     "starting": "STARTING",
     "waiting": "WAITING FOR PEERS",
@@ -137,50 +134,6 @@ def _strategy(state: State) -> str:
     """Return the name of the run's strategy; empty if it is FedAvg, or if there is no run."""
     strategy = state.spec.strategy if state.spec is not None else FedAvgSpec()
     return "" if isinstance(strategy, FedAvgSpec) else strategy_name(strategy)
-
-
-def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
-    """Return what the node waits for before the run, and how to start others."""
-    waiting = state.waiting
-    port = state.address.rpartition(":")[2].split(",")[0] or "9000"
-    lines = [
-        Text(
-            f"This node, {clip(state.name, 40) or 'starting'}, listens on {clip(state.address, 60) or NONE}."
-        ),
-        Text(""),
-    ]
-    if waiting is not None:
-        dots = glyphs.full * waiting.present + glyphs.empty * max(0, waiting.needed - waiting.present)
-        lines += [
-            Text(f"{waiting.reason}   {dots[:40]}"),
-            Text(
-                "The run starts by itself when that device is started again with what fits."
-                if waiting.is_mismatch
-                else "The run starts by itself when they are all here."
-            ),
-            Text(""),
-        ]
-        if waiting.options_of:
-            options = clip(waiting.options, 120) or "the default options"
-            lines += [Text(f"It will have {options}, of {clip(waiting.options_of, 30)}."), Text("")]
-    if state.unreached:
-        unreached = list(state.unreached.items())[:MAX_UNREACHED]
-        lines += [
-            Text(f"{clip(address, 40)} is not reached: {clip(reason, 200)}") for address, reason in unreached
-        ]
-        lines.append(Text(""))
-    here = [peer for peer in state.peers.values() if peer.linked]
-    lines += [Text(f"  {glyphs.link} {clip(peer.name, 30)} at {clip(peer.address, 40)}") for peer in here]
-    if here:
-        lines.append(Text(""))
-    lines += [
-        Text("On another device, with its own folder of certificates:"),
-        Text(""),
-        Text(f"    p2pfl node --certs FOLDER --peers THIS-DEVICE:{port}", style="bold"),
-        Text(""),
-        Text("Nothing appears? `p2pfl doctor` with the same options checks certificates, clock and network."),
-    ]
-    return lines
 
 
 def finished_text(state: State) -> str:

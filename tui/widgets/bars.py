@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tui.symbols import Glyphs, samples
+from tui.widgets.plot import DOTS
 
 
 def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> Text:
@@ -45,6 +46,31 @@ def _bar(part: float, width: int, glyphs: Glyphs) -> str:
     whole, rest = divmod(filled, steps)
     text = glyphs.eighths[-1] * whole + (glyphs.eighths[rest - 1] if rest else "")
     return text + " " * (width - len(text))
+
+
+def histogram(counts: Sequence[int], width: int, glyphs: Glyphs) -> str:
+    """Return *counts* as bars between zero and the largest, at most *width*: else neighbours share one."""
+    if not counts or width <= 0:
+        return ""
+    share = -(-len(counts) // width)
+    sums = [sum(counts[start : start + share]) for start in range(0, len(counts), share)]
+    most = max(sums)
+    top = len(glyphs.blocks) - 1
+    return "".join(glyphs.blocks[math.ceil(one / most * top)] if one and most else " " for one in sums)
+
+
+def trend(values: Sequence[float], width: int, glyphs: Glyphs) -> str:
+    """Return the last of *values* as a thin line between their least and largest; padded on the left."""
+    if glyphs.is_ascii:
+        return sparkline(values, width, glyphs)
+    shown = [value for value in values[-2 * width :] if math.isfinite(value)]
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    most = (len(DOTS) - 1) / (high - low) if high > low else 0.0
+    rows = [len(DOTS) - 1 - round((value - low) * most) for value in shown]
+    if len(rows) % 2:
+        rows.insert(0, rows[0])
+    cells = zip(rows[::2], rows[1::2], strict=True)
+    return "".join(chr(0x2800 + (DOTS[left][0] | DOTS[right][1])) for left, right in cells).rjust(width)
 
 
 def sparkline(values: Sequence[float], width: int, glyphs: Glyphs) -> str:

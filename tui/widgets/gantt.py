@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from tui.symbols import Glyphs, fit
 
 NAME_WIDTH = 14
+MOST_NAME = 24
 NOTE_WIDTH = 12
+MOST_NOTE = 40
+
+WIDE = 90
+"""Width from which names and notes may be longer."""
 
 SHORTEST = 0.1
 """Minimum length of the axis, in seconds."""
@@ -45,12 +51,18 @@ def draw_gantt(rows: Sequence[GanttRow], total: float, width: int, glyphs: Glyph
     """Return the axis, a line for each row, and the legend; *total* seconds fill the width."""
     if width <= 0:
         return []
-    room = max(10, width - NAME_WIDTH - NOTE_WIDTH - 4)
+    name_width, note_width = NAME_WIDTH, NOTE_WIDTH
+    if width >= WIDE:
+        name_width = max(NAME_WIDTH, min(MOST_NAME, max((cell_len(row.name) for row in rows), default=0)))
+        note_width = max(
+            NOTE_WIDTH, min(MOST_NOTE, max((cell_len(row.note) for row in rows if row.spans), default=0))
+        )
+    room = max(10, width - name_width - note_width - 4)
     total = max(total, SHORTEST)
-    lines = [_axis(total, room)]
+    lines = [_axis(total, room, name_width)]
     for row in rows:
-        line = Text(glyphs.star if row.is_aggregator else " ", style="lead")
-        line.append(f"{fit(row.name, NAME_WIDTH)} ")
+        line = Text().append(glyphs.star if row.is_aggregator else " ", style="lead")
+        line.append(f"{fit(row.name, name_width)} ")
         if row.spans:
             line.append_text(_bar(row.spans, total, room, glyphs))
             line.append(f"  {row.note}")
@@ -85,7 +97,7 @@ def _bar(spans: Sequence[Span], total: float, width: int, glyphs: Glyphs) -> Tex
     return bar
 
 
-def _axis(total: float, width: int) -> Text:
+def _axis(total: float, width: int, name_width: int) -> Text:
     """Return the axis with labels at round numbers of seconds, none over another."""
     most = max(1, min(6, width // 8))
     step = next((s for s in _STEPS if total / s <= most), total)
@@ -94,4 +106,4 @@ def _axis(total: float, width: int) -> Text:
         label = f"{number * step:.10g}" if number else "0s"
         at = round(number * step / total * width)
         line[at : at + len(label)] = label
-    return Text(" " * (NAME_WIDTH + 2) + "".join(line).rstrip(), style="quiet")
+    return Text(" " * (name_width + 2) + "".join(line).rstrip(), style="quiet")

@@ -231,10 +231,15 @@ class _Canvas:
         lines = []
         for row in range(self._rows):
             line = Text()
+            run, style = "", ""  # cells of one style are one span: the fewer, the faster it is drawn
             for column in range(self._columns):
                 bits = self._bits[row][column]
-                sign = self._letters[row][column] if self._is_ascii else chr(0x2800 + bits) if bits else " "
-                line.append(sign if bits else " ", style=self._styles[row][column] or None)
+                if bits and self._styles[row][column] != style:
+                    line.append(run, style=style or None)
+                    run, style = "", self._styles[row][column]
+                sign = self._letters[row][column] if self._is_ascii else chr(0x2800 + bits)
+                run += sign if bits else " "
+            line.append(run, style=style or None)
             lines.append(line)
         return lines
 

@@ -88,6 +88,9 @@ class LiveTable(ScrollView, can_focus=True):
             """The table."""
             return self.table
 
+    class Moved(Message):
+        """The cursor is on another row."""
+
     def __init__(
         self,
         columns: Sequence[Column],
@@ -268,6 +271,7 @@ class LiveTable(ScrollView, can_focus=True):
         self.cursor_key = self._rows[place].key
         self._reveal()
         self.refresh()
+        self.post_message(self.Moved())
 
     def _reveal(self) -> None:
         """Scroll until the cursor is visible."""

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.drawn import plain
 from tui.symbols import glyphs
-from tui.widgets.bars import label_bars, progress, sparkline
+from tui.widgets.bars import histogram, label_bars, progress, sparkline, trend
 
 UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
 COUNTS = [450, 400, 50, 25, 350, 300, 10, 0]
@@ -78,8 +78,8 @@ def test_they_fit_any_size(counts: list[int]) -> None:
         ([], "    "),
         ([5.0], "   ▁"),
         ([1.0, 1.0], "  ▁▁"),
-        ([9.0, 0.0, 1.0, 2.0, 3.5], "▁▃▅█"),
-        ([0.0, math.nan, math.inf, 7.0], "  ▁█"),
+        ([9.0, 0.0, 1.0, 2.0, 3.5], "▁▃▄▇"),
+        ([0.0, math.nan, math.inf, 7.0], "  ▁▇"),
     ],
 )
 def test_a_sparkline_spans_its_own_range(values: list[float], expected: str) -> None:
@@ -87,4 +87,23 @@ def test_a_sparkline_spans_its_own_range(values: list[float], expected: str) -> 
 
 
 def test_a_sparkline_in_ascii() -> None:
-    assert sparkline([0.0, 7.0], 2, ASCII) == "_@"
+    assert sparkline([0.0, 7.0], 2, ASCII) == "_#"
+
+
+@pytest.mark.parametrize(
+    ("counts", "width", "expected"),
+    [((), 4, ""), ((5, 5), 0, ""), ((0, 0), 4, "  "), ((8, 4, 1, 0), 4, "▇▄▂ "), ((4, 4, 2, 0, 1), 3, "▇▃▂")],
+)
+def test_a_histogram_begins_at_zero_and_a_small_count_is_seen(
+    counts: tuple[int, ...], width: int, expected: str
+) -> None:
+    assert histogram(counts, width, UNICODE) == expected
+
+
+def test_a_trend_is_a_line_of_two_values_a_cell() -> None:
+    assert trend([0.0, 0.5, 1.0, 1.0], 4, UNICODE) == "  ⡐⠉"
+    assert trend([0.0, 1.0, 1.0], 2, UNICODE) == "⣀⠉"
+    assert trend([5.0], 2, UNICODE) == " ⣀"
+    assert trend([], 2, UNICODE) == "  "
+    assert trend([0.0, 7.0], 3, ASCII) == " _#"
+    assert len(trend([float(number) for number in range(99)], 10, UNICODE)) == 10

@@ -69,3 +69,10 @@ def test_labels_of_the_axis_stand_apart() -> None:
         assert 2 <= len(axis) <= 8, axis
         assert axis[0] == "0s"
         assert [float(label) for label in axis[1:]] == sorted({float(label) for label in axis[1:]})
+
+
+def test_where_there_is_room_names_and_notes_are_whole() -> None:
+    name, note = "a-name-longer-than-usual", " .957  20%   3.1M  cut at 10 of 30"
+    drawn = plain(draw_gantt([GanttRow(name, True, ROWS[0].spans, note)], 15.0, 118, UNICODE))
+    assert name in drawn
+    assert note in drawn

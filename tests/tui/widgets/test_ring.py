@@ -107,4 +107,4 @@ def test_before_the_run_the_linked_nodes_are_there() -> None:
     state = recordings.state_of(recordings.waiting())
     picture = ring(state, state.time, UNICODE)
     assert {node.name for node in picture.nodes} == set(state.peers)
-    assert picture.centre == ()
+    assert [line.plain for line in picture.centre] == ["2 of 3 here"]

@@ -12,7 +12,7 @@ from p2pfl import events
 from p2pfl.events import AnyEvent, Published, RoundRow
 from p2pfl.observe import state as module
 from p2pfl.observe.peers import MAX_TRANSFERS
-from p2pfl.observe.rounds import MAX_ROUNDS
+from p2pfl.observe.rounds import MAX_MOVED, MAX_ROUNDS
 from p2pfl.observe.state import MAX_PEERS, State
 from p2pfl.spec import RunSpec
 from tests.support import recordings
@@ -424,3 +424,14 @@ def test_progress_of_a_training_whose_round_is_decided_is_ignored() -> None:
     assert state.training is None
     tell(state, events.ProgressMade(decided.index + 1, "train", 1, 9))
     assert state.training == (1, 9)
+
+
+def test_the_bytes_of_an_open_round_are_kept_and_bounded() -> None:
+    state = state_of(recordings.running())
+    assert state.open is not None
+    assert state.open.moved == {("push", "macbook-1"): int(recordings.MODEL_BYTES * 0.62)}
+    tell(state, events.ProgressMade(state.open.index - 1, "pull", 5, 10, "shelf-pi5"))
+    assert len(state.open.moved) == 1, "that was of another round"
+    for number in range(2 * MAX_MOVED):
+        tell(state, events.ProgressMade(state.open.index, "pull", 5, 10, f"node-{number}"))
+    assert len(state.open.moved) == MAX_MOVED
