@@ -1,4 +1,4 @@
-"""Texts for people: those from peers, made harmless before they are shown, logged or sent; counts and times."""
+"""Texts for people: those from peers, made harmless before they are shown or logged; counts and times."""
 
 from __future__ import annotations
 
