@@ -1,8 +1,6 @@
-"""Texts for people: those from peers, made harmless before they are shown or logged; counts and times."""
+"""Texts for people: those from peers, made harmless before they are shown, logged or sent on; and counts."""
 
 from __future__ import annotations
-
-from datetime import UTC, datetime
 
 MAX_CHARACTERS = 200
 """Unless the caller sets another limit: decoders' errors quote a peer's bytes, which may be long."""
@@ -22,16 +20,3 @@ def plural(count: int, noun: str) -> str:
         return noun
     is_changed = noun.endswith("y") and not noun.endswith(("ay", "ey", "oy"))
     return f"{noun[:-1]}ies" if is_changed else f"{noun}s"
-
-
-def show_time(moment: datetime) -> str:
-    """Return *moment* as people read it on both devices alike: in UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def show_timestamp(seconds: float) -> str:
-    """Return *seconds* since the epoch, which may come from another node, like `show_time`."""
-    try:
-        return show_time(datetime.fromtimestamp(seconds, UTC))
-    except (OSError, OverflowError, ValueError):
-        return "a time out of range"

@@ -385,7 +385,7 @@ def _row(issued: IssuedCertificate, now: datetime) -> tuple[str, str, str, str]:
 
 def _end(issued: IssuedCertificate) -> str:
     """Return the last day of a certificate, with the time if it has a few days only."""
-    from p2pfl.text import show_time
+    from p2pfl.times import show_time
 
     is_short = issued.not_after - datetime.now(UTC) < SHORT_LIVED
     return show_time(issued.not_after) if is_short else _day(issued.not_after)

@@ -13,7 +13,7 @@ from p2pfl.errors import CredentialsError, P2pflError
 from p2pfl.identity.credentials import KEY_FILE, Credentials, load_credentials, read_certificate
 from p2pfl.identity.keys import short
 from p2pfl.paths import full, quoted
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 SOON = timedelta(days=30)
 """A certificate that expires within this time is reported: a month to visit every device."""

@@ -60,7 +60,7 @@ from p2pfl.net.transport.pending import PendingConnections, accept, wait_first_b
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.net.transport.tls import secure_with
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 logger = logging.getLogger(__name__)
 

@@ -50,7 +50,7 @@ from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.sockets import connect
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 from p2pfl.net.transport.tls import anonymous_client_context, secure_with
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 ASK = "Ask for a new code there (`p2pfl invite`)."
 

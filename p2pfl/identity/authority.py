@@ -43,7 +43,7 @@ from p2pfl.identity.names import (
 from p2pfl.identity.parent_authority import ParentAuthority
 from p2pfl.identity.peer import certificate_uris
 from p2pfl.paths import holds_file, is_there
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 AUTHORITY_KEY_FILE = "ca.key"
 

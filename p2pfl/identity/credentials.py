@@ -19,7 +19,7 @@ from p2pfl.identity.keys import node_id_of, read_key
 from p2pfl.identity.names import Role, parse_device_uri
 from p2pfl.identity.peer import certificate_uris
 from p2pfl.paths import folders_in, holds_file, is_there, obstacle, quoted, shown
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 KEY_FILE = "node.key"
 CERTIFICATE_FILE = "node.crt"

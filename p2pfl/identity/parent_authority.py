@@ -22,7 +22,7 @@ from p2pfl.identity.credentials import read_certificate
 from p2pfl.identity.keys import read_private_key
 from p2pfl.identity.names import parse_authority_uri
 from p2pfl.identity.peer import certificate_uris
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 ParentKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 

@@ -28,7 +28,7 @@ from p2pfl.identity.credentials import (
 from p2pfl.identity.keys import node_id_of, write_file
 from p2pfl.identity.lifetime import Lifetime
 from p2pfl.paths import holds_file
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from p2pfl.identity.credentials import (
 from p2pfl.identity.keys import generate_key, node_id_of, read_key, short, write_file, write_key
 from p2pfl.identity.names import Role, check_name
 from p2pfl.paths import folders_in, holds_file, is_there, obstacle, shown
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 REQUEST_FILE = "node.csr"
 

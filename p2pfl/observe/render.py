@@ -14,7 +14,8 @@ from p2pfl import events
 from p2pfl.cards import metric_text
 from p2pfl.events import Published
 from p2pfl.spec import describe_run
-from p2pfl.text import one_line, plural, show_timestamp
+from p2pfl.text import one_line, plural
+from p2pfl.times import show_timestamp
 
 MAX_LINE = 400
 """Characters of a line: reasons are bounded on the wire, but lists of names are not."""

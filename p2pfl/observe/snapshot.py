@@ -21,7 +21,8 @@ from p2pfl.observe.peers import ActivityKind, Peer
 from p2pfl.observe.state import Phase, State
 from p2pfl.spec import model_name, task_name
 from p2pfl.strategy_specs import FedAvgSpec, describe_strategy
-from p2pfl.text import one_line, show_timestamp
+from p2pfl.text import one_line
+from p2pfl.times import show_timestamp
 from p2pfl.wire.observing import EventBatch, HistoryBatch, HistoryEnd
 
 LIVE_SECONDS = 1.5

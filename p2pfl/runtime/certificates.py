@@ -34,7 +34,8 @@ from p2pfl.identity.renewal_plan import Announce, Ask, RenewalPlan
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport.tasks import BackgroundTasks
-from p2pfl.text import one_line, show_time
+from p2pfl.text import one_line
+from p2pfl.times import show_time
 from p2pfl.wire.links import CanRenew, Renew, RenewalFrame, RenewalRefused, Renewed
 
 logger = logging.getLogger(__name__)

@@ -21,6 +21,9 @@ from tests.support.source import ROOT
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), pytest.mark.xdist_group("bans")]
 
+LONG = "--rounds=100000"
+"""So that the run goes on until the test ends."""
+
 NAMES = ("ada", "ben", "cas", "dan")
 
 
@@ -172,17 +175,17 @@ async def test_of_two_members_the_banned_one_votes_until_it_is_out(tmp_path: Pat
 async def test_a_banned_node_is_not_waited_for_before_a_run(tmp_path: Path) -> None:
     async with fleet(tmp_path) as nodes:
         issue(nodes.folder / "certs", "desk", "operator")
-        ben = await nodes.start("ben", "--min-nodes=3", program=LIGHT)
-        ada = await nodes.start("ada", "--min-nodes=3", peers=[ben], program=LIGHT)
+        ben = await nodes.start("ben", "--min-nodes=3", LONG, program=LIGHT)
+        ada = await nodes.start("ada", "--min-nodes=3", LONG, peers=[ben], program=LIGHT)
         await ada.until(events.PeerLinked)
         code, said = await command(
             nodes, "ban", "ben", f"--data-dir={tmp_path / 'ada'}", "--certs=certs/desk"
         )
         assert code == 0, said
         assert await ben.exit_code() == ExitCode.UNFIT
-        cas = await nodes.start("cas", "--min-nodes=2", peers=[ada], program=LIGHT)
-        dan = await nodes.start("dan", "--min-nodes=3", peers=[cas], program=LIGHT)
-        back = await nodes.start("ben", "--min-nodes=3", peers=[cas], program=LIGHT)
+        cas = await nodes.start("cas", "--min-nodes=2", LONG, peers=[ada], program=LIGHT)
+        dan = await nodes.start("dan", "--min-nodes=3", LONG, peers=[cas], program=LIGHT)
+        back = await nodes.start("ben", "--min-nodes=3", LONG, peers=[cas], program=LIGHT)
         assert await back.exit_code() == ExitCode.UNFIT
         for one in (ada, cas, dan):
             founded = await one.until(events.Committed)

@@ -7,6 +7,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +63,13 @@ async def get(process: Process, folder: Path, path: str) -> Response:
     return await asyncio.to_thread(fetch)
 
 
+def received_bytes(values: Mapping[str, float]) -> float:
+    [received] = [
+        value for name, value in values.items() if name.startswith("p2pfl_peer_bytes_total,received")
+    ]
+    return received
+
+
 async def test_a_run_is_scraped_and_a_lost_quorum_is_probed(tmp_path: Path) -> None:
     async with fleet(tmp_path) as nodes:
         options = ("--rounds=100000", "--metrics=0", "--wait")
@@ -84,10 +92,9 @@ async def test_a_run_is_scraped_and_a_lost_quorum_is_probed(tmp_path: Path) -> N
         assert values["p2pfl_updates_counted_total"] >= 6
         assert 0 <= values["p2pfl_model_metric,accuracy,true"] <= 1
         assert values["p2pfl_memory_bytes"] > 2**20, "it is measured when it is asked for"
-        [received] = [
-            value for name, value in values.items() if name.startswith("p2pfl_peer_bytes_total,received")
-        ]
-        assert received > 0
+        async with asyncio.timeout(PATIENCE_SECONDS):  # links are measured at most twice a second
+            while not received_bytes((await get(ada, tmp_path, "/metrics")).values):
+                pass
         assert (await get(ada, tmp_path, "/healthz")) == (200, "ok\n")
         ben.end()
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from p2pfl.errors import P2pflError
 from p2pfl.identity.credentials import Credentials, dates
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 EXPIRED = 10
 NOT_YET_VALID = 9

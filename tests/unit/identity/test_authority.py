@@ -14,7 +14,7 @@ from p2pfl.errors import CredentialsError
 from p2pfl.identity.authority import create_authority, issue, list_certificates, read_federation, renew
 from p2pfl.identity.credentials import load_credentials, read_certificate
 from p2pfl.identity.names import Role
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

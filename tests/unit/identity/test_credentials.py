@@ -10,7 +10,7 @@ import pytest
 from p2pfl.errors import CredentialsError
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.identity.credentials import load_credentials, read_credentials
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 from tests.support.federation import make_federation
 
 

@@ -31,7 +31,7 @@ from p2pfl.net.transport.tls import (
     secure,
     server_context,
 )
-from p2pfl.text import show_time
+from p2pfl.times import show_time
 from tests.support.federation import make_federation
 from tests.unit.identity.test_parent_authority import parent
 
