@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import typer
 
-from p2pfl.cli.node import node
+from p2pfl.cli.node import COMMAND_CLASS, node
 from p2pfl.learning import catalogue
 from p2pfl.learning.data import Bundled
 from p2pfl.learning.process import Worker, WorkerSettings
@@ -50,7 +50,7 @@ def main() -> None:
     register()
     runtime.Worker = worker_of_synthetic  # type: ignore[assignment,attr-defined]  # stands in for the class
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(node)
+    app.command(cls=COMMAND_CLASS)(node)
     app()
 
 
