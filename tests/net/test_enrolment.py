@@ -43,7 +43,6 @@ from tests.support.enrolling import (
     new_wish,
     proved,
     request_of,
-    until_told,
 )
 
 
@@ -275,7 +274,7 @@ async def test_a_man_in_the_middle_who_relays_gets_nothing_and_nothing_is_signed
         async with serve(relay.handle, relay.identity.context) as address:
             said = await ant.refused(address, open_.code)
         assert "another device stands between the two" in said
-        assert "another device stood between the two" in await until_told(open_, "was not let in")
+        assert "another device stood between the two" in await open_.told.until("was not let in")
         assert open_.signed() == []
         assert open_.invitation.wrong == 1
         assert any(b"pake-offer" in body for body in relay.seen), "it has read along"
@@ -347,7 +346,7 @@ async def test_a_disk_that_refuses_is_told_and_lets_nobody_in(
         assert "could not let this device in: its screen says why" in await ant.refused(
             open_.address, open_.code
         )
-        assert "invitation.json cannot be written: the disk is full" in await until_told(open_, "not let in")
+        assert "invitation.json cannot be written: the disk is full" in await open_.told.until("not let in")
         assert open_.signed() == []
 
 
@@ -457,9 +456,7 @@ async def test_a_device_that_waits_is_told_that_the_invitation_was_stopped(
 ) -> None:
     async with inviting(tmp_path / "ca", confirm=never) as open_:
         joining = asyncio.create_task(ant.refused(open_.address, open_.code))
-        async with asyncio.timeout(30):
-            while not ant.said:  # noqa: ASYNC110 - there is no event for it
-                await asyncio.sleep(0.01)
+        await ant.said.until()
     assert "was stopped there before this device was let in" in await joining
     assert ant.files() == []
 
@@ -476,7 +473,7 @@ async def test_a_device_that_goes_while_a_person_thinks_takes_no_seat(tmp_path: 
             keys = await proved(channel, open_.code)
             await channel.send(request_of(keys, new_wish("bee")))
             await asked.wait()
-        await until_told(open_, "bee (")
+        await open_.told.until("bee (")
         await ant.join(open_.address, open_.code)
         assert open_.signed() == ["ant"]
 

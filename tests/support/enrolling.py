@@ -47,6 +47,26 @@ FAST = EnrolmentLimits(exchange_seconds=0.0)
 IMPATIENT = JoinerSettings(tries=1)
 
 
+class Told(list[str]):
+    """Lines for a person, which can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = asyncio.Event()
+
+    def append(self, line: str) -> None:
+        super().append(line)
+        self._more.set()
+
+    async def until(self, text: str = "") -> str:
+        """Wait for a line with *text*; return it."""
+        async with asyncio.timeout(30):
+            while not (found := [line for line in self if text in line]):
+                self._more.clear()
+                await self._more.wait()
+        return found[0]
+
+
 @dataclass
 class Inviting:
     """An open invitation."""
@@ -55,7 +75,7 @@ class Inviting:
     address: Address
     book: InvitationBook
     inviter: Inviter
-    told: list[str] = field(default_factory=list)
+    told: Told = field(default_factory=Told)
     """Lines for the person who invites."""
 
     @property
@@ -92,7 +112,7 @@ async def inviting(
     if not (folder / "ca.key").exists():
         create_authority(folder, "lab")
     authority = open_authority(folder)
-    told: list[str] = []
+    told = Told()
     with open_invitation(authority, "node", count, ttl, clock()) as (book, _):
         inviter = Inviter(book, confirm, told.append, lambda: members, limits, clock)
         listening = sockets.listen("127.0.0.1", 0)
@@ -109,7 +129,7 @@ class Device:
 
     directory: Path
     name: str = "ant"
-    said: list[str] = field(default_factory=list)
+    said: Told = field(default_factory=Told)
 
     async def join(
         self,
@@ -184,11 +204,3 @@ def new_wish(name: str = "ant") -> Wish:
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     signed = request.sign(generate_key(), hashes.SHA256())
     return Wish(signed.public_bytes(Encoding.DER), name, time.time())
-
-
-async def until_told(inviting_: Inviting, text: str) -> str:
-    """Wait until the person who invites is told a line with *text*; return it."""
-    async with asyncio.timeout(30):
-        while not (found := [line for line in inviting_.told if text in line]):  # noqa: ASYNC110 - no event for it
-            await asyncio.sleep(0.01)
-    return found[0]

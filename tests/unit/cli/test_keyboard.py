@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -32,27 +32,22 @@ async def typist() -> AsyncIterator[Typist]:
     os.close(one.read_end)
 
 
-async def until(look: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not look():  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.005)
-
-
 async def test_a_line_answers_the_open_question_and_enter_alone_does_not_start(typist: Typist) -> None:
-    pressed: list[int] = []
-    keyboard = Keyboard(lambda: pressed.append(1), typist.read_end)
+    pressed: asyncio.Queue[int] = asyncio.Queue()
+    keyboard = Keyboard(lambda: pressed.put_nowait(1), typist.read_end)
     with keyboard.reading():
         question = asyncio.create_task(keyboard.ask())
         await asyncio.sleep(0)
         typist.types("  y \n\n")
         assert await question == "y"
-        await until(lambda: pressed)
+        async with asyncio.timeout(30):
+            assert await pressed.get() == 1
         typist.types("half ")
         question = asyncio.create_task(keyboard.ask())
         await asyncio.sleep(0)
         typist.types("line\n")
         assert await question == "half line"
-    assert pressed == [1]
+    assert pressed.empty(), "once"
 
 
 async def test_the_end_of_the_input_answers_all_questions(typist: Typist) -> None:
