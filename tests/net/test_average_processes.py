@@ -13,7 +13,7 @@ from p2pfl.store.directory import DataDirectory
 from p2pfl.work import TrainingJob
 from tests.support.processes import fleet
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("average")]
 
 
 async def test_a_round_of_two_nodes_gives_the_average_of_their_updates(tmp_path: Path) -> None:

@@ -19,7 +19,12 @@ from p2pfl.identity.revocation import REVOCATIONS_FILE
 from tests.support.processes import LIGHT, Fleet, Process, fleet, last_round
 from tests.support.source import ROOT
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), pytest.mark.xdist_group("bans")]
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.long,
+    pytest.mark.timeout(240),
+    pytest.mark.xdist_group("bans"),
+]
 
 LONG = "--rounds=100000"
 """So that the run goes on until the test ends."""

@@ -11,7 +11,7 @@ from p2pfl import events
 from p2pfl.store.directory import DataDirectory
 from tests.support.processes import fleet, until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("continued")]
 
 CONTINUE = ("-m", "p2pfl", "continue", "--yes")
 

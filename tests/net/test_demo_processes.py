@@ -66,6 +66,8 @@ async def line_with(demo: asyncio.subprocess.Process, words: str) -> None:
             assert line, f"the demo ended without {words!r}"
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("demo")
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
@@ -101,6 +103,8 @@ async def test_a_demo_ends_with_one_model_and_a_comparison_and_can_be_repeated(t
     assert held[0] in again
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("demo")
 async def test_a_demo_goes_on_without_a_node_that_was_killed(tmp_path: Path) -> None:
     demo = await start("--nodes=3", "--rounds=3", "--pace=1", f"--dir={tmp_path}")
     await line_with(demo, "round 1 committed")
@@ -129,6 +133,8 @@ async def test_ctrl_c_ends_all_processes_of_a_demo_and_removes_its_folder() -> N
     await until(lambda: not any(one.is_running() for one in below), "the end of every process")
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("demo")
 async def test_a_demo_that_is_killed_leaves_no_process_and_the_next_one_removes_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +174,8 @@ class Told:
             raise AssertionError(f"{error}\n{shown.text[-4000:]}") from error
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("demo")
 async def test_on_a_terminal_nodes_are_killed_and_started_while_one_looks(tmp_path: Path) -> None:
     words = ("demo", "--model=2nn", "--nodes=3", "--rounds=4", "--pace=1", f"--dir={tmp_path}")
     async with terminal(*words) as shown:
@@ -200,6 +208,8 @@ async def test_on_a_terminal_nodes_are_killed_and_started_while_one_looks(tmp_pa
     await until(lambda: not any(one.is_running() for one in below), "the end of every process")
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("demo")
 async def test_who_looks_away_early_sees_the_demo_end_in_lines(tmp_path: Path) -> None:
     words = ("demo", "--model=2nn", "--nodes=2", "--rounds=2", "--pace=0.5", f"--dir={tmp_path}")
     async with terminal(*words) as shown:
@@ -221,6 +231,8 @@ async def test_a_demo_that_is_told_to_end_gives_the_terminal_back(tmp_path: Path
     await until(lambda: not any(one.is_running() for one in below), "the end of every process")
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("demo")
 async def test_a_demo_kills_a_node_in_the_round_it_is_told_and_is_recorded(tmp_path: Path) -> None:
     path = tmp_path / "demo.jsonl"
     code, output = await finish(
@@ -237,6 +249,8 @@ async def test_a_demo_kills_a_node_in_the_round_it_is_told_and_is_recorded(tmp_p
     assert sum(isinstance(what, LocalOnlyModel) for what in texts) == 3
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("demo")
 async def test_on_a_terminal_a_demo_without_rounds_ends_when_one_has_seen_a_node_come_back(
     tmp_path: Path,
 ) -> None:

@@ -156,6 +156,8 @@ async def test_a_killed_inviter_goes_on_with_its_code(shell: Shell) -> None:
     assert found[2] == line[1]
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("enrolment")
 async def test_up_asks_about_a_device_and_starts_with_enter(shell: Shell, tmp_path: Path) -> None:
     certs, data = shell.folder / "certs", shell.folder / "data"
     words = ["--name=ada", f"--certs={certs}", f"--data-dir={data}", "--listen=127.0.0.1:0", "--rounds=1"]
@@ -180,6 +182,8 @@ async def test_up_asks_about_a_device_and_starts_with_enter(shell: Shell, tmp_pa
     assert {one.name for one in list_certificates(certs)} == {"ada", "ben"}
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("enrolment")
 async def test_ctrl_c_at_up_ends_the_node_politely_and_up_goes_on_later(shell: Shell) -> None:
     words = (
         "up",

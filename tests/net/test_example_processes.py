@@ -60,6 +60,8 @@ def test_an_example_is_short_and_the_page_tells_what_it_shows(path: Path) -> Non
         assert f"]({path.name})" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("example")
 @pytest.mark.parametrize(
     "name",
     [
@@ -81,6 +83,8 @@ async def test_a_script_with_three_changed_lines_trains(nodes: Fleet, name: str)
     assert rows[-1].metrics[primary] < rows[0].metrics[primary]
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("example")
 async def test_an_own_network_is_trained_on_a_folder_of_pictures(nodes: Fleet, tmp_path: Path) -> None:
     photos = write_digits(tmp_path / "photos", range(300))
     options = (f"--task={EXAMPLES / 'own_cnn.py'}", f"--data={photos}", "--rounds=3", "--lr=0.05")
@@ -110,6 +114,8 @@ def test_a_table_is_trained_on_from_python(tmp_path: Path, certs: Path) -> None:
     assert "'r2'" in lines[-1]
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("example")
 def test_a_node_is_watched_from_python(tmp_path: Path, certs: Path) -> None:
     printed = run(
         tmp_path, str(EXAMPLES / "watch.py"), f"--certs={certs}", "--listen=127.0.0.1:0", "--rounds=2"
@@ -121,6 +127,8 @@ def test_a_node_is_watched_from_python(tmp_path: Path, certs: Path) -> None:
     assert lines[-1].startswith("the run is over, complete")
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("example")
 def test_the_cells_of_the_notebook_run_in_order(tmp_path: Path) -> None:
     notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))
     assert notebook["nbformat"] == 4

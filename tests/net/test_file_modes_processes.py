@@ -29,6 +29,8 @@ async def finish(process: Process) -> None:
     assert await process.exit_code() == 0
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("file_modes")
 async def test_a_run_leaves_nothing_that_other_users_can_read(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:

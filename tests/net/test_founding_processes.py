@@ -12,7 +12,12 @@ from p2pfl import events
 from tests.support.processes import LIGHT, Process, fleet
 from tests.support.source import ROOT
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.long,
+    pytest.mark.xdist_group("founding"),
+    pytest.mark.timeout(240),
+]
 
 
 def order(process: Process, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

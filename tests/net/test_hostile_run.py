@@ -61,7 +61,7 @@ from tests.support.hostile import (
 from tests.support.processes import LIGHT, Fleet, Process, address_of, last_round
 from tests.support.records import digest
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("hostile run")]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("hostile run")]
 
 NAMES = ("ada", "ben", "cleo", "mole")
 PACE_SECONDS = 0.25

@@ -70,6 +70,8 @@ def received_bytes(values: Mapping[str, float]) -> float:
     return received
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("metrics")
 async def test_a_run_is_scraped_and_a_lost_quorum_is_probed(tmp_path: Path) -> None:
     async with fleet(tmp_path) as nodes:
         options = ("--rounds=100000", "--metrics=0", "--wait")

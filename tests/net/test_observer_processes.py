@@ -70,6 +70,8 @@ async def test_the_leave_command_is_answered_before_the_node_process_ends(nodes:
     assert await ada.exit_code() in (0, 3)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("observer")
 async def test_a_follower_sees_a_killed_node_come_back_and_in_the_end_why_it_ended(nodes: Fleet) -> None:
     options = ("--min-nodes=1", *PACED)
     ada = await nodes.start("ada", *options, program=LIGHT)

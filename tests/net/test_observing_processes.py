@@ -130,6 +130,8 @@ async def test_a_federation_is_started_paused_resumed_saved_and_stopped_from_out
         assert "no node runs on the data directory" in over.errors
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("observing")
 async def test_over_the_network_the_certificate_says_who_may_what(tmp_path: Path) -> None:
     certs = tmp_path / "certs"
     async with fleet(tmp_path) as nodes:
@@ -160,6 +162,8 @@ async def test_over_the_network_the_certificate_says_who_may_what(tmp_path: Path
         assert "Traceback" not in strange.errors
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("observing")
 async def test_watching_goes_on_after_the_node_was_killed_and_started_again(tmp_path: Path) -> None:
     at_ada = f"--data-dir={tmp_path / 'ada'}"
     async with fleet(tmp_path) as nodes:
@@ -196,6 +200,8 @@ async def test_ctrl_c_ends_watching_with_0_and_nothing_else(tmp_path: Path) -> N
         assert not ada.has_ended
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("observing")
 async def test_a_node_outlives_the_screen_it_was_started_with(tmp_path: Path) -> None:
     certs, place = tmp_path / "certs", tmp_path / "ada"
     create_authority(certs, "lab")

@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from p2pfl import events
 from tests.support.processes import PRIVATE, RIGGED, Fleet, digests, fleet
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("private")]
 
 NAMES = ("ada", "ben", "cleo")
 

@@ -15,7 +15,7 @@ from p2pfl.learning.simulation.process import RoundDone, SimulationProcess
 from tests.support.simulated import QUICK, quick_run
 from tests.support.source import ROOT
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("ray")]
 
 ENDLESS = """
 import p2pfl

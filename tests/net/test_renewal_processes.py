@@ -97,6 +97,8 @@ async def test_the_holder_of_the_ca_renews_its_own_certificate(nodes: Fleet) -> 
     assert fresh.not_after > old.not_after
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("renewal")
 async def test_without_a_holder_of_the_ca_the_end_is_announced_with_the_command_that_renews(
     nodes: Fleet,
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from p2pfl import events
 from tests.support.processes import LIGHT, Fleet, digests, fleet, trainings
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("restarted")]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from p2pfl.identity.authority import issue
 from tests.support.processes import QUICK_SCRIPT, Fleet, address_of, digests, fleet, until
 from tests.support.source import ROOT
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("script")]
 
 LOOP = """
 import sys

@@ -10,16 +10,16 @@ import pytest
 import p2pfl
 from tests.support.processes import fleet
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("simulation")]
 
 
 @pytest.mark.parametrize(
     ("strategy", "args"),
     [
         ("fedavg", {}),
-        ("median", {}),
-        ("trimmed-mean", {"attackers": 1}),
-        ("fedadam", {"server_lr": 0.01}),  # a state of the server
+        pytest.param("median", {}, marks=pytest.mark.long),
+        pytest.param("trimmed-mean", {"attackers": 1}, marks=pytest.mark.long),
+        pytest.param("fedadam", {"server_lr": 0.01}, marks=pytest.mark.long),  # a state of the server
         ("scaffold", {}),  # a state, controls of the updates, and a memory of each device
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from p2pfl import events
 from tests.support.processes import Fleet, digests, fleet
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("strategy")]
 
 MEDIAN = """
     import p2pfl
