@@ -12,7 +12,7 @@ from p2pfl.cli.node import COMMAND_CLASS, node
 from p2pfl.learning import catalogue
 from p2pfl.learning.data import Bundled
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.runtime import node as runtime
+from p2pfl.runtime import start
 from tests.bench.synthetic import WIDTHS
 
 PROGRAM = ("-m", "tests.bench.synthetic_node")
@@ -48,7 +48,7 @@ def worker_of_synthetic(settings: WorkerSettings, **options: Any) -> Worker:
 
 def main() -> None:
     register()
-    runtime.Worker = worker_of_synthetic  # type: ignore[assignment,attr-defined]  # stands in for the class
+    start.Worker = worker_of_synthetic  # type: ignore[assignment,attr-defined]  # stands in for the class
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(cls=COMMAND_CLASS)(node)
     app()
