@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import msgspec
-
 from p2pfl import __version__
 from p2pfl.config import PROTOCOL_VERSIONS
 from p2pfl.discovery.announcements import NodeAnnouncement
