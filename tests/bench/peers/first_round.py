@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import bench_first_round
+from tests.bench.bench_first_round import Start
 from tests.bench.command_line import Settings, parser, report_on
 from tests.bench.peers import figures, flower_legacy
 from tests.bench.peers.measuring import MEMORY_GB
 from tests.bench.peers.prepare import python_of
 from tests.bench.peers.world import world
-from tests.bench.report import Figure
+from tests.bench.report import FIRST_ROUND, Figure
 from tests.bench.synthetic import SMALLEST
 
 TURNS = 5
@@ -42,7 +43,7 @@ def main() -> None:
     turns = min(chosen.turns, QUICK_TURNS) if chosen.quick else chosen.turns
 
     def measure(settings: Settings) -> Iterator[Figure]:
-        found: dict[tuple[str, bool], list[float]] = {}
+        found: dict[tuple[str, bool], list[Start]] = {}
         for turn in range(turns):
             for has_torch, way in WAYS.items():
                 folder = settings.folder / f"{turn}-{way}"
@@ -56,23 +57,30 @@ def main() -> None:
     report_on("peers.first_round", measure, is_quick=chosen.quick, json=chosen.json)
 
 
-def compared(found: dict[tuple[str, bool], list[float]]) -> Iterator[Figure]:
+def compared(found: dict[tuple[str, bool], list[Start]]) -> Iterator[Figure]:
     """Yield the medians of the turns, and those of the ratios within a turn."""
     for has_torch, way in WAYS.items():
         ours, flowers = found["p2pfl", has_torch], found["Flower", has_torch]
-        for name, times in (("p2pfl", ours), ("Flower", flowers)):
-            yield bench_first_round.figure(f"process start to first round, {name}, {way}", times)
-        ratios = [one / other for one, other in zip(ours, flowers, strict=True)]
+        for name, starts in (("p2pfl", ours), ("Flower", flowers)):
+            yield from bench_first_round.figures(f"{FIRST_ROUND}, {name}, {way}", starts)
+        turns = list(zip(ours, flowers, strict=True))
+        ratios = [one.seconds / other.seconds for one, other in turns]
         note = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        what = f"process start to first round, p2pfl / Flower, {way}"
+        what = f"{FIRST_ROUND}, p2pfl / Flower, {way}"
         yield Figure(what, statistics.median(ratios), budget=1.0, note=note)
+        used = [one.processor_seconds / other.processor_seconds for one, other in turns]
+        yield Figure(f"{what}: processor time", statistics.median(used))
 
 
-def of_flower(folder: Path, python: Path, *, has_torch: bool) -> float:
-    """Run one round of Flower's older engine in the new folder *folder*; return the seconds to its start."""
+def of_flower(folder: Path, python: Path, *, has_torch: bool) -> Start:
+    """Run one round of Flower's older engine in the new folder *folder*.
+
+    The processor time is that of each member when it begins, and of the server just before it sends the model.
+    """
     with world(folder, python, int(MEMORY_GB * 1e9)) as made:
         outcome = flower_legacy.run(made, SMALLEST, 1, torch_folder() if has_torch else "")
-    return figures.first_round(outcome)
+    first = {mark.pid: mark.used for mark in reversed(outcome.marks) if mark.what in ("begin", "round")}
+    return Start(figures.first_round(outcome), sum(first.values()))
 
 
 def torch_folder() -> str:
