@@ -127,7 +127,7 @@ def _with_plain_values(parameter: Any) -> Callable[[Any, Any], Any]:
     def convert(ctx: Any, value: Any) -> Any:
         if value is None:
             plain: Any = () if parameter.multiple or parameter.nargs == -1 else None
-        elif type(value) is kind and value == parameter.default:
+        elif type(value) is kind and (value == parameter.default or not is_ranged):
             plain = value
         elif isinstance(value, str) and kind in (str, Path):
             plain = kind(value)
