@@ -34,6 +34,11 @@ class NetSettings(msgspec.Struct, frozen=True):
     """Delay before the first redial; doubles up to `redial_max_seconds`."""
     redial_max_seconds: float = 5.0
     """Longest wait between two dials: a device that comes back is linked again within seconds."""
+    redial_early_seconds: float = 30.0
+    """For how long a listed address or a known node that was not reached yet is dialled often: people start
+    the devices of a run one after the other."""
+    redial_early_max_seconds: float = 0.5
+    """Longest wait between two such dials. A run begins with the last link, so nobody waits longer for it."""
     redial_version_seconds: float = 60.0
     """Wait before a redial after a refusal for a version: only an upgrade of a device ends such refusals, and
     a device that was upgraded dials by itself when it starts."""

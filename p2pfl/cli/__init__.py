@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from p2pfl import __version__, streams
-from p2pfl.cli.options import GroupedCommand
+from p2pfl.cli.options import GroupedCommand, PlainValues
 from p2pfl.errors import ClonedError, P2pflError, UserError
 from p2pfl.exit_codes import ExitCode
 
@@ -183,7 +183,7 @@ def load(name: str) -> Any:
     return get_command(single)
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(PlainValues, TyperGroup):
     """A group that lists its commands from `SUBCOMMANDS` and imports the one that is called."""
 
     def __init__(self, **settings: Any) -> None:

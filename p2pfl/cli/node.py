@@ -25,7 +25,7 @@ from p2pfl.cli.tui import has_screen
 
 if TYPE_CHECKING:
     from p2pfl.exit_codes import ExitCode
-    from p2pfl.runtime.node import NodeConfig
+    from p2pfl.runtime.node_config import NodeConfig
     from p2pfl.runtime.observing.publish import Sink
 
 logger = logging.getLogger(__name__)
@@ -504,8 +504,8 @@ def _run_on_console(config: NodeConfig, output: Output, notes: Sequence[str], st
     from p2pfl.learning.scripts.child import script_logger
     from p2pfl.net.transport import tasks
     from p2pfl.runtime.logs import set_up_logging
-    from p2pfl.runtime.node import run_node
     from p2pfl.runtime.observing.publish import EventFile
+    from p2pfl.runtime.start import start_node
     from p2pfl.store.directory import DataDirectory
 
     directory = DataDirectory(config.data_dir)
@@ -522,7 +522,7 @@ def _run_on_console(config: NodeConfig, output: Output, notes: Sequence[str], st
     try:
         sinks: tuple[Sink, ...] = (console.write, tell_service_manager)
         sinks += () if file is None else (file.write,)
-        code = tasks.run(run_node(config, sinks, started, reload_log_level=output.reload))
+        code = tasks.run(start_node(config, sinks, started, reload_log_level=output.reload))
     finally:
         script_logger.removeHandler(script_output)
         console.close()

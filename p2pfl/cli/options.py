@@ -6,6 +6,7 @@ groups options only where rich draws the help. An option's heading is its `rich_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 WORDS = "p2pfl.words"
 """Key of a command's own arguments, as they were given, in its context's `meta`."""
+
+MAX_DIGITS = 19
+"""Python refuses numbers of thousands of digits, with a message of its own."""
 
 WHICH = "Which node (none of these: your only one on this machine)"
 
@@ -56,7 +60,23 @@ NameOption = Annotated[
 ]
 
 
-class GroupedCommand(TyperCommand):
+class PlainValues:
+    """Mixin of Typer's commands and groups: plain values are converted without pydantic.
+
+    Typer builds a pydantic model for each option that it processes, also for one that was not given. That and
+    the import of pydantic were a quarter of the processor time of a node's start.
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, all of which convert plain values themselves."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of a command
+        for parameter in params:
+            if "process_value" not in vars(parameter):
+                parameter.process_value = _with_plain_values(parameter)
+        return params
+
+
+class GroupedCommand(PlainValues, TyperCommand):
     """A Typer command with its options under the headings of their `rich_help_panel`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -88,6 +108,40 @@ class GroupedCommand(TyperCommand):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(rows)
+
+
+def _with_plain_values(parameter: Any) -> Callable[[Any, Any], Any]:
+    """Return the `process_value` of *parameter* that converts what cannot fail, and leaves the rest to Typer.
+
+    So all messages about wrong values are Typer's.
+    """
+    of_typer: Callable[[Any, Any], Any] = parameter.process_value
+    descriptor = getattr(parameter, "type_descriptor", None)
+    if descriptor is None or parameter.required:  # versions of Typer without it do not use pydantic
+        return of_typer
+    kind, info = descriptor.annotation, descriptor.parameter_info
+    if info.parser is not None or info.path_type is not None or info.exists or info.resolve_path:
+        return of_typer
+    is_ranged = info.min is not None or info.max is not None
+
+    def convert(ctx: Any, value: Any) -> Any:
+        if value is None:
+            plain: Any = () if parameter.multiple or parameter.nargs == -1 else None
+        elif type(value) is kind and (value == parameter.default or not is_ranged):
+            plain = value
+        elif isinstance(value, str) and kind in (str, Path):
+            plain = kind(value)
+        elif isinstance(value, str) and kind is int and not is_ranged and _is_number(value):
+            plain = int(value)
+        else:
+            return of_typer(ctx, value)
+        return plain if parameter.callback is None else parameter.callback(ctx, parameter, plain)
+
+    return convert
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < MAX_DIGITS
 
 
 def is_given(context: typer.Context, name: str) -> bool:

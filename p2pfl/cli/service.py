@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2pfl.cli.service_unit import SystemdService
-    from p2pfl.runtime.node import NodeConfig
+    from p2pfl.runtime.node_config import NodeConfig
 
 HELP = "Run the node of this device as a service of systemd."
 

@@ -155,7 +155,8 @@ class Worker:
         self, settings: WorkerSettings | None = None, *, on_death: Callable[[str], None] | None = None
     ) -> None:
         self._settings = settings or WorkerSettings()
-        self._on_death = on_death
+        self.on_death = on_death
+        """Called with the reason when a process dies, unless it was closed."""
         self._ids = itertools.count(1)
         self._starting = asyncio.Lock()
         self._life: _Life | None = None
@@ -341,8 +342,8 @@ class Worker:
         for job in life.jobs.values():
             if not job.answer.done():
                 job.answer.set_exception(WorkerError(reason))
-        if life.killed_because != "it was closed" and self._on_death is not None:
-            asyncio.get_running_loop().call_soon(self._on_death, reason)
+        if life.killed_because != "it was closed" and self.on_death is not None:
+            asyncio.get_running_loop().call_soon(self.on_death, reason)
 
     async def _hear(self, life: _Life) -> None:
         """Receive answers until the pipe ends."""

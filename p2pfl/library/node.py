@@ -23,7 +23,7 @@ from p2pfl.exit_codes import ExitCode
 from p2pfl.library.history import RoundHistory, history
 from p2pfl.runtime.configure import NodeOptions, configure
 from p2pfl.runtime.leaving import Leaving
-from p2pfl.runtime.node import run_node
+from p2pfl.runtime.start import start_node
 
 MAX_PAST = 1000
 """Events that a new reader still gets, without those for live displays."""
@@ -152,7 +152,7 @@ class EmbeddedNode:
             can_be_ended.set()
 
         self._running = asyncio.create_task(
-            run_node(self._config, (self._take,), time.time(), on_start), name=f"node {self.name}"
+            start_node(self._config, (self._take,), time.time(), on_start), name=f"node {self.name}"
         )
         self._running.add_done_callback(self._finish)
         starting = asyncio.create_task(can_be_ended.wait())

@@ -23,10 +23,7 @@ from p2pfl.learning.strategy_choice import StrategyChoice, choose_strategy
 from p2pfl.monitoring.endpoint import parse_metrics
 from p2pfl.net.transport.addresses import parse_listen
 from p2pfl.paths import full
-from p2pfl.runtime.leaving import LEAVE_WITHIN
-from p2pfl.runtime.node import NodeConfig
-from p2pfl.runtime.script_training import ScriptSettings
-from p2pfl.runtime.surroundings import LanSettings
+from p2pfl.runtime.node_config import LEAVE_WITHIN, LanSettings, NodeConfig, ScriptSettings
 from p2pfl.spec import MAX_ROSTER, SHARES, RunSpec, Share, task_name
 from p2pfl.store.directory import default_data_dir
 from p2pfl.strategy_specs import least_updates, strategy_name

@@ -22,13 +22,9 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime.driver import Driver
+from p2pfl.runtime.node_config import LEAVE_WITHIN
 
 logger = logging.getLogger(__name__)
-
-LEAVE_WITHIN = 5.0
-"""Time limit of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90.
-Closing links and worker takes a tenth of a second more, at most 8 s if the worker hangs."""
-
 
 CLOSE_WITHIN = 10.0
 """Time limit of closing everything after a polite leave that SIGTERM began. A disk or a library that never

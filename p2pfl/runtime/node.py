@@ -13,12 +13,10 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 
 from p2pfl import __version__, events
-from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core import inputs
 from p2pfl.core.effects import Exit
 from p2pfl.core.node import Node
@@ -27,11 +25,11 @@ from p2pfl.core.saved import Saved
 from p2pfl.disclosure import PRIVATE_REASON
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
-from p2pfl.identity.credentials import Credentials, check_is_node
+from p2pfl.identity.credentials import check_is_node
 from p2pfl.identity.exclusions import Exclusions
 from p2pfl.identity.known_peers import read_known_peers
 from p2pfl.identity.signatures import signer_of
-from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.learning.process import Worker
 from p2pfl.monitoring.endpoint import MetricsEndpoint, OwnFacts, metrics_endpoint
 from p2pfl.net.links.peers import LocalNode
 from p2pfl.net.mesh import Mesh
@@ -44,9 +42,10 @@ from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.expectation import Expectation
 from p2pfl.runtime.incarnations import Incarnations
 from p2pfl.runtime.jobs.work import JobExecutor, Work
-from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
+from p2pfl.runtime.leaving import Leaving, end_with_input, signals
 from p2pfl.runtime.membership import Membership, check_not_revoked
 from p2pfl.runtime.met_peers import linked_lately
+from p2pfl.runtime.node_config import LanSettings, NodeConfig
 from p2pfl.runtime.observing.command_executor import CommandExecutor
 from p2pfl.runtime.observing.device_info import OwnDeviceInfo
 from p2pfl.runtime.observing.endpoint import Endpoint, endpoint_file
@@ -54,15 +53,14 @@ from p2pfl.runtime.observing.metrics import MetricsSampler
 from p2pfl.runtime.observing.observers import Observers, last_rounds
 from p2pfl.runtime.observing.publish import Publisher, Sink
 from p2pfl.runtime.old_memory import forget_old_runs
-from p2pfl.runtime.script_training import ScriptSettings, script_training
-from p2pfl.runtime.surroundings import LanSettings, Surroundings
-from p2pfl.spec import MAX_ROSTER, RunSpec, task_name
+from p2pfl.runtime.script_training import script_training
+from p2pfl.runtime.surroundings import Surroundings
+from p2pfl.spec import MAX_ROSTER, task_name
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.strategy_specs import least_updates
 from p2pfl.tracking.sink import tracked
-from p2pfl.tracking.targets import TrackTarget
 
 logger = logging.getLogger(__name__)
 
@@ -78,59 +76,9 @@ ALONE = (
 """Warning of a node that is about to found a run alone: its operator may have forgotten the options."""
 
 
-class NodeConfig(msgspec.Struct, frozen=True):
-    """The configuration of one node."""
-
-    credentials: Credentials
-    data_dir: Path
-    spec: RunSpec
-    given: frozenset[str]
-    """Fields of `spec` that the operator set."""
-    peers: tuple[str, ...] = ()
-    listen: tuple[str | None, int] = (None, 9000)
-    """Host (None: every interface, IPv4 and IPv6) and port (0: any free one)."""
-    advertise: tuple[str, ...] = ()
-    partitions: int = 0
-    min_nodes: int | None = None
-    """None: one for this node and one for each other device that it waits for, see `Expectation`."""
-    lan: LanSettings = LanSettings()
-    wait: bool = False
-    new_run: bool = False
-    new_journal: bool = False
-    stay: bool = False
-    continue_with: frozenset[str] | None = None
-    """Node ids to continue the run in the data directory with, see `p2pfl.core.continuing`."""
-    recorded: bool = False
-    """Whether events are written to a file: then metrics are sampled also without an observer."""
-    leave_within: float = LEAVE_WITHIN
-    """Time limit in seconds of a polite leave after SIGTERM or SIGHUP."""
-    save_dir: Path | None = None
-    """The folder of saved models; None: in the data directory."""
-    owns_process: bool = False
-    """Whether this process runs nothing but the node. Then its signals end the node, the Enter key starts a
-    run that `wait` holds back, and its limit of open files is raised. A node in a program leaves all of that
-    to the program."""
-    until_eof: bool = False
-    """Whether the node ends with its standard input, which its parent process holds open."""
-    track: tuple[TrackTarget, ...] = ()
-    """Where the measured values of each round are written, besides the journal."""
-    metrics: tuple[str, int] | None = None
-    """Host and port (0: any free one) where metrics and health probes are served; None: nowhere."""
-    worker: WorkerSettings = WorkerSettings()
-    script: ScriptSettings | None = None
-    """The script or program that trains; None: the worker trains."""
-    ca: Path | None = None
-    """The folder of the CA, to renew certificates; None: that of the certificate or above, if it is there."""
-    passphrase_file: Path | None = None
-    """The file with the passphrase of the CA's key."""
-    renews: bool = True
-    """Whether this node renews certificates of others if it may read the CA's key."""
-    net: NetSettings = NetSettings()
-    protocol: ProtocolSettings = ProtocolSettings()
-
-
 async def run_node(
     config: NodeConfig,
+    worker: Worker,
     sinks: tuple[Sink, ...],
     started: float,
     on_start: Callable[[Leaving], None] = lambda _leave: None,
@@ -138,6 +86,7 @@ async def run_node(
 ) -> ExitCode:
     """Run a node until its run is complete or its operator ends it; return the exit code.
 
+    *worker* does the node's jobs, has perhaps started, and is closed at the end of a node that has started.
     *started* is the start of the process or the node, by `time.time()`; *on_start* gets what ends the node,
     once it can be ended. If the node owns the process (`NodeConfig.owns_process`), Ctrl-C leaves politely, a
     second one stops at once; SIGTERM leaves politely within `leave_within`. SIGHUP does so too if the process
@@ -163,9 +112,7 @@ async def run_node(
         with contextlib.closing(journal):
             if journal.remark:
                 publisher.publish(events.Notice("warning", journal.remark))
-            worker = Worker(
-                config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason))
-            )
+            worker.on_death = lambda reason: publisher.publish(events.WorkerFailed(reason))
             task = task_name(config.spec.task)
             own = OwnFacts(directory.path, started)
             async with (

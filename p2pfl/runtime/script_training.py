@@ -6,30 +6,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
-import msgspec
-
 from p2pfl import events
 from p2pfl.events import Published
 from p2pfl.learning.process import Worker
 from p2pfl.learning.scripts.child import ScriptRunner
 from p2pfl.learning.scripts.frames import ENDPOINT_FILE
 from p2pfl.learning.scripts.trainer import TrainerServer, TrainerWorker
+from p2pfl.runtime.node_config import ScriptSettings
 from p2pfl.runtime.observing.endpoint import private_file
 from p2pfl.runtime.observing.publish import Publisher
-from p2pfl.spec import Share
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.durable import disk_errors
-
-
-class ScriptSettings(msgspec.Struct, frozen=True):
-    """How a script trains this node."""
-
-    words: tuple[str, ...] = ()
-    """The absolute path of the script and its arguments; empty: another program connects."""
-    token: str = ""
-    """The token that this program shows; empty: a random one."""
-    share: Share = "labels"
-    """The most that this device tells about its data."""
 
 
 @asynccontextmanager

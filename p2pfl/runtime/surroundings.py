@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import msgspec
-
 from p2pfl import __version__
 from p2pfl.config import PROTOCOL_VERSIONS
 from p2pfl.discovery.announcements import NodeAnnouncement
@@ -19,20 +17,12 @@ from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.runtime.expectation import NOBODY, Expectation
 from p2pfl.runtime.lan_discovery import LanDiscovery
 from p2pfl.runtime.met_peers import MetPeers, addresses_of
+from p2pfl.runtime.node_config import LanSettings
 from p2pfl.runtime.observing.addresses import AddressReporter
 from p2pfl.text import one_line
 
 MAX_NAMED = 8
 """Names of awaited nodes in one notice."""
-
-
-class LanSettings(msgspec.Struct, frozen=True):
-    """How a node takes part in discovery."""
-
-    is_on: bool = True
-    """Whether it announces itself and looks for others (`--no-mdns`)."""
-    interfaces: tuple[str, ...] = ()
-    """Names of network interfaces; empty: those that lead to other devices of the same network."""
 
 
 class Surroundings:

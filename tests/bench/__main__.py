@@ -24,6 +24,7 @@ from tests.support.source import ROOT
 
 BENCHES = (
     "start",
+    "first_round",
     "screen",
     "pull",
     "training",
@@ -38,7 +39,7 @@ BENCHES = (
 )
 """In the order of execution: benches that are most sensitive to other load come first."""
 
-PEERS = ("flower", "flower_legacy", "p2pfl_pypi", "clients")
+PEERS = ("flower", "flower_legacy", "first_round", "p2pfl_pypi", "clients")
 """Modules of `tests.bench.peers`."""
 
 LIMIT_SECONDS = 600.0

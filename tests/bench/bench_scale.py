@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ import psutil
 from p2pfl import events
 from tests.bench import counted_node
 from tests.bench.command_line import Settings, run
-from tests.bench.report import FIRST_ROUND, MODEL_NAMES, PEAK, TRAFFIC, Figure
+from tests.bench.report import MODEL_NAMES, PEAK, TRAFFIC, Figure
 from tests.bench.synthetic import parameters
 from tests.support.processes import Process, fleet
 
@@ -59,8 +58,6 @@ class Run:
     """Bytes that all nodes together received on links."""
     loopback: int
     """All bytes that this machine sent over loopback."""
-    first_round: float
-    """Seconds from the start of the first process to the start of the first training."""
 
 
 def measure(settings: Settings) -> Iterator[Figure]:
@@ -76,8 +73,6 @@ def measure(settings: Settings) -> Iterator[Figure]:
         folder.mkdir()
         seen = asyncio.run(watch(folder, model, nodes, rounds))
         bare = bare or seen.base
-        if not number:
-            yield Figure(FIRST_ROUND, seen.first_round, "s", note=f"{nodes} nodes, torch included")
         yield from figures_of_bytes(seen, model, nodes, rounds)
         yield from figures_of_memory(seen, bare, model, nodes)
 
@@ -111,7 +106,6 @@ async def watch(folder: Path, model: str, count: int, rounds: int) -> Run:
     """Run a federation and return its measurements."""
     options = ["--task=synthetic", f"--model={model}", f"--rounds={rounds}"]
     names = [f"node-{number}" for number in range(count)]
-    began = time.time()
     sent = psutil.net_io_counters(pernic=True)
     async with fleet(folder) as opened:
         nodes = await opened.start_all(*names, options=options, program=counted_node.PROGRAM)
@@ -133,17 +127,11 @@ async def watch(folder: Path, model: str, count: int, rounds: int) -> Run:
         bulk=sum(end.bulk - begin.bulk for begin, end in received),
         control=sum(end.control - begin.control for begin, end in received),
         loopback=sum(after[nic].bytes_sent - sent[nic].bytes_sent for nic in after if nic in ("lo", "lo0")),
-        first_round=min(began_training(node) for node in nodes) - began,
     )
 
 
 def is_of(number: int, event: events.Committed) -> bool:
     return event.round == number
-
-
-def began_training(node: Process) -> float:
-    """Return the time of *node*'s first training start, in seconds since the epoch."""
-    return next(one.time for one in node.published if isinstance(one.event, events.TrainingStarted))
 
 
 class Sampler:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.bytecode import use_bytecode
 from tests.bench.machine import describe_commit, describe_machine
 from tests.bench.report import Bench, Figure, Report, heading, line, write_json
 
@@ -49,6 +50,7 @@ def report_on(name: str, measure: Measure, *, is_quick: bool, json: Path | None)
 
     After a failure, the figures so far are written too, and the exception is raised again.
     """
+    use_bytecode()
     machine, commit = describe_machine(), describe_commit()
     began = time.monotonic()
     figures: list[Figure] = []

@@ -23,7 +23,10 @@ PEAK = "aggregator's peak memory, {model}, {nodes} nodes"
 """In models: peak memory of all aggregating processes, minus their memory without a model."""
 
 FIRST_ROUND = "process start to first round"
-"""Seconds from the start of the first process to the start of round 1."""
+"""Seconds from the start of the first process to the first member's own work; no member imports torch."""
+
+FIRST_ROUND_TORCH = "process start to first round, with torch"
+"""The same where every member imports torch."""
 
 IDLE = "memory of an idle node"
 """Resident MB of all processes of a node."""

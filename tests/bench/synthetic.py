@@ -15,6 +15,9 @@ WIDTHS: dict[str, tuple[int, ...]] = {
 }
 """Fully connected layers with biases, float32: 396,210, 11,053,834 and 99,856,458 parameters."""
 
+SMALLEST = "0.4m"
+"""The model for figures of starts and of idle memory."""
+
 WORK = "SYNTHETIC_WORK"
 """Environment variable: folder in which each worker writes the seconds of its own work, one line for each
 round.

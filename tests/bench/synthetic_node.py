@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import msgspec
 import typer
@@ -12,7 +11,7 @@ from p2pfl.cli.node import COMMAND_CLASS, node
 from p2pfl.learning import catalogue
 from p2pfl.learning.data import Bundled
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.runtime import node as runtime
+from p2pfl.runtime import start
 from tests.bench.synthetic import WIDTHS
 
 PROGRAM = ("-m", "tests.bench.synthetic_node")
@@ -40,15 +39,15 @@ def register() -> None:
     )
 
 
-def worker_of_synthetic(settings: WorkerSettings, **options: Any) -> Worker:
-    """Return a `Worker` that starts `tests.bench.synthetic_worker`."""
-    program = (sys.executable, "-P", "-m", "tests.bench.synthetic_worker")
-    return Worker(msgspec.structs.replace(settings, program=program), **options)
+def main(worker: str = "tests.bench.synthetic_worker") -> None:
+    """Run a node whose worker is the module *worker*."""
 
+    def worker_of_synthetic(settings: WorkerSettings) -> Worker:
+        program = (sys.executable, "-P", "-m", worker)
+        return Worker(msgspec.structs.replace(settings, program=program))
 
-def main() -> None:
     register()
-    runtime.Worker = worker_of_synthetic  # type: ignore[assignment,attr-defined]  # stands in for the class
+    start.Worker = worker_of_synthetic  # type: ignore[assignment,attr-defined]  # stands in for the class
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(cls=COMMAND_CLASS)(node)
     app()

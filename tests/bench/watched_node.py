@@ -11,9 +11,9 @@ from collections.abc import Callable
 import msgspec
 
 from p2pfl.exit_codes import ExitCode
-from p2pfl.runtime import node as runtime
+from p2pfl.runtime import start
 from p2pfl.runtime.leaving import Leaving
-from p2pfl.runtime.node import NodeConfig
+from p2pfl.runtime.node_config import NodeConfig
 from p2pfl.runtime.observing.publish import Sink
 from tests.bench import synthetic_node
 
@@ -22,7 +22,7 @@ PROGRAM = ("-m", "tests.bench.watched_node")
 
 
 def main() -> None:
-    run_node = runtime.run_node
+    start_node = start.start_node
 
     async def unrecorded(
         config: NodeConfig,
@@ -32,9 +32,9 @@ def main() -> None:
         reload_log_level: Callable[[], None] = lambda: None,
     ) -> ExitCode:
         unwatched = msgspec.structs.replace(config, recorded=False)
-        return await run_node(unwatched, sinks, started, on_start, reload_log_level)
+        return await start_node(unwatched, sinks, started, on_start, reload_log_level)
 
-    runtime.run_node = unrecorded
+    start.start_node = unrecorded
     synthetic_node.main()
 
 

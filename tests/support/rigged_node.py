@@ -42,7 +42,7 @@ from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport import stream
-from p2pfl.runtime import node as runtime
+from p2pfl.runtime import start
 from p2pfl.runtime.driver import Driver
 from p2pfl.store import blobs, partial
 from p2pfl.store.journal import Journal
@@ -239,7 +239,7 @@ def use_light_worker() -> None:
     def light(settings: WorkerSettings, **options: Any) -> Worker:
         return Worker(msgspec.structs.replace(settings, program=program), **options)
 
-    runtime.Worker = light  # type: ignore[assignment,attr-defined]
+    start.Worker = light  # type: ignore[assignment,attr-defined]
 
 
 def ask_for_votes() -> None:

@@ -2,8 +2,9 @@
 
 A *target* is a listed address (whichever node answers there), a node (at any of its addresses), or a service
 found in the local network (whichever node answers at its addresses). Each target has its own task and its own
-retry delay, which doubles with every failure and is reset after a link. A node of another version is dialled
-seldom: it refuses every time, until one of the two is upgraded.
+retry delay, which doubles with every failure and is reset after a link. In the first half minute it stays
+short, except for nodes that only peers have named. A node of another version is dialled seldom: it refuses
+every time, until one of the two is upgraded.
 
 Peers may send any number of node ids. A node that was never linked is *unproven*: a peer may name a bounded
 number of them, few are dialled at a time, and one that is not reached after some attempts is dropped until a
@@ -75,6 +76,16 @@ class _DialTarget:
     error: str = ""
     """The last unexpected error in dialling it, which is logged once."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """When dialling it began."""
+
+
+def next_delay(delay: float, age: float, settings: NetSettings, *, is_unproven: bool) -> float:
+    """Return the wait after one of *delay* seconds, for a target that has been dialled for *age* seconds."""
+    longest = settings.redial_max_seconds
+    if age < settings.redial_early_seconds and not is_unproven:
+        longest = min(longest, settings.redial_early_max_seconds)
+    return min(max(delay * 2, settings.redial_first_seconds), longest)
 
 
 class Dialler:
@@ -302,7 +313,7 @@ class Dialler:
                 waits = target.delay > 0
             except TimeoutError:
                 waits = False
-                target.delay = min(
-                    max(target.delay * 2, self._settings.redial_first_seconds),
-                    self._settings.redial_max_seconds,
+                age = asyncio.get_running_loop().time() - target.since
+                target.delay = next_delay(
+                    target.delay, age, self._settings, is_unproven=target.source is not None
                 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -40,10 +41,19 @@ def total_memory() -> int:
 
 
 def process_start() -> float:
-    """Return the start of this process in seconds since the epoch; the current time if unknown."""
+    """Return the start of this process in seconds since the epoch; the current time if unknown.
+
+    Linux counts it from boot, and tells the time of the boot, which psutil adds, in whole seconds: that makes
+    a start up to a second too early. The clock since boot is exact.
+    """
     now = time.time()
     try:
-        return min(float(psutil.Process().create_time()), now)
+        if sys.platform == "linux":
+            ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+            age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        else:
+            age = now - float(psutil.Process().create_time())
+        return now - max(age, 0.0)
     except Exception:  # noqa: BLE001 - see the module's docstring
         return now
 

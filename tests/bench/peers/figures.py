@@ -14,15 +14,12 @@ from itertools import pairwise
 from tests.bench.peers.sampling import Sample, highest, moved_at, resident_at
 from tests.bench.peers.world import Mark
 from tests.bench.report import FIRST_ROUND, IDLE, MODEL_NAMES, OVERHEAD, PEAK, TRAFFIC, Figure
-from tests.bench.synthetic import parameters
+from tests.bench.synthetic import SMALLEST, parameters
 
 NODES = 4
 """Nodes in every measurement."""
 
 PARAMETER_BYTES = 4
-
-SMALLEST = "0.4m"
-"""Model for the figures of start and idle memory. Its peak memory is below the noise, so not reported."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def figures(outcome: Outcome, note: str) -> Iterator[Figure]:
     rounds = f"{f'median of {len(overheads)} rounds' if len(overheads) > 1 else 'one round'}; {note}"
     yield Figure(OVERHEAD.format(model=model), statistics.median(overheads), "s", note=rounds)
     yield Figure(TRAFFIC.format(model=model, nodes=NODES), traffic(outcome), note="all of loopback")
-    if outcome.model == SMALLEST:
+    if outcome.model == SMALLEST:  # its peak memory is below the noise
         yield Figure(FIRST_ROUND, first_round(outcome), "s")
         yield Figure(IDLE, idle(outcome), "MB", note="without torch")
     else:

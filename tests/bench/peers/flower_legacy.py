@@ -3,6 +3,7 @@
 It is deprecated, but still in flwr 1.42.0, which is measured here. Members verify the server's TLS
 certificate. `grpc_max_message_length` is gRPC's maximum on both sides. Members do not evaluate, and the
 server's `evaluate_fn` only marks the time. Every round waits for all four members, and all of them train.
+Members work on numpy arrays; `run` may have them import torch besides, as members that train with it do.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ MESSAGE_BYTES = 2**31 - 1
 """gRPC's own limit."""
 
 
-def run(world: World, model: str, rounds: int) -> Outcome:
-    """Start the server and its members, and wait until it has done *rounds*."""
+def run(world: World, model: str, rounds: int, torch: str = "") -> Outcome:
+    """Start the server and its members, and wait until it has done *rounds*.
+
+    *torch* is the folder from which the members import torch; empty: they do not.
+    """
     port = free_port()
     settings = world.settings_file(
         address=f"{HOST}:{port}",
@@ -34,6 +38,7 @@ def run(world: World, model: str, rounds: int) -> Outcome:
         nodes=NODES,
         samples=SAMPLES,
         message_bytes=MESSAGE_BYTES,
+        torch=torch,
     )
     world.start("server", [world.python, PROGRAMS / "flower_legacy_server.py", settings])
     world.until(lambda: is_listening(port), "a listening server")

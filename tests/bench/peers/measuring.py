@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.command_line import Settings, parser, report_on
-from tests.bench.peers.figures import NODES, PARAMETER_BYTES, SMALLEST, Outcome, figures
+from tests.bench.peers.figures import NODES, PARAMETER_BYTES, Outcome, figures
 from tests.bench.peers.prepare import python_of
 from tests.bench.peers.world import MemoryExceededError, World, world
 from tests.bench.report import MODEL_NAMES, PEAK, Figure
-from tests.bench.synthetic import WIDTHS, parameters
+from tests.bench.synthetic import SMALLEST, WIDTHS, parameters
 
 SIZES = (SMALLEST, "11m")
 LARGE = "100m"

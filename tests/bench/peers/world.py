@@ -62,6 +62,8 @@ class Mark:
     what: str
     at: float
     pid: int
+    used: float = 0.0
+    """Processor seconds of the process so far."""
 
 
 @dataclass

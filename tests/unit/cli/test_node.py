@@ -20,8 +20,7 @@ from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.scripts.frames import TOKEN_VARIABLE
 from p2pfl.runtime.configure import NodeOptions
 from p2pfl.runtime.logs import close_logging, set_up_logging
-from p2pfl.runtime.node import NodeConfig
-from p2pfl.runtime.script_training import ScriptSettings
+from p2pfl.runtime.node_config import NodeConfig, ScriptSettings
 from p2pfl.spec import ScriptTask, task_name
 from p2pfl.strategy_specs import TrimmedMeanSpec
 from p2pfl.tracking.targets import TrackTarget

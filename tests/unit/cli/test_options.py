@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 import typer
+from typer.core import TyperCommand
 from typer.testing import CliRunner
 
 from p2pfl.cli import load
@@ -103,3 +106,63 @@ def test_what_names_no_node_is_an_error_of_the_user(command: str, tmp_path: Path
 def test_options_that_name_two_nodes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give one of them"):
         find_node("10.0.0.1:9000", tmp_path, None, None, None)
+
+
+def values(
+    name: Annotated[str | None, typer.Argument()] = None,
+    number: Annotated[int | None, typer.Option("--number")] = None,
+    limited: Annotated[int, typer.Option("--limited", min=2)] = 3,
+    share: Annotated[float, typer.Option("--share")] = 0.5,
+    place: Annotated[Path, typer.Option("--place")] = Path("here"),
+    places: Annotated[list[Path] | None, typer.Option("--places")] = None,
+    words: Annotated[list[str] | None, typer.Option("--words")] = None,
+    loud: Annotated[int, typer.Option("-l", "--loud", count=True)] = 0,
+    on: Annotated[bool, typer.Option("--on")] = False,
+) -> None:
+    """Print what arrives."""
+    typer.echo(repr((name, number, limited, share, place, places, words, loud, on)))
+
+
+def answer_of(kind: type[TyperCommand], words: list[str]) -> tuple[int, str]:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(cls=kind)(values)
+    result = CliRunner().invoke(app, words)
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["ada"],
+        *(
+            [f"--number={text}"]
+            for text in ("7", "007", "-3", " 5", "x", "1.5", "1e3", "", "\u0663", "9" * 30)
+        ),
+        ["--number", "9" * 5000],
+        *([f"--limited={text}"] for text in ("2", "1", "3", "x")),
+        *([f"--share={text}"] for text in ("0.5", "1", "x")),
+        *([f"--place={text}"] for text in ("there", "", "~/x")),
+        ["--places=a", "--places=b"],
+        ["--words=a", "--words=b"],
+        ["-ll", "--on"],
+    ],
+    ids=lambda words: " ".join(words)[:30],
+)
+def test_values_and_mistakes_are_those_of_typer(words: list[str]) -> None:
+    assert answer_of(GroupedCommand, words) == answer_of(TyperCommand, words)
+
+
+def test_the_options_of_a_node_are_read_without_pydantic(tmp_path: Path) -> None:
+    words = [
+        "--certs=nowhere",
+        "--peers=pi:9000",
+        "--rounds=3",
+        "--model=2nn",
+        f"--data-dir={tmp_path}",
+        "-v",
+    ]
+    show = "import sys; from p2pfl.cli.settings import node_context; node_context(sys.argv[1:])"
+    code = f"{show}; print('pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

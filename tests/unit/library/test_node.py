@@ -22,7 +22,7 @@ from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.library import node as module
 from p2pfl.library.certificates import issue
 from p2pfl.library.node import EmbeddedNode, EventReader
-from p2pfl.runtime import node as runtime
+from p2pfl.runtime import start
 from p2pfl.store.verify import verify
 
 MakeNode = Callable[..., EmbeddedNode]
@@ -35,7 +35,7 @@ def _light(monkeypatch: pytest.MonkeyPatch) -> None:
     def light(settings: WorkerSettings, **options: Any) -> Worker:
         return Worker(msgspec.structs.replace(settings, program=program), **options)
 
-    monkeypatch.setattr(runtime, "Worker", light)
+    monkeypatch.setattr(start, "Worker", light)
 
 
 @pytest.fixture

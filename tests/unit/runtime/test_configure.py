@@ -13,8 +13,7 @@ from p2pfl.identity.authority import create_authority, issue
 from p2pfl.learning.data import DataPlaces
 from p2pfl.personal_specs import LoraSpec, Personalisation
 from p2pfl.runtime.configure import LISTS, RUN_OPTIONS, NodeOptions, configure
-from p2pfl.runtime.node import NodeConfig
-from p2pfl.runtime.script_training import ScriptSettings
+from p2pfl.runtime.node_config import NodeConfig, ScriptSettings
 from p2pfl.spec import FileTask, MetricTarget, Stopping, TableTask
 from p2pfl.store.directory import default_data_dir
 from p2pfl.strategy_specs import FedAdamSpec, OwnStrategySpec

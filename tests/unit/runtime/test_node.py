@@ -17,11 +17,11 @@ from p2pfl.core.node import Node
 from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.names import Role
+from p2pfl.learning.process import Worker
 from p2pfl.messages import UpdateBlobs
 from p2pfl.net.transport import sockets
 from p2pfl.runtime.expectation import Expectation
 from p2pfl.runtime.node import (
-    NodeConfig,
     _devices,
     _founds_alone,
     _lan,
@@ -29,7 +29,7 @@ from p2pfl.runtime.node import (
     _recover,
     run_node,
 )
-from p2pfl.runtime.surroundings import LanSettings
+from p2pfl.runtime.node_config import LanSettings, NodeConfig
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
 from tests.support.federation import make_federation
@@ -137,7 +137,7 @@ def test_a_node_that_neither_lists_nor_looks_for_others_founds_alone(
 
 async def test_a_persons_certificate_starts_no_node_and_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match="has the role observer"):
-        await run_node(config(tmp_path, "observer", 1), (), 0.0)
+        await run_node(config(tmp_path, "observer", 1), Worker(), (), 0.0)
     assert not (tmp_path / "data").exists()
 
 
@@ -147,7 +147,7 @@ async def test_a_node_that_may_not_have_its_links_open_says_so_and_does_not_star
     monkeypatch.setattr(sockets, "files_limit", lambda: 64)
     monkeypatch.setattr(sockets, "raise_files_limit", lambda: None)
     with pytest.raises(UserError, match=r"may have 64 files.*too few for 40 nodes.*`ulimit -n 1024`"):
-        await run_node(config(tmp_path, "node", 39), (), 0.0)
+        await run_node(config(tmp_path, "node", 39), Worker(), (), 0.0)
     assert not (tmp_path / "data").exists()
 
 

@@ -10,8 +10,9 @@ from p2pfl.learning.process import Worker
 from p2pfl.learning.scripts.frames import ENDPOINT_FILE, TrainerRunOver, read_endpoint
 from p2pfl.learning.scripts.node_link import NodeLink
 from p2pfl.learning.scripts.trainer import TrainerWorker
+from p2pfl.runtime.node_config import ScriptSettings
 from p2pfl.runtime.observing.publish import Publisher
-from p2pfl.runtime.script_training import ScriptSettings, script_training
+from p2pfl.runtime.script_training import script_training
 from p2pfl.store.directory import DataDirectory
 
 ENDED = events.RunEnded("run", 3, "digest", {})

@@ -13,7 +13,8 @@ from p2pfl.identity.known_peers import KnownPeer, read_known_peers
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport.addresses import Address
 from p2pfl.runtime.expectation import NOBODY, Expectation
-from p2pfl.runtime.surroundings import LanSettings, Surroundings
+from p2pfl.runtime.node_config import LanSettings
+from p2pfl.runtime.surroundings import Surroundings
 from tests.support.federation import make_federation
 
 BEN = "b" * 52

@@ -30,6 +30,9 @@ class Member(NumPyClient):
 def main() -> None:
     """Serve until the server ends the run."""
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if folder := settings["torch"]:
+        sys.path.append(folder)  # behind the packages of this environment, which has no torch
+        import torch  # noqa: F401  as every member that trains with PyTorch
     start_client(
         server_address=settings["address"],
         client=Member(settings, int(sys.argv[2])).to_client(),

@@ -12,10 +12,11 @@ from pathlib import Path
 
 
 def mark(path: str | Path, what: str) -> None:
-    """Append that *what* happened now in this process.
+    """Append that *what* happened now in this process, and the processor time that it has used.
 
     The clock is the monotonic clock, which all processes share. A line is written with one call.
     """
-    line = json.dumps({"what": what, "at": time.monotonic(), "pid": os.getpid()}) + "\n"
+    found = {"what": what, "at": time.monotonic(), "pid": os.getpid(), "used": time.process_time()}
+    line = json.dumps(found) + "\n"
     with Path(path).open("a", encoding="utf-8") as file:
         file.write(line)

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import msgspec
 import pytest
 
 from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError, VersionRefused
-from p2pfl.net.dialling.dialler import MAX_FOUND, Dialler, FoundService, TargetKey
+from p2pfl.net.dialling.dialler import MAX_FOUND, Dialler, FoundService, TargetKey, next_delay
 from p2pfl.net.transport.addresses import Address
 from tests.support.meshes import FAST, WAIT_SECONDS, until
 
@@ -85,6 +86,28 @@ async def test_an_address_without_an_answer_is_dialled_again(network: Network) -
     network.dialler.add_listed(HERE)
     await network.until_dialled(3)
     assert set(network.dials) == {(HERE, None)}
+
+
+def dial_times(until_seconds: float, *, is_unproven: bool = False) -> list[float]:
+    """When a target is dialled that never answers."""
+    settings = NetSettings()
+    times, delay = [0.0], settings.redial_first_seconds
+    while times[-1] < until_seconds:
+        times.append(times[-1] + delay)
+        delay = next_delay(delay, times[-1], settings, is_unproven=is_unproven)
+    return times
+
+
+def test_a_device_that_starts_within_half_a_minute_is_dialled_half_a_second_later() -> None:
+    times = dial_times(120.0)
+    waits = [(before, after - before) for before, after in pairwise(times)]
+    assert max(wait for begin, wait in waits if begin < 29.5) == pytest.approx(0.5)
+    assert [wait for _, wait in waits][-3:] == pytest.approx([5.0, 5.0, 5.0])
+
+
+def test_a_node_that_only_a_peer_named_is_not_dialled_often() -> None:
+    times = dial_times(30.0, is_unproven=True)
+    assert len(times) == NetSettings().max_unproven_tries + 1
 
 
 async def test_a_linked_node_is_dialled_only_after_its_link_is_lost(network: Network) -> None:

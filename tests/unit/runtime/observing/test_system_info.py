@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,6 +28,7 @@ def hidden(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(psutil, name, refuse)
     for name in ("create_time", "cpu_times", "memory_info"):
         monkeypatch.setattr(psutil.Process, name, refuse)
+    monkeypatch.setattr(Path, "read_text", refuse)
 
 
 def test_values_are_those_of_the_system() -> None:
@@ -40,8 +42,18 @@ def test_values_are_those_of_the_system() -> None:
 def test_hidden_values_are_neutral() -> None:
     assert system_info.count_cores() >= 1
     assert system_info.total_memory() == 0
-    assert abs(system_info.process_start() - time.time()) < 60
+    assert abs(system_info.process_start() - time.time()) < 1
     assert system_info.usage_of(os.getpid()) == Usage(0.0, 0)
+
+
+def test_the_start_of_a_process_lies_between_its_call_and_its_first_line() -> None:
+    show = "from p2pfl.runtime.observing.system_info import process_start; print(process_start())"
+    code = f"import time; first = time.time(); {show}; print(first)"
+    tick = 1 / os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 0.01
+    called = time.time()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    started, first = map(float, done.stdout.split())
+    assert called - tick <= started <= first + tick
 
 
 def test_a_process_runs_until_it_has_ended() -> None:
