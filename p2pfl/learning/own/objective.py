@@ -332,7 +332,7 @@ def fits_scores(outputs: Tensor, targets: Tensor) -> bool:
     return (
         outputs.ndim >= 2
         and outputs.is_floating_point()
-        and (len(outputs), *outputs.shape[2:]) == tuple(targets.shape)
+        and outputs.shape[:1] + outputs.shape[2:] == targets.shape
     )
 
 

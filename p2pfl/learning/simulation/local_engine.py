@@ -7,6 +7,7 @@ client has no influence on its update.
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -69,6 +70,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Use this model and state from now on; not answered."""
 
     start: RoundStart
+    keeps_model: bool = False
+    """The model stays as it is, and that of *start* is empty: a model that was evaluated is trained next."""
 
 
 FORK_SECONDS = 30.0
@@ -159,10 +162,13 @@ class LocalEngine:
             TaskError: the user's code is wrong.
             WorkerError: a copy failed or has ended.
         """
-        load, waiting = encode(Load(start)), deque(map(encode, orders))
+        waiting = deque(map(encode, orders))
+        first = self._copies[: len(waiting)]
+        loads = {keeps: _load(start, keeps=keeps) for keeps in {one.model is start.model for one in first}}
         busy: dict[Connection, _Copy] = {}
-        for copy in self._copies[: len(waiting)]:
-            copy.send(load)
+        for copy in first:
+            copy.send(loads[copy.model is start.model])
+            copy.model = start.model
             copy.order(waiting.popleft())
             busy[copy.pipe] = copy
         while busy:
@@ -206,6 +212,11 @@ class LocalEngine:
                 return
 
 
+def _load(start: RoundStart, *, keeps: bool) -> bytes:
+    """Return the encoded `Load` of *start* for a copy that *keeps* the model that it has, or does not."""
+    return encode(Load(msgspec.structs.replace(start, model=b"") if keeps else start, keeps))
+
+
 class _Copy:
     """A copy of this process that trains, and the pipe to it."""
 
@@ -214,6 +225,8 @@ class _Copy:
         self.pipe = pipe
         self.unanswered = 0
         """Number of orders whose reply has not come."""
+        self.model = b""
+        """The model that it has."""
 
     def order(self, order: bytes) -> None:
         """Send an encoded order that is answered.
@@ -281,14 +294,15 @@ def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer
     for one in others:
         one.close()
     torch.set_num_threads(1)
+    gc.freeze()  # a collection would look at all objects of the program, and copy the memory that they are in
     model = b""
     with suppress(EOFError, OSError):
         pipe.send_bytes(CAN_TRAIN if _has_autograd() else b"")
         while True:
             order = _decode_order.decode(pipe.recv_bytes())
             if isinstance(order, Load):
-                model = order.start.model
-                trainer.begin(order.start)
+                model = model if order.keeps_model else order.start.model
+                trainer.begin(msgspec.structs.replace(order.start, model=model))
                 continue
             pipe.send_bytes(encode(answer(order, trainer, model, code)))
 

@@ -45,6 +45,7 @@ def main() -> None:
         epochs=SETTINGS["epochs"],
         batch_size=SETTINGS["batch"],
         lr=SETTINGS["lr"],
+        momentum=0.0,
         partition="iid",
         evaluate_every=SETTINGS["rounds"],
         seed=1,

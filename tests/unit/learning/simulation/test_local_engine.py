@@ -27,9 +27,9 @@ def engine(**options: object) -> Iterator[LocalEngine]:
         opened.close()
 
 
-def updates(opened: LocalEngine, clients: range) -> dict[int, ClientUpdate]:
-    start = RoundStart(1, opened.initial())
-    found = list(opened.train(start, [ClientJob(client) for client in clients]))
+def updates(opened: LocalEngine, clients: range, start: RoundStart | None = None) -> dict[int, ClientUpdate]:
+    begun = start or RoundStart(1, opened.initial())
+    found = list(opened.train(begun, [ClientJob(client) for client in clients]))
     return {one.client: one for one in found if isinstance(one, ClientUpdate)}
 
 
@@ -39,6 +39,16 @@ def test_copies_make_the_same_updates_and_evaluations_as_this_process() -> None:
         model = alone.initial()
         assert copies.evaluate(model, 4) == alone.evaluate(model, 4)
         assert updates(copies, range(2)) == updates(alone, range(2)), "also with fewer jobs than copies"
+
+
+def test_copies_that_have_the_model_get_it_once() -> None:
+    with engine(workers=1) as alone, engine(workers=2) as copies:
+        trained = updates(alone, range(3))
+        first, second = trained[0].blob, trained[1].blob
+        assert copies.evaluate(first, 2) == alone.evaluate(first, 2)
+        for start in RoundStart(2, first), RoundStart(3, first), RoundStart(3, second):
+            assert updates(copies, range(3), start) == updates(alone, range(3), start)
+        assert copies.evaluate(second, 2) == alone.evaluate(second, 2)
 
 
 @pytest.mark.parametrize("options", [{"personal": ["out.*"]}, {"personalise": 1}, {"strategy": "ditto"}])
