@@ -17,6 +17,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,13 @@ from p2pfl.learning.simulation.federation import SimulatedFederation
 from p2pfl.learning.simulation.orders import (
     ClientJudged,
     EvaluatePart,
+    GroupDone,
     JudgeOne,
     Order,
     OrderFailed,
     PartDone,
     Reply,
+    TrainGroup,
     TrainOne,
     answer,
     decode_reply,
@@ -64,6 +67,10 @@ ORDERS_AHEAD = 2
 AHEAD_BYTES = 4096
 """Length of the largest order that is sent to a copy that works. A larger one, with what a client remembers,
 could fill the pipe while the copy waits for room for its reply: both would wait for ever."""
+
+
+MAX_GROUP = 32
+"""Clients that are trained at once. With more, a client hardly takes less time, and all take more memory."""
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
@@ -99,6 +106,8 @@ class LocalEngine:
         self._trainer = ClientTrainer(federation)
         self._code = federation.run.places.code
         self._workers = default_workers(federation)
+        self._is_vectorised = federation.run.vectorised
+        self._examples = cache(lambda client: federation.prepared.part_card(client).examples)
         self._copies: list[_Copy] = []
 
     def initial(self) -> bytes:
@@ -109,6 +118,9 @@ class LocalEngine:
     def train(self, start: RoundStart, jobs: Sequence[ClientJob], /) -> Iterator[ClientResult]:
         """Do *jobs* and yield the result of each, in any order."""
         self._fork()
+        if self._is_vectorised:
+            yield from self._train_groups(start, jobs)
+            return
         if self._workers == 1:
             self._trainer.begin(start)
             for job in jobs:
@@ -119,6 +131,24 @@ class LocalEngine:
         for reply in self._spread(start, [TrainOne(job) for job in jobs]):
             assert isinstance(reply, ClientUpdate | ClientFailure)
             yield reply
+
+    def _train_groups(self, start: RoundStart, jobs: Sequence[ClientJob]) -> Iterator[ClientResult]:
+        """Do *jobs* in groups of clients with about equally many examples, one or more for each copy."""
+        if not jobs:
+            return
+        ordered = sorted(jobs, key=lambda job: self._examples(job.client))
+        size = min(MAX_GROUP, -(-len(jobs) // self._workers))
+        groups = [tuple(ordered[first : first + size]) for first in range(0, len(jobs), size)]
+        if self._workers == 1:
+            self._trainer.begin(start)
+            for group in groups:
+                with isolated(), explained(self._code):
+                    results = self._trainer.train_group(group)
+                yield from results
+            return
+        for reply in self._spread(start, [TrainGroup(group) for group in groups]):
+            assert isinstance(reply, GroupDone)
+            yield from reply.results
 
     def evaluate(self, model: bytes, parts: int, /) -> list[PartEvaluation]:
         """Evaluate *model* on all *parts* of the held-out examples; return the results in their order."""

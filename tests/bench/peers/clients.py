@@ -79,6 +79,8 @@ class Simulator:
     processes: int
     """Processes that train."""
     uses_torch: bool = True
+    vectorised: bool = False
+    """Whether several clients are trained at once."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 SIMULATORS = (
     Simulator("ours", "", "p2pfl_clients.py", CORES),
     Simulator("ours, one process", "", "p2pfl_clients.py", 1),
+    Simulator("ours, vectorised", "", "p2pfl_clients.py", CORES, vectorised=True),
+    Simulator("ours, vectorised, one process", "", "p2pfl_clients.py", 1, vectorised=True),
     Simulator("pfl", "pfl", "pfl_clients.py", 1),
     Simulator("Flower", "flower_simulation", "flower_clients.py", CORES),
     Simulator("Flower, numpy", "flower_simulation", "flower_clients.py", CORES, uses_torch=False),
@@ -112,6 +116,10 @@ RATIOS = (
     ("ours", "Flower, older interface", 10.0),
     ("ours", "pfl", 1.0),
     ("ours, one process", "pfl", 1.0),
+    ("ours, vectorised", "Flower", 10.0),
+    ("ours, vectorised", "Flower, older interface", 10.0),
+    ("ours, vectorised", "ours", 1.5),
+    ("ours, vectorised, one process", "ours, one process", 1.5),
 )
 """Which speed is divided by which, and the budget."""
 
@@ -184,6 +192,7 @@ def simulate(simulator: Simulator, python: Path, folder: Path, data: Path, round
         "rounds": rounds,
         "processes": simulator.processes,
         "uses_torch": simulator.uses_torch,
+        "vectorised": simulator.vectorised,
         "data": str(data),
         "marks": str(folder / "marks"),
         "accuracy": str(folder / "accuracy"),

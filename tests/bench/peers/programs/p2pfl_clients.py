@@ -51,6 +51,7 @@ def main() -> None:
         seed=1,
         device="cpu",
         workers=SETTINGS["processes"],
+        vectorised=SETTINGS["vectorised"],
         progress=lambda row: mark(SETTINGS["marks"], "round"),
     )
     value = result.history[-1].metrics["accuracy"]

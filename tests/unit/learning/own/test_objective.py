@@ -52,6 +52,22 @@ def refusal(outputs: Any, targets: Any, agreement: Agreement = AGREEMENT, **part
     return str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("targets", "parts"),
+    [
+        (torch.tensor([0, 1, -100, 1]), {}),
+        (torch.rand(4), {}),
+        (torch.tensor([0, 1, 0, 1]), {"loss": lambda outputs, targets: outputs[:, 0].square().mean()}),
+    ],
+)
+def test_the_losses_of_batches_are_those_of_each(targets: Tensor, parts: dict[str, Any]) -> None:
+    outputs = torch.randn(4, 1 if targets.is_floating_point() else 3)
+    kind = kind_of(targets)
+    objective = UserObjective(task_with(**parts), kind, CLASSIFICATION, AGREEMENT)
+    alone = [objective.loss(outputs[part], targets[part]).item() for part in (slice(2), slice(2, 4))]
+    assert objective.losses(outputs, targets, 2).tolist() == pytest.approx(alone)
+
+
 # --- the defaults -------------------------------------------------------------------------------------------
 
 

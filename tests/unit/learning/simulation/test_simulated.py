@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p2pfl.errors import UserError
@@ -18,6 +19,9 @@ def test_a_run_is_the_same_after_its_way_through_text() -> None:
     run = SimulatedRun(make_spec(), 4, places, "iid", 2, (0, 3), SignFlip(2.0), 5, "ray", "auto", 2, "cpu")
     assert SimulatedRun.from_text(run.to_text()) == run
     assert "\n" not in run.to_text()
+    at_once = msgspec.structs.replace(run, vectorised=True)
+    assert SimulatedRun.from_text(at_once.to_text()) == at_once
+    assert "vectorised" not in run.to_text(), "or the results of older experiments are not found"
 
 
 def test_a_round_tells_accuracy_and_loss_if_they_were_measured() -> None:
