@@ -9,8 +9,9 @@ How the others are set up: Flower's clients train with a plain loop of torch, as
 has one processor, so there are as many of Ray's actors as ours has processes. It is measured with numpy in
 place of torch too, whose step takes less time for such a model: this is nearly what Flower's engine takes for
 itself. pfl has one process (several need Horovod), and examples that are tensors cut into batches once; ours
-is compared with it both with one process and with as many as there are processors. *Clients a second* are those of all rounds but the first; *all* is the time of the whole process,
-which includes imports, and reading and dividing the data. *Processor time* is less
+is compared with it both with one process and with as many as there are processors, and also where it trains
+several clients at once (`vectorised`). *Clients a second* are those of all rounds but the first; *all* is the
+time of the whole process, which includes imports, and reading and dividing the data. *Processor time* is less
 sensitive than speed to what else runs on the machine.
 """
 
