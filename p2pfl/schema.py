@@ -247,6 +247,8 @@ def frozen_to_take(mine: Schema, theirs: Schema) -> FrozenTensors | None:
 
 def first_difference(mine: Schema, theirs: Schema) -> str | None:
     """Describe the first tensor in which two schemas differ, as half a sentence; None when they are equal."""
+    if mine == theirs:
+        return None
     own = {spec.name: spec for spec in mine if not is_mark(spec)}
     for spec in theirs:
         if is_mark(spec):

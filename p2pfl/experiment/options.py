@@ -18,7 +18,7 @@ from p2pfl.learning import partition
 from p2pfl.learning.choice import Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.simulation.attack_specs import AttackSpec, make_attack
-from p2pfl.learning.simulation.simulated import SimulatedRun, check_least
+from p2pfl.learning.simulation.simulated import SimulatedRun, check_least, vectorised_flaw
 from p2pfl.learning.strategy_choice import BUILTIN_STRATEGIES, choose_strategy
 from p2pfl.paths import full
 from p2pfl.runtime.configure import RUN_OPTIONS, parse_until
@@ -42,7 +42,7 @@ PLACES = ("data", "data_root", "download", "classes")
 
 OWN = (
     "clients", "sample", "fraction", "strategy", "strategy_args", "attackers", "attack", "attack_args",
-    "choose_attackers", "evaluate_every", "engine", "ray_address", "workers", "device",
+    "choose_attackers", "evaluate_every", "engine", "ray_address", "workers", "device", "vectorised",
 )  # fmt: skip
 """Options of simulations only."""
 
@@ -122,7 +122,10 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
         ray_address=ray_address,
         workers=_whole(given, "workers", 0, least=0),
         device=str(given.get("device", "auto")),
+        vectorised=_truth(given, "vectorised"),
     )
+    if run.vectorised and (flaw := vectorised_flaw(run)):
+        raise OptionError("vectorised", f"vectorised cannot be used here: {flaw}; leave it out.")
     with naming("strategy"):
         check_least(run)
     return run
@@ -305,6 +308,13 @@ def _whole(given: Mapping[str, Any], name: str, default: int, *, least: int) -> 
         raise OptionError(
             name, f"{name} is {one_line(repr(value))}, and a whole number from {least} on is expected."
         )
+    return value
+
+
+def _truth(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if not isinstance(value, bool):
+        raise OptionError(name, f"{name} is {one_line(repr(value))}, and true or false is expected.")
     return value
 
 

@@ -34,6 +34,7 @@ def simulate(
     engine: str | None = None,
     ray_address: str | None = None,
     workers: int | None = None,
+    vectorised: bool | None = None,
     track: str | Sequence[str] = (),
     progress: bool | Callable[[SimulatedRound], object] | None = None,
     **options: Any,
@@ -64,6 +65,8 @@ def simulate(
         engine: what runs the clients; "local" is this machine, "ray" is Ray.
         ray_address: the address of a Ray cluster, or "auto"; if not given, Ray is started on this machine.
         workers: processes that train; one for each processor if not given.
+        vectorised: whether clients of one size are trained at once: faster with small models, and the last
+            bits of models may differ.
         track: where each round is written too, as with `--track` of a node.
         progress: whether a line shows how far the simulation is, by default on a terminal; or a function that
             is called with each round.
@@ -79,7 +82,7 @@ def simulate(
         "clients": clients, "rounds": rounds, "seed": seed, "partition": partition, "strategy": strategy,
         "strategy_args": strategy_args, "sample": sample, "fraction": fraction, "attackers": attackers,
         "attack": attack, "attack_args": attack_args, "engine": engine, "ray_address": ray_address,
-        "workers": workers,
+        "workers": workers, "vectorised": vectorised,
     }  # fmt: skip
     own = task if isinstance(task, Task) else None
     run = make_run({**named, **options, "task": None if own is not None else task}, is_object=own is not None)

@@ -70,14 +70,17 @@ class TensorBatches:
 
     def shuffled(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
         """Yield all examples once in random order, in batches of *sizes*."""
-        order = self.rows[torch.randperm(len(self.rows), generator=generator).to(self.rows.device)]
-        return map(self._batch, torch.split(order, sizes))
+        return map(self.batch, torch.split(self.shuffled_rows(generator), sizes))
+
+    def shuffled_rows(self, generator: torch.Generator) -> Tensor:
+        """Return the rows in random order: [examples] int64."""
+        return self.rows[torch.randperm(len(self.rows), generator=generator).to(self.rows.device)]
 
     def ordered(self, size: int) -> Iterator[Batch]:
         """Yield all examples in their order, in batches of at most *size*."""
-        return map(self._batch, torch.split(self.rows, size))
+        return map(self.batch, torch.split(self.rows, size))
 
-    def _batch(self, rows: Tensor) -> Batch:
+    def batch(self, rows: Tensor) -> Batch:
         """Return copies of the *rows* [batch] int64; the model may change them."""
         x = self.x.index_select(0, rows)  # x[rows] takes ten times as long for pictures
         scaled = x if self.scaling is None else self.scaling(x)

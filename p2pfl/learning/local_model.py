@@ -140,6 +140,8 @@ class LocalModel:
         weights.release(self.module, self.personal)
 
     def _personal_tensors(self) -> dict[str, Tensor]:
+        if not self.personal:
+            return {}
         state = self.module.state_dict()
         names = tensor_kinds(self.module, self.personal, state).personal
         return {name: state[name].detach().clone() for name in names}

@@ -119,11 +119,12 @@ class _Training:
         job, inputs, options, model = self.job, self.inputs, self.options, self.model
         spec, make = job.spec, self.prepared.optimizer
         remembered = of_strategy(inputs.recall()) if memory_slots(spec.strategy) else {}
-        rule = local_rule(
-            LocalStart(
+        rule = None
+        if trains_differently(spec.strategy):  # with tiny clients, the time to prepare this counts
+            start = LocalStart(
                 spec, model.module, self.part, self.objective, inputs.state, remembered, shared=model.shared
             )
-        )
+            rule = local_rule(start)
         steps, loss = training.train(
             model.module,
             self.part,

@@ -11,21 +11,28 @@ from torch.nn import functional
 from p2pfl.cards import CLASSIFICATION, REGRESSION, Agreement, Measures, counted_classes
 
 
-class Objective(Protocol):
-    """A loss and metrics. *outputs* are what the model returns for a batch, *targets* what the data hold."""
+class Judge(Protocol):
+    """The metrics of a model. *outputs* are what it returns for a batch, *targets* what the data hold."""
 
     @property
     def measures(self) -> Measures:
         """The names of loss and metrics."""
-
-    def loss(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
-        """Return the mean loss of a batch, a scalar to differentiate."""
 
     def sums(self, outputs: Tensor, targets: Tensor, /) -> dict[str, float]:
         """Return the sum of each metric of `measures` over a batch."""
 
     def counts(self, outputs: Tensor, targets: Tensor, /) -> Tensor | None:
         """Return for each class [right, examples, predicted] as int64 [classes, 3]; None if not counted."""
+
+
+class Objective(Judge, Protocol):
+    """A loss and metrics."""
+
+    def loss(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Return the mean loss of a batch, a scalar to differentiate."""
+
+    def losses(self, outputs: Tensor, targets: Tensor, parts: int, /) -> Tensor:
+        """Return the `loss` of each of *parts* batches of equal length that follow each other: [parts]."""
 
 
 class Classification:
@@ -46,6 +53,12 @@ class Classification:
     def loss(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
         """Return the mean cross-entropy, weighted by class if there are weights."""
         return functional.cross_entropy(outputs, targets, self._weights)
+
+    def losses(self, outputs: Tensor, targets: Tensor, parts: int, /) -> Tensor:
+        """Return the loss of each of *parts* batches of equal length that follow each other: [parts]."""
+        if self._weights is not None:
+            return losses_one_by_one(self, outputs, targets, parts)
+        return functional.cross_entropy(outputs, targets, reduction="none").view(parts, -1).mean(1)
 
     def sums(self, outputs: Tensor, targets: Tensor, /) -> dict[str, float]:
         """Return the number of right answers and the summed cross-entropy, without class weights."""
@@ -78,6 +91,10 @@ class Regression:
         """Return the mean squared error."""
         return functional.mse_loss(outputs, targets)
 
+    def losses(self, outputs: Tensor, targets: Tensor, parts: int, /) -> Tensor:
+        """Return the loss of each of *parts* batches of equal length that follow each other: [parts]."""
+        return functional.mse_loss(outputs, targets, reduction="none").view(parts, -1).mean(1)
+
     def sums(self, outputs: Tensor, targets: Tensor, /) -> dict[str, float]:
         """Return the sums of the errors, and of the targets and their squares, computed in float64."""
         difference, target = (outputs.double() - targets.double()), targets.double()
@@ -93,6 +110,12 @@ class Regression:
     def counts(self, outputs: Tensor, targets: Tensor, /) -> None:  # noqa: ARG002  the interface
         """Return None: there are no classes."""
         return
+
+
+def losses_one_by_one(objective: Objective, outputs: Tensor, targets: Tensor, parts: int) -> Tensor:
+    """Return `objective.losses` of any objective, whose `loss` is called for each batch."""
+    pairs = zip(outputs.chunk(parts), targets.chunk(parts), strict=True)
+    return torch.stack([objective.loss(output, target) for output, target in pairs])
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from p2pfl.errors import TaskError
 from p2pfl.learning.batches import Batch, Batches, call_model
 from p2pfl.learning.exchange import keep_still
-from p2pfl.learning.objective import Objective
+from p2pfl.learning.objective import Judge, Objective
 from p2pfl.learning.optimizers import MakeOptimizer, Optimizer, build_optimizer
 from p2pfl.learning.precision import choose_precision
 from p2pfl.learning.strategies.local import LocalRule
@@ -193,7 +193,7 @@ def batch_sizes(examples: int, batch_size: int) -> list[int]:
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, batches: Batches, objective: Objective) -> Evaluation:
+def evaluate(module: nn.Module, batches: Batches, objective: Judge) -> Evaluation:
     """Return the sums of the metrics of *module* over all examples of *batches*."""
     module.eval()
     sums = dict.fromkeys(objective.measures.metrics, 0.0)

@@ -21,7 +21,7 @@ from p2pfl.learning.exports.judging import EvaluateModel, Judged
 from p2pfl.learning.loader import LoaderBatches
 from p2pfl.learning.local_task import EvaluateLoop
 from p2pfl.learning.models import ImageShape
-from p2pfl.learning.objective import Classification, Objective, Regression
+from p2pfl.learning.objective import Classification, Judge, Objective, Regression
 from p2pfl.learning.own.task import open_file
 from p2pfl.learning.pictures.batches import PictureBatches, PictureDataset, fit_in_memory
 from p2pfl.learning.pictures.folders import scan_folder
@@ -63,9 +63,9 @@ def judge(model: LoadedModel, request: EvaluateModel) -> Judged:
 
 
 class CountingObjective:
-    """An objective that also counts which class was taken for which."""
+    """A judge that also counts which class was taken for which."""
 
-    def __init__(self, objective: Objective, classes: int) -> None:
+    def __init__(self, objective: Judge, classes: int) -> None:
         self._objective = objective
         self._classes = classes
         self._matrix = torch.zeros(classes, classes, dtype=torch.int64)
@@ -74,10 +74,6 @@ class CountingObjective:
     def measures(self) -> Measures:
         """Those of the objective."""
         return self._objective.measures
-
-    def loss(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
-        """Return that of the objective."""
-        return self._objective.loss(outputs, targets)
 
     def sums(self, outputs: Tensor, targets: Tensor, /) -> dict[str, float]:
         """Return those of the objective."""

@@ -160,28 +160,44 @@ def owners_of(dataset: Any, name: str) -> list[int | str] | None:
     return [one if isinstance(one, int) else str(one) for one in told]
 
 
-def make_batches(
-    code: UserCode,
-    dataset: Dataset[Any],
-    mapping: list[int] | None,
-    device: torch.device,
-    workers: int = 0,
-    targets: Tensor | None = None,
-) -> Batches:
-    """Return *dataset* in batches; *mapping* is the index of each class in the agreement, None if unchanged.
+class BatchMaker:
+    """Makes batches of data sets on a device, with targets as indices of the agreement.
 
-    *targets* are the local indices of the classes, if they are known.
+    Many data sets may be parts of the same tensors: these are moved and converted once.
     """
-    if code.task.collate is None and (tensors := in_memory(dataset)) is not None:
-        x, y, rows = tensors
-        y = _target_tensor(y)
-        if mapping is not None:
-            y = _mapped(y, mapping)
-        return TensorBatches(x.to(device), y.to(device), rows.to(device))
-    labels = targets if targets is None or mapping is None else _mapped(targets, mapping)
-    return LoaderBatches(
-        _with(dataset, mapping), device, collate=code.task.collate, workers=workers, labels=labels
-    )
+
+    def __init__(
+        self, code: UserCode, mapping: list[int] | None, device: torch.device, workers: int = 0
+    ) -> None:
+        """Convert with *mapping*, the index of each class in the agreement, None if unchanged."""
+        self._code = code
+        self._mapping = mapping
+        self._device = device
+        self._workers = workers
+        self._moved: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        """Inputs and targets as the data sets have them, and as batches have them."""
+
+    def make(self, dataset: Dataset[Any], targets: Tensor | None = None) -> Batches:
+        """Return *dataset* in batches; *targets* are the local indices of the classes, if they are known."""
+        code, mapping, device = self._code, self._mapping, self._device
+        if code.task.collate is None and (tensors := in_memory(dataset)) is not None:
+            x, y, rows = tensors
+            return TensorBatches(*self._converted(x, y), rows.to(device))
+        labels = targets if targets is None or mapping is None else _mapped(targets, mapping)
+        return LoaderBatches(
+            _with(dataset, mapping), device, collate=code.task.collate, workers=self._workers, labels=labels
+        )
+
+    def _converted(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        for old_x, old_y, new_x, new_y in self._moved:
+            if old_x is x and old_y is y:
+                return new_x, new_y
+        targets = _target_tensor(y)
+        if self._mapping is not None:
+            targets = _mapped(targets, self._mapping)
+        moved = x.to(self._device), targets.to(self._device)
+        self._moved.append((x, y, *moved))
+        return moved
 
 
 def make_loader(
@@ -238,13 +254,21 @@ def is_pair(example: Any) -> bool:
 
 def in_memory(dataset: Dataset[Any]) -> tuple[Tensor, Tensor, Tensor] | None:
     """Return inputs, targets and the indices of the examples if *dataset* is tensors, else None."""
-    if type(dataset) is TensorDataset and len(dataset.tensors) == 2:
-        x, y = dataset.tensors
+    subsets: list[Subset[Any]] = []
+    while type(dataset) is Subset:
+        subsets.append(dataset)
+        dataset = dataset.dataset
+    if type(dataset) is not TensorDataset or len(dataset.tensors) != 2:
+        return None
+    x, y = dataset.tensors
+    if not subsets:
         return x, y, torch.arange(len(x))
-    if type(dataset) is Subset and (whole := in_memory(dataset.dataset)) is not None:
-        x, y, rows = whole
-        return x, y, rows[torch.as_tensor(list(dataset.indices), dtype=torch.int64)]
-    return None
+    rows = torch.as_tensor(list(subsets.pop().indices), dtype=torch.int64)
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(x):
+        rows = torch.arange(len(x))[rows]  # some count from the end, or are out of bounds
+    for subset in reversed(subsets):
+        rows = rows[torch.as_tensor(list(subset.indices), dtype=torch.int64)]
+    return x, y, rows
 
 
 # --- what data() returned -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from torch.nn import functional
 from p2pfl.cards import CLASSIFICATION, MAX_SUMS, REGRESSION, Agreement, Measures
 from p2pfl.errors import TaskError
 from p2pfl.learning.batches import Batches, call_model
-from p2pfl.learning.objective import Classification, Regression, class_weights
+from p2pfl.learning.objective import Classification, Regression, class_weights, losses_one_by_one
 from p2pfl.learning.own.code import UserCode, a
 from p2pfl.learning.own.mistakes import normalised
 
@@ -97,6 +97,18 @@ class UserObjective:
             raise self._code.wrong("loss", f"returned a tensor of {value.dtype}, which has no gradient")
         return value.reshape(())
 
+    def losses(self, outputs: Any, targets: Any, parts: int, /) -> Tensor:
+        """Return the loss of each of *parts* batches of equal length that follow each other: [parts].
+
+        Raises:
+            TaskError: as in `loss`.
+        """
+        if self._code.task.loss is not None or self._kind != "class" or self._weights is not None:
+            return losses_one_by_one(self, outputs, targets, parts)
+        each = self._cross_entropy(outputs, targets, None, reduction="none")
+        counted: Tensor = targets != IGNORED
+        return each.view(parts, -1).sum(1) / counted.view(parts, -1).sum(1)
+
     def sums(self, outputs: Any, targets: Any, /) -> dict[str, float]:
         """Return the sum of each metric over a batch.
 
@@ -167,10 +179,14 @@ class UserObjective:
             "mse": float(difference.square().mean()) * count,
         }
 
-    def _cross_entropy(self, outputs: Any, targets: Tensor, weights: Tensor | None) -> Tensor:
+    def _cross_entropy(
+        self, outputs: Any, targets: Tensor, weights: Tensor | None, reduction: str = "mean"
+    ) -> Tensor:
         self._check_scores(outputs, targets)
         try:
-            return functional.cross_entropy(outputs, targets.long(), weights, ignore_index=IGNORED)
+            return functional.cross_entropy(
+                outputs, targets.long(), weights, ignore_index=IGNORED, reduction=reduction
+            )
         except IndexError as error:
             raise self._code.wrong(
                 "model",
@@ -332,7 +348,7 @@ def fits_scores(outputs: Tensor, targets: Tensor) -> bool:
     return (
         outputs.ndim >= 2
         and outputs.is_floating_point()
-        and (len(outputs), *outputs.shape[2:]) == tuple(targets.shape)
+        and outputs.shape[:1] + outputs.shape[2:] == targets.shape
     )
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset, TensorDataset
 
 from p2pfl.errors import TaskError
 from p2pfl.learning.own.code import UserCode, a, takes
-from p2pfl.learning.own.data import make_batches, parts_of
+from p2pfl.learning.own.data import BatchMaker, parts_of
 from p2pfl.learning.training import EVALUATION_BATCH
 
 
@@ -26,7 +26,7 @@ def read_inputs(code: UserCode, place: Path, device: torch.device) -> Iterator[t
         TaskError: the function fails, or returns something else.
     """
     dataset = _labelled(code, place) if code.task.inputs is None else _unlabelled(code, place)
-    for inputs, _, count in make_batches(code, dataset, None, device).ordered(EVALUATION_BATCH):
+    for inputs, _, count in BatchMaker(code, None, device).make(dataset).ordered(EVALUATION_BATCH):
         yield inputs, count
 
 

@@ -22,10 +22,10 @@ from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.local_task import PreparedTask
 from p2pfl.learning.own.code import UserCode, a, load_user_code, takes
 from p2pfl.learning.own.data import (
+    BatchMaker,
     UserData,
     divide_data,
     input_shape,
-    make_batches,
     make_loader,
     read_data,
     renamed,
@@ -94,6 +94,7 @@ class FileLocalTask:
         if spec.training.class_weights:
             objective.check_weighted()
         workers = self._places.loader_workers
+        maker = BatchMaker(self._code, mapping, device, workers)
         made: dict[str, Batches] = {}
         task = spec.task
         assert isinstance(task, FileTask)
@@ -101,7 +102,7 @@ class FileLocalTask:
 
         def part(name: str, dataset: Dataset[Any], labels: Tensor | None) -> Batches:
             if name not in made:
-                made[name] = make_batches(self._code, dataset, mapping, device, workers, labels)
+                made[name] = maker.make(dataset, labels)
             return made[name]
 
         def train_part(index: int) -> Batches:
@@ -179,14 +180,14 @@ class FileLocalTask:
         module = self._build(agreement)
         module.eval()
         if code.task.evaluate is None:
-            return probe(code, module, make_batches(code, some, None, CPU), agreement)
+            return probe(code, module, BatchMaker(code, None, CPU).make(some), agreement)
         loader = make_loader(code, some, None, PROBED)
         with torch.no_grad(), code.calling("evaluate"):
             values = code.task.evaluate(module, loader)
         names = tuple(sorted(checked_metrics(code, "evaluate", values)))
         if code.task.train is not None:
             return "other", with_primary(code, loss_name(code, "other"), names, counts_classes=False)
-        kind, _ = probe(code, module, make_batches(code, some, None, CPU), agreement)
+        kind, _ = probe(code, module, BatchMaker(code, None, CPU).make(some), agreement)
         return kind, with_primary(code, loss_name(code, kind), names, counts_classes=False)
 
     def _part_card(self, part: UserData) -> DataCard:

@@ -6,30 +6,35 @@ it takes and returns are small frozen values with bytes, which pass through pipe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from p2pfl.errors import TaskError
 from p2pfl.learning import training
-from p2pfl.learning.batches import Batches
+from p2pfl.learning.batches import Batches, TensorBatches
 from p2pfl.learning.local_evaluation import evaluate_locally, held_out
 from p2pfl.learning.local_model import LocalModel
 from p2pfl.learning.local_training import LocalInputs, train_locally
+from p2pfl.learning.optimizers import scheduled
 from p2pfl.learning.simulation import attacks
 from p2pfl.learning.simulation.attack_specs import AttackSpec, Backdoor
 from p2pfl.learning.simulation.blobs import MemoryReader, MemoryWriter, digest_of, load_bytes, model_bytes
 from p2pfl.learning.simulation.federation import SimulatedFederation
+from p2pfl.learning.simulation.stacked import check_stacking, load_stack, stack, train_stack
 from p2pfl.learning.slots import Slots, read_slots, slot_pieces
-from p2pfl.learning.weights import not_finite
+from p2pfl.learning.weights import bytes_of, not_finite
 from p2pfl.messages import Evaluation
-from p2pfl.schema import Schema, is_mark
+from p2pfl.schema import Schema, header, is_mark
 from p2pfl.spec import slot_schema
 from p2pfl.strategy_specs import state_slots
 from p2pfl.work import TrainingJob
+
+STACKS_KEPT = 2
+"""Modules that train several clients at once: with equally many examples, groups have one of two sizes."""
 
 
 class RoundStart(msgspec.Struct, frozen=True):
@@ -100,6 +105,8 @@ class ClientTrainer:
         self._start = RoundStart(0, b"")
         self._train_parts: dict[int, tuple[Batches, int]] = {}
         """By client: its examples and their number as its data card states it."""
+        self._stacks: dict[int, nn.Module] = {}
+        """By the number of clients: modules that train so many at once."""
         self._test_parts: dict[tuple[int, int], Batches] = {}
 
     def initial(self) -> bytes:
@@ -161,6 +168,57 @@ class ClientTrainer:
             control=control,
             memory=_memory_bytes(result.memory),
         )
+
+    def train_group(self, jobs: Sequence[ClientJob]) -> list[ClientResult]:
+        """Do *jobs*; clients with equally many examples are trained at once, but attackers are not.
+
+        Raises:
+            TaskError: the user's code is wrong, or the model cannot be trained this way.
+        """
+        groups: dict[int, list[ClientJob]] = {}
+        for number, job in enumerate(jobs, start=1):
+            part, _ = self._part(job.client)
+            is_together = isinstance(part, TensorBatches) and not job.attacks
+            groups.setdefault(part.examples if part is not None and is_together else -number, []).append(job)
+        results: list[ClientResult] = []
+        for group in groups.values():
+            results += self._train_stack(group) if len(group) > 1 else [self.train(group[0])]
+        return results
+
+    def _train_stack(self, jobs: Sequence[ClientJob]) -> list[ClientResult]:
+        """Train the clients of *jobs* at once. One that fails is trained again alone, which tells why."""
+        number, spec = self._start.round, self._run.spec
+        model = self._loaded(self._start.model)
+        parts = [
+            part for part, _ in (self._part(job.client) for job in jobs) if isinstance(part, TensorBatches)
+        ]
+        if not self._stacks:
+            check_stacking(model.module, parts, spec.training.batch_size)
+        stacked = self._stacks.get(len(jobs))
+        if stacked is None:
+            if len(self._stacks) == STACKS_KEPT:
+                del self._stacks[next(iter(self._stacks))]
+            stacked = self._stacks[len(jobs)] = stack(model.module, len(jobs))
+        load_stack(stacked, model.module)
+        options = scheduled(spec.training, number - 1, spec.rounds)
+        seeds = [training.derive_seed("train", spec.seed, number, job.client) for job in jobs]
+        steps, losses = train_stack(stacked, parts, self._prepared.objective, options, seeds)
+        named = {name: value.detach() for name, value in stacked.named_parameters()}
+        is_whole = losses.isfinite()
+        for value in named.values():
+            is_whole &= value.flatten(1).isfinite().all(1)
+        results: list[ClientResult] = []
+        for place, (job, is_right, loss) in enumerate(
+            zip(jobs, is_whole.tolist(), losses.tolist(), strict=True)
+        ):
+            if not is_right:
+                results.append(self.train(job))
+                continue
+            pieces = (bytes_of(named[spec.name][place]) for spec in self._schema)
+            blob = b"".join([header(self._schema), *pieces])
+            _, examples = self._part(job.client)
+            results.append(ClientUpdate(job.client, blob, digest_of(blob), examples, steps, loss))
+        return results
 
     def evaluate(self, model: bytes, part: int, parts: int) -> PartEvaluation:
         """Evaluate *model* on part *part* of *parts* of the held-out examples."""

@@ -27,6 +27,7 @@ from p2pfl.learning.own.task import FileLocalTask
 from p2pfl.learning.pictures.batches import PictureBatches
 from p2pfl.learning.simulation.attacks import poisons
 from p2pfl.learning.simulation.simulated import SimulatedRun
+from p2pfl.learning.simulation.stacked import stacking_flaw
 from p2pfl.learning.tables.task import TableLocalTask
 from p2pfl.learning.training import choose_device
 from p2pfl.spec import FileTask, evaluation_parts, is_divided, is_particular
@@ -98,7 +99,22 @@ def open_federation(run: SimulatedRun, task: Task | None = None) -> SimulatedFed
         )
     if not is_divided(run.spec.task):
         prepared = _divided(run, local, prepared)
-    return SimulatedFederation(run, agreement, prepared, device, local.test_examples, task)
+    federation = SimulatedFederation(run, agreement, prepared, device, local.test_examples, task)
+    if run.vectorised and (flaw := _vectorised_flaw(federation)):
+        raise TaskError(f"vectorised cannot be used here: {flaw}; leave it out.")
+    return federation
+
+
+def _vectorised_flaw(federation: SimulatedFederation) -> str:
+    """Return why the task of *federation* does not allow to train clients at once; empty if it does."""
+    prepared = federation.prepared
+    if prepared.train is not None:
+        return "the task has a training loop of its own"
+    if prepared.optimizer is not None:
+        return "the task has an optimizer of its own"
+    if not isinstance(prepared.train_part(0), TensorBatches):
+        return "the examples are not tensors in memory"
+    return stacking_flaw(federation.build_model().module)
 
 
 def _open(run: SimulatedRun, task: Task | None) -> LocalTask:

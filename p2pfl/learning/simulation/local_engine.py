@@ -7,6 +7,7 @@ client has no influence on its update.
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
@@ -36,11 +38,13 @@ from p2pfl.learning.simulation.federation import SimulatedFederation
 from p2pfl.learning.simulation.orders import (
     ClientJudged,
     EvaluatePart,
+    GroupDone,
     JudgeOne,
     Order,
     OrderFailed,
     PartDone,
     Reply,
+    TrainGroup,
     TrainOne,
     answer,
     decode_reply,
@@ -65,10 +69,16 @@ AHEAD_BYTES = 4096
 could fill the pipe while the copy waits for room for its reply: both would wait for ever."""
 
 
+MAX_GROUP = 32
+"""Clients that are trained at once. With more, a client hardly takes less time, and all take more memory."""
+
+
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Use this model and state from now on; not answered."""
 
     start: RoundStart
+    keeps_model: bool = False
+    """The model stays as it is, and that of *start* is empty: a model that was evaluated is trained next."""
 
 
 FORK_SECONDS = 30.0
@@ -96,6 +106,8 @@ class LocalEngine:
         self._trainer = ClientTrainer(federation)
         self._code = federation.run.places.code
         self._workers = default_workers(federation)
+        self._is_vectorised = federation.run.vectorised
+        self._examples = cache(lambda client: federation.prepared.part_card(client).examples)
         self._copies: list[_Copy] = []
 
     def initial(self) -> bytes:
@@ -106,6 +118,9 @@ class LocalEngine:
     def train(self, start: RoundStart, jobs: Sequence[ClientJob], /) -> Iterator[ClientResult]:
         """Do *jobs* and yield the result of each, in any order."""
         self._fork()
+        if self._is_vectorised:
+            yield from self._train_groups(start, jobs)
+            return
         if self._workers == 1:
             self._trainer.begin(start)
             for job in jobs:
@@ -116,6 +131,24 @@ class LocalEngine:
         for reply in self._spread(start, [TrainOne(job) for job in jobs]):
             assert isinstance(reply, ClientUpdate | ClientFailure)
             yield reply
+
+    def _train_groups(self, start: RoundStart, jobs: Sequence[ClientJob]) -> Iterator[ClientResult]:
+        """Do *jobs* in groups of clients with about equally many examples, one or more for each copy."""
+        if not jobs:
+            return
+        ordered = sorted(jobs, key=lambda job: self._examples(job.client))
+        size = min(MAX_GROUP, -(-len(jobs) // self._workers))
+        groups = [tuple(ordered[first : first + size]) for first in range(0, len(jobs), size)]
+        if self._workers == 1:
+            self._trainer.begin(start)
+            for group in groups:
+                with isolated(), explained(self._code):
+                    results = self._trainer.train_group(group)
+                yield from results
+            return
+        for reply in self._spread(start, [TrainGroup(group) for group in groups]):
+            assert isinstance(reply, GroupDone)
+            yield from reply.results
 
     def evaluate(self, model: bytes, parts: int, /) -> list[PartEvaluation]:
         """Evaluate *model* on all *parts* of the held-out examples; return the results in their order."""
@@ -159,10 +192,13 @@ class LocalEngine:
             TaskError: the user's code is wrong.
             WorkerError: a copy failed or has ended.
         """
-        load, waiting = encode(Load(start)), deque(map(encode, orders))
+        waiting = deque(map(encode, orders))
+        first = self._copies[: len(waiting)]
+        loads = {keeps: _load(start, keeps=keeps) for keeps in {one.model is start.model for one in first}}
         busy: dict[Connection, _Copy] = {}
-        for copy in self._copies[: len(waiting)]:
-            copy.send(load)
+        for copy in first:
+            copy.send(loads[copy.model is start.model])
+            copy.model = start.model
             copy.order(waiting.popleft())
             busy[copy.pipe] = copy
         while busy:
@@ -206,6 +242,11 @@ class LocalEngine:
                 return
 
 
+def _load(start: RoundStart, *, keeps: bool) -> bytes:
+    """Return the encoded `Load` of *start* for a copy that *keeps* the model that it has, or does not."""
+    return encode(Load(msgspec.structs.replace(start, model=b"") if keeps else start, keeps))
+
+
 class _Copy:
     """A copy of this process that trains, and the pipe to it."""
 
@@ -214,6 +255,8 @@ class _Copy:
         self.pipe = pipe
         self.unanswered = 0
         """Number of orders whose reply has not come."""
+        self.model = b""
+        """The model that it has."""
 
     def order(self, order: bytes) -> None:
         """Send an encoded order that is answered.
@@ -281,14 +324,15 @@ def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer
     for one in others:
         one.close()
     torch.set_num_threads(1)
+    gc.freeze()  # a collection would look at all objects of the program, and copy the memory that they are in
     model = b""
     with suppress(EOFError, OSError):
         pipe.send_bytes(CAN_TRAIN if _has_autograd() else b"")
         while True:
             order = _decode_order.decode(pipe.recv_bytes())
             if isinstance(order, Load):
-                model = order.start.model
-                trainer.begin(order.start)
+                model = model if order.keeps_model else order.start.model
+                trainer.begin(msgspec.structs.replace(order.start, model=model))
                 continue
             pipe.send_bytes(encode(answer(order, trainer, model, code)))
 

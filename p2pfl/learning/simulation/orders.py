@@ -14,6 +14,7 @@ from p2pfl.learning.own.code import explain
 from p2pfl.learning.simulation.clients import (
     ClientFailure,
     ClientJob,
+    ClientResult,
     ClientTrainer,
     ClientUpdate,
     PartEvaluation,
@@ -33,6 +34,12 @@ class TrainOne(msgspec.Struct, frozen=True, tag="train"):
     job: ClientJob
 
 
+class TrainGroup(msgspec.Struct, frozen=True, tag="group"):
+    """Train some clients, at once if possible."""
+
+    jobs: tuple[ClientJob, ...]
+
+
 class JudgeOne(msgspec.Struct, frozen=True, tag="judge"):
     """Let one client evaluate the model of the round."""
 
@@ -44,6 +51,12 @@ class ClientJudged(msgspec.Struct, frozen=True, tag="judged"):
 
     client: int
     result: PartEvaluation
+
+
+class GroupDone(msgspec.Struct, frozen=True, tag="trained"):
+    """A `TrainGroup` is done."""
+
+    results: tuple[ClientResult, ...]
 
 
 class PartDone(msgspec.Struct, frozen=True, tag="part"):
@@ -61,8 +74,8 @@ class OrderFailed(msgspec.Struct, frozen=True, tag="failed"):
     """Whether the user can change something about it."""
 
 
-Order = TrainOne | EvaluatePart | JudgeOne
-Reply = ClientUpdate | ClientFailure | PartDone | ClientJudged | OrderFailed
+Order = TrainOne | TrainGroup | EvaluatePart | JudgeOne
+Reply = ClientUpdate | ClientFailure | GroupDone | PartDone | ClientJudged | OrderFailed
 
 encode = msgspec.msgpack.Encoder().encode
 decode_order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
@@ -76,6 +89,8 @@ def answer(order: Order, trainer: ClientTrainer, model: bytes, code: str) -> Rep
             match order:
                 case TrainOne():
                     return trainer.train(order.job)
+                case TrainGroup():
+                    return GroupDone(tuple(trainer.train_group(order.jobs)))
                 case JudgeOne():
                     return ClientJudged(order.job.client, trainer.judge(order.job))
                 case EvaluatePart():

@@ -44,7 +44,7 @@ from p2pfl.work import (
     WeightedUpdate,
 )
 
-PART_EXAMPLES = 2048
+PART_EXAMPLES = 512
 """Held-out examples in a part that is evaluated at once; with fewer, a process costs more than it saves."""
 
 MAX_PARTS = 8

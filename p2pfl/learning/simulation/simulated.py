@@ -10,7 +10,7 @@ from p2pfl.errors import UserError
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.simulation.attack_specs import AttackSpec
 from p2pfl.spec import RunSpec
-from p2pfl.strategy_specs import least_updates, strategy_name
+from p2pfl.strategy_specs import least_updates, strategy_name, trains_differently
 
 
 class SimulatedRun(msgspec.Struct, frozen=True):
@@ -39,10 +39,16 @@ class SimulatedRun(msgspec.Struct, frozen=True):
     """Processes that train; 0: one for each processor."""
     device: str = "auto"
     """Where clients train: cpu, cuda, mps or auto."""
+    vectorised: bool = False
+    """Whether clients with equally many examples are trained at once (`p2pfl.learning.simulation.stacked`),
+    which may change the last bits of models."""
 
     def to_text(self) -> str:
         """Return this run as one line of JSON."""
-        return msgspec.json.encode(msgspec.to_builtins(self, enc_hook=str)).decode()
+        plain = msgspec.to_builtins(self, enc_hook=str)
+        if not self.vectorised:
+            del plain["vectorised"]  # results are found by a digest of this text, and some are older
+        return msgspec.json.encode(plain).decode()
 
     @classmethod
     def from_text(cls, text: str | bytes) -> SimulatedRun:
@@ -100,6 +106,25 @@ def check_least(run: SimulatedRun) -> None:
             f"{strategy_name(run.spec.strategy)} needs at least {least} updates in a round with these "
             f"options, and a round has {there} clients; use more clients, or tolerate fewer attackers."
         )
+
+
+def vectorised_flaw(run: SimulatedRun) -> str:
+    """Return why the clients of *run* cannot be trained at once, as half a sentence; empty if they can be."""
+    spec, training = run.spec, run.spec.training
+    if run.engine != "local":
+        return f"the engine {run.engine!r} trains one client after another"
+    if trains_differently(spec.strategy):
+        return f"the strategy {strategy_name(spec.strategy)} changes the local training"
+    if spec.personalisation.personal:
+        return "clients keep tensors for themselves (personal)"
+    for name, is_given in (
+        ("clip", training.clip > 0),
+        ("class_weights", training.class_weights),
+        ("precision", training.precision != "full"),
+    ):
+        if is_given:
+            return f"{name} is not the same for clients that are trained at once"
+    return ""
 
 
 def _to_path(kind: type, value: Any) -> Any:

@@ -9,8 +9,9 @@ How the others are set up: Flower's clients train with a plain loop of torch, as
 has one processor, so there are as many of Ray's actors as ours has processes. It is measured with numpy in
 place of torch too, whose step takes less time for such a model: this is nearly what Flower's engine takes for
 itself. pfl has one process (several need Horovod), and examples that are tensors cut into batches once; ours
-is compared with it both with one process and with as many as there are processors. *Clients a second* are those of all rounds but the first; *all* is the time of the whole process,
-which includes imports, and reading and dividing the data. *Processor time* is less
+is compared with it both with one process and with as many as there are processors, and also where it trains
+several clients at once (`vectorised`). *Clients a second* are those of all rounds but the first; *all* is the
+time of the whole process, which includes imports, and reading and dividing the data. *Processor time* is less
 sensitive than speed to what else runs on the machine.
 """
 
@@ -79,6 +80,8 @@ class Simulator:
     processes: int
     """Processes that train."""
     uses_torch: bool = True
+    vectorised: bool = False
+    """Whether several clients are trained at once."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 SIMULATORS = (
     Simulator("ours", "", "p2pfl_clients.py", CORES),
     Simulator("ours, one process", "", "p2pfl_clients.py", 1),
+    Simulator("ours, vectorised", "", "p2pfl_clients.py", CORES, vectorised=True),
+    Simulator("ours, vectorised, one process", "", "p2pfl_clients.py", 1, vectorised=True),
     Simulator("pfl", "pfl", "pfl_clients.py", 1),
     Simulator("Flower", "flower_simulation", "flower_clients.py", CORES),
     Simulator("Flower, numpy", "flower_simulation", "flower_clients.py", CORES, uses_torch=False),
@@ -112,6 +117,10 @@ RATIOS = (
     ("ours", "Flower, older interface", 10.0),
     ("ours", "pfl", 1.0),
     ("ours, one process", "pfl", 1.0),
+    ("ours, vectorised", "Flower", 10.0),
+    ("ours, vectorised", "Flower, older interface", 10.0),
+    ("ours, vectorised", "ours", 1.5),
+    ("ours, vectorised, one process", "ours, one process", 1.5),
 )
 """Which speed is divided by which, and the budget."""
 
@@ -184,6 +193,7 @@ def simulate(simulator: Simulator, python: Path, folder: Path, data: Path, round
         "rounds": rounds,
         "processes": simulator.processes,
         "uses_torch": simulator.uses_torch,
+        "vectorised": simulator.vectorised,
         "data": str(data),
         "marks": str(folder / "marks"),
         "accuracy": str(folder / "accuracy"),

@@ -67,6 +67,18 @@ def test_a_task_is_an_object_a_file_or_a_name(tmp_path: Path) -> None:
     assert of_file.digest == of_object.digest
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clients_trained_at_once_make_nearly_the_same_model(workers: int) -> None:
+    options: dict[str, Any] = {"clients": 5, "rounds": 3, "lr": 0.5, "device": "cpu", "workers": workers}
+    task = p2pfl.Task(model=model, data=data)
+    alone, at_once = (p2pfl.simulate(task, **options, vectorised=choice) for choice in (False, True))
+    wanted, found = alone.model.module.state_dict(), at_once.model.module.state_dict()
+    for name, value in wanted.items():
+        assert ((found[name] - value).abs().max() / value.abs().max()).item() < 1e-5
+    assert at_once.history[-1].training_loss == pytest.approx(alone.history[-1].training_loss, rel=1e-5)
+    assert at_once.history[-1].clients == (0, 1, 2, 3, 4)
+
+
 def test_random_numbers_and_threads_of_the_program_stay() -> None:
     torch.manual_seed(5)
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()

@@ -22,6 +22,20 @@ def test_classification_trains_on_the_mean_cross_entropy_and_is_judged_by_sums()
     assert tuple(sums) == objective.measures.metrics
 
 
+def test_the_losses_of_batches_are_those_of_each() -> None:
+    logits, targets = torch.randn(6, 3), torch.tensor([0, 1, 1, 2, 0, 0])
+    numbers = torch.randn(6, 1)
+    plain = Classification(AGREEMENT)
+    for objective, outputs, wanted in (
+        (plain, logits, targets),
+        (plain.weighted(torch.tensor([0, 0, 1])), logits, targets),
+        (Regression(1.0), numbers, torch.randn(6, 1)),
+    ):
+        losses = objective.losses(outputs, wanted, 2)
+        alone = [objective.loss(outputs[part], wanted[part]) for part in (slice(3), slice(3, 6))]
+        assert losses.tolist() == pytest.approx([one.item() for one in alone])
+
+
 def test_classes_are_counted_as_right_examples_and_predicted() -> None:
     counts = Classification(AGREEMENT).counts(LOGITS, TARGETS)
     assert counts is not None

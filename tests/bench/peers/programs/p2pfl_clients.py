@@ -45,11 +45,13 @@ def main() -> None:
         epochs=SETTINGS["epochs"],
         batch_size=SETTINGS["batch"],
         lr=SETTINGS["lr"],
+        momentum=0.0,
         partition="iid",
         evaluate_every=SETTINGS["rounds"],
         seed=1,
         device="cpu",
         workers=SETTINGS["processes"],
+        vectorised=SETTINGS["vectorised"],
         progress=lambda row: mark(SETTINGS["marks"], "round"),
     )
     value = result.history[-1].metrics["accuracy"]

@@ -180,9 +180,6 @@ def test_confusions_are_counted_only_where_outputs_are_classes() -> None:
     assert counts[1].tolist() == [1, 1, 2]
     assert (counting.confusion()[2][1], counting.confusion()[2][2]) == (1, 1)
     assert counting.sums(outputs, torch.tensor([1, 2, 2]))["accuracy"] == 2
-    assert counting.loss(outputs, torch.tensor([1, 2, 2])) == Classification(AGREEMENT).loss(
-        outputs, torch.tensor([1, 2, 2])
-    )
     wide = CountingObjective(Classification(AGREEMENT), 3)
     wide.counts(outputs, torch.tensor([1, 2, 2]))
     assert wide.confusion() == ()

@@ -15,12 +15,12 @@ from p2pfl.learning.batches import TensorBatches
 from p2pfl.learning.loader import LoaderBatches
 from p2pfl.learning.own.code import UserCode
 from p2pfl.learning.own.data import (
+    BatchMaker,
     CountedLoader,
     UserData,
     divide_data,
     in_memory,
     input_shape,
-    make_batches,
     make_loader,
     owners_of,
     read_data,
@@ -151,7 +151,7 @@ def test_tensors_are_not_read_through_a_loader(returned: Any) -> None:
     data = read(returned)
     assert data.targets is not None
     assert data.classes == ("0", "1")
-    batches = make_batches(task_with(returned), data.train, None, CPU)
+    batches = BatchMaker(task_with(returned), None, CPU).make(data.train)
     assert isinstance(batches, TensorBatches)
     (x, y, count), *_ = batches.ordered(100)
     assert (len(x), y.tolist(), count, y.dtype) == (6, data.targets.tolist(), 6, torch.int64)
@@ -168,7 +168,7 @@ def test_other_data_sets_are_read_through_a_loader(parts: dict[str, Any]) -> Non
     returned = (torch.rand(8, 2), torch.arange(8)) if parts else pairs([0, 1] * 4)
     code = task_with(returned, **parts)
     data = read_data(code, None, (), 0.25, 0)
-    assert isinstance(make_batches(code, data.train, None, CPU), LoaderBatches)
+    assert isinstance(BatchMaker(code, None, CPU).make(data.train), LoaderBatches)
 
 
 # --- classes ------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_a_class_that_is_not_agreed_on_is_refused() -> None:
 )
 def test_targets_of_all_paths_become_indices_of_the_agreement(dataset: Dataset[Any]) -> None:
     code = task_with(dataset)
-    batches = make_batches(code, dataset, [2, 0], CPU, 0, torch.tensor([0, 1, 1]))
+    batches = BatchMaker(code, [2, 0], CPU).make(dataset, torch.tensor([0, 1, 1]))
     ((_, targets, _),) = batches.ordered(3)
     (loaded,) = make_loader(code, dataset, [2, 0], 3)
     assert targets.tolist() == loaded[1].tolist() == [2, 0, 0]
@@ -257,7 +257,7 @@ def test_targets_of_all_paths_become_indices_of_the_agreement(dataset: Dataset[A
 
 def test_masks_become_indices_of_the_agreement_but_for_pixels_without_class() -> None:
     masks = Items([(torch.rand(1, 2), torch.tensor([[0, 1], [-100, 255]]))])
-    ((_, targets, _),) = make_batches(task_with(masks), masks, [1, 0], CPU).ordered(1)
+    ((_, targets, _),) = BatchMaker(task_with(masks), [1, 0], CPU).make(masks).ordered(1)
     assert targets.tolist() == [[[1, 0], [-100, 255]]]
 
 
@@ -290,6 +290,27 @@ def test_a_loader_counts_its_batches() -> None:
 
 def test_only_two_tensors_are_inputs_and_targets() -> None:
     assert in_memory(TensorDataset(torch.rand(2), torch.rand(2), torch.rand(2))) is None
+
+
+def test_rows_of_parts_of_parts_are_found_and_may_count_from_the_end() -> None:
+    whole = TensorDataset(torch.arange(5), torch.arange(5))
+    assert in_memory(whole)[2].tolist() == [0, 1, 2, 3, 4]  # type: ignore[index]
+    part = Subset(Subset(whole, [4, 2, -5]), [0, 2, -2])
+    assert in_memory(part)[2].tolist() == [4, 0, 2]  # type: ignore[index]
+    with pytest.raises(IndexError):
+        in_memory(Subset(whole, [5]))
+
+
+def test_parts_of_the_same_tensors_share_what_was_converted() -> None:
+    whole = TensorDataset(torch.rand(4, 2), torch.tensor([0, 1, 0, 1], dtype=torch.int32))
+    maker = BatchMaker(task_with(whole), [1, 0], CPU)
+    first, second = (maker.make(Subset(whole, rows)) for rows in ([0, 1], [2, 3]))
+    assert isinstance(first, TensorBatches)
+    assert isinstance(second, TensorBatches)
+    assert first.y is second.y
+    assert first.labels.tolist() == second.labels.tolist() == [1, 0]  # type: ignore[union-attr]
+    other = maker.make(TensorDataset(whole.tensors[0], torch.zeros(4, dtype=torch.int64)))
+    assert other.labels.tolist() == [1, 1, 1, 1]  # type: ignore[union-attr]
 
 
 # --- what is refused ----------------------------------------------------------------------------------------

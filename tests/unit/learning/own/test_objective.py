@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 from p2pfl.cards import CLASSIFICATION, REGRESSION, Agreement, Measures
 from p2pfl.errors import TaskError
 from p2pfl.learning.own.code import UserCode
-from p2pfl.learning.own.data import make_batches
+from p2pfl.learning.own.data import BatchMaker
 from p2pfl.learning.own.interface import Task
 from p2pfl.learning.own.objective import Kind, UserObjective, kind_of, probe
 
@@ -38,7 +38,7 @@ def probed(
 
     examples = TensorDataset(torch.zeros(len(targets), 2), targets)
     code = task_with(**parts)
-    return probe(code, Fixed(), make_batches(code, examples, None, torch.device("cpu")), agreement)
+    return probe(code, Fixed(), BatchMaker(code, None, torch.device("cpu")).make(examples), agreement)
 
 
 def objective_for(outputs: Any, targets: Any, **parts: Any) -> UserObjective:
@@ -50,6 +50,22 @@ def refusal(outputs: Any, targets: Any, agreement: Agreement = AGREEMENT, **part
     with pytest.raises(TaskError) as refused:
         probed(outputs, targets, agreement, **parts)
     return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("targets", "parts"),
+    [
+        (torch.tensor([0, 1, -100, 1]), {}),
+        (torch.rand(4), {}),
+        (torch.tensor([0, 1, 0, 1]), {"loss": lambda outputs, targets: outputs[:, 0].square().mean()}),
+    ],
+)
+def test_the_losses_of_batches_are_those_of_each(targets: Tensor, parts: dict[str, Any]) -> None:
+    outputs = torch.randn(4, 1 if targets.is_floating_point() else 3)
+    kind = kind_of(targets)
+    objective = UserObjective(task_with(**parts), kind, CLASSIFICATION, AGREEMENT)
+    alone = [objective.loss(outputs[part], targets[part]).item() for part in (slice(2), slice(2, 4))]
+    assert objective.losses(outputs, targets, 2).tolist() == pytest.approx(alone)
 
 
 # --- the defaults -------------------------------------------------------------------------------------------
@@ -306,7 +322,7 @@ def test_an_error_in_the_model_says_what_it_was_given() -> None:
             raise ValueError("no")
 
     code = task_with()
-    batches = make_batches(code, TensorDataset(torch.zeros(4, 2), LABELS), None, torch.device("cpu"))
+    batches = BatchMaker(code, None, torch.device("cpu")).make(TensorDataset(torch.zeros(4, 2), LABELS))
     with pytest.raises(TaskError) as refused:
         probe(code, Wrong(), batches, AGREEMENT)
     assert str(refused.value) == "mine.py, in model(): ValueError: no (given inputs of torch.float32 [4, 2])"

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load
 
 from p2pfl.learning.simulation.blobs import MemoryReader, digest_of
 from p2pfl.learning.simulation.clients import (
@@ -95,6 +96,42 @@ def test_the_success_of_a_backdoor_is_counted() -> None:
     assert 300 < result.tried < 360
     poisoned = updated(trainer.train(ClientJob(0, attacks=True)))
     assert poisoned.digest != updated(trainer.train(ClientJob(0))).digest
+
+
+@pytest.mark.parametrize("model", ["2nn", "cnn"])
+def test_clients_trained_at_once_make_the_models_of_single_ones(model: str) -> None:
+    trainer = started(
+        vectorised=True, clients=9, model=model, attackers=[4], attack="sign-flip", schedule="cosine"
+    )
+    trainer.begin(RoundStart(2, trainer.initial()))
+    jobs = [ClientJob(client, attacks=client == 4) for client in range(6)]
+    assert trainer.train_group(jobs[:1]) == [trainer.train(jobs[0])]
+    at_once = {one.client: updated(one) for one in trainer.train_group(jobs)}
+    assert sorted(at_once) == [0, 1, 2, 3, 4, 5]
+    for job in jobs:
+        alone, found = updated(trainer.train(job)), at_once[job.client]
+        assert (found.examples, found.steps) == (alone.examples, alone.steps)
+        assert found.loss == pytest.approx(alone.loss, rel=1e-5)
+        tensors, others = load(found.blob), load(alone.blob)
+        for name, value in others.items():
+            assert ((tensors[name] - value).abs().max() / value.abs().max()).item() < 1e-5
+    assert len({update.digest for update in at_once.values()}) == 6
+
+
+def test_a_client_that_diverges_among_others_fails_as_alone() -> None:
+    trainer = started(vectorised=True, lr=1e6)
+    found = {one.client: one for one in trainer.train_group([ClientJob(0), ClientJob(1), ClientJob(2)])}
+    assert found == {client: trainer.train(ClientJob(client)) for client in range(3)}
+    assert isinstance(found[0], ClientFailure)
+
+
+def test_groups_of_many_sizes_do_not_fill_the_memory() -> None:
+    trainer = started(vectorised=True, clients=9)
+    sizes = []
+    for size in (2, 3, 4, 3):
+        trainer.train_group([ClientJob(client) for client in (1, 2, 4, 5)[:size]])  # 160 examples each
+        sizes.append([*trainer._stacks])
+    assert sizes == [[2], [2, 3], [3, 4], [3, 4]]
 
 
 def test_jobs_and_results_pass_through_messagepack() -> None:

@@ -117,3 +117,38 @@ def test_a_client_of_a_table_judges_its_own_model_on_its_own_classes(tmp_path: P
         assert own is not None
         assert {*labels.tolist()} == {*own.tolist()}
     assert prepared.test_part(0, 1).examples == 6
+
+
+ALONE = """
+import torch
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+def data(): return TensorDataset(torch.rand(40, 3), torch.arange(40) % 2)
+"""
+
+LISTED = """
+class Listed(Dataset):
+    def __len__(self): return 40
+    def __getitem__(self, index): return torch.rand(3), index % 2
+def data(): return Listed()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("def model(): return nn.Sequential(nn.Linear(3, 2), nn.Dropout())", "a layer Dropout, whose random"),
+        ("def model(): return nn.Linear(3, 2)\ndef train(model, loader, settings): ...", "a training loop"),
+        (
+            "def model(): return nn.Linear(3, 2)\n"
+            "def optimizer(parameters, settings): return torch.optim.SGD(parameters, 0.1)",
+            "an optimizer of its own",
+        ),
+        (f"def model(): return nn.Linear(3, 2)\n{LISTED}", "the examples are not tensors in memory"),
+    ],
+)
+def test_what_cannot_be_trained_at_once_is_refused(tmp_path: Path, source: str, why: str) -> None:
+    task = write_task(tmp_path, f"{ALONE}\n{source}")
+    open_federation(quick_run(task=task, model=None))
+    with pytest.raises(TaskError, match=rf"vectorised cannot be used here: .*{why}.*; leave it out\."):
+        open_federation(quick_run(task=task, model=None, vectorised=True))

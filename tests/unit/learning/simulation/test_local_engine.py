@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load
 
 from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning.simulation.clients import ClientJob, ClientUpdate, RoundStart
@@ -27,9 +29,9 @@ def engine(**options: object) -> Iterator[LocalEngine]:
         opened.close()
 
 
-def updates(opened: LocalEngine, clients: range) -> dict[int, ClientUpdate]:
-    start = RoundStart(1, opened.initial())
-    found = list(opened.train(start, [ClientJob(client) for client in clients]))
+def updates(opened: LocalEngine, clients: range, start: RoundStart | None = None) -> dict[int, ClientUpdate]:
+    begun = start or RoundStart(1, opened.initial())
+    found = list(opened.train(begun, [ClientJob(client) for client in clients]))
     return {one.client: one for one in found if isinstance(one, ClientUpdate)}
 
 
@@ -39,6 +41,31 @@ def test_copies_make_the_same_updates_and_evaluations_as_this_process() -> None:
         model = alone.initial()
         assert copies.evaluate(model, 4) == alone.evaluate(model, 4)
         assert updates(copies, range(2)) == updates(alone, range(2)), "also with fewer jobs than copies"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_clients_trained_at_once_are_spread_over_the_copies(workers: int) -> None:
+    with (
+        engine(workers=1, clients=8) as alone,
+        engine(workers=workers, clients=8, vectorised=True) as at_once,
+    ):
+        wanted, found = updates(alone, range(8)), updates(at_once, range(8))
+        assert list(at_once.train(RoundStart(1, alone.initial()), [])) == []
+    assert sorted(found) == sorted(wanted)
+    for client, update in found.items():
+        assert update.loss == pytest.approx(wanted[client].loss, rel=1e-5)
+        tensors, others = load(update.blob), load(wanted[client].blob)
+        assert all(torch.allclose(tensors[name], others[name], rtol=1e-5, atol=1e-6) for name in others)
+
+
+def test_copies_that_have_the_model_get_it_once() -> None:
+    with engine(workers=1) as alone, engine(workers=2) as copies:
+        trained = updates(alone, range(3))
+        first, second = trained[0].blob, trained[1].blob
+        assert copies.evaluate(first, 2) == alone.evaluate(first, 2)
+        for start in RoundStart(2, first), RoundStart(3, first), RoundStart(3, second):
+            assert updates(copies, range(3), start) == updates(alone, range(3), start)
+        assert copies.evaluate(second, 2) == alone.evaluate(second, 2)
 
 
 @pytest.mark.parametrize("options", [{"personal": ["out.*"]}, {"personalise": 1}, {"strategy": "ditto"}])

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p2pfl.errors import UserError
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.simulation.attack_specs import SignFlip
-from p2pfl.learning.simulation.simulated import SimulatedRun, check_least
+from p2pfl.learning.simulation.simulated import SimulatedRun, check_least, vectorised_flaw
 from p2pfl.strategy_specs import KrumSpec
 from tests.support.learning import make_spec
 from tests.support.simulated import quick_run, row
@@ -18,6 +19,15 @@ def test_a_run_is_the_same_after_its_way_through_text() -> None:
     run = SimulatedRun(make_spec(), 4, places, "iid", 2, (0, 3), SignFlip(2.0), 5, "ray", "auto", 2, "cpu")
     assert SimulatedRun.from_text(run.to_text()) == run
     assert "\n" not in run.to_text()
+    at_once = msgspec.structs.replace(run, vectorised=True)
+    assert SimulatedRun.from_text(at_once.to_text()) == at_once
+    assert "vectorised" not in run.to_text(), "or the results of older experiments are not found"
+
+
+def test_an_engine_that_trains_single_clients_does_not_train_them_at_once() -> None:
+    run = SimulatedRun(make_spec(), 10, engine="ray", vectorised=True)
+    assert vectorised_flaw(run) == "the engine 'ray' trains one client after another"
+    assert vectorised_flaw(msgspec.structs.replace(run, engine="local")) == ""
 
 
 def test_a_round_tells_accuracy_and_loss_if_they_were_measured() -> None:
