@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
+from textual.geometry import Region
 from textual.message import Message
 from textual.screen import Screen
+from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Static
 
 from p2pfl.observe.connection import NodeEnded, Retrying
 from p2pfl.observe.state import FINISHED_PHASES, Section, State
@@ -23,7 +25,7 @@ from tui.source import Replay
 from tui.symbols import ago, fit
 from tui.theme import palette_of
 from tui.widgets.header import draw_header, draw_keys
-from tui.widgets.paint import fit_lines, painted
+from tui.widgets.paint import are_same, fit_lines, painted, strip_of
 from tui.widgets.scrub import Scrub, ScrubValues
 
 LIST_SIZE = (60, 15)
@@ -64,10 +66,12 @@ class ShowRound(Message):
         self.number = number
 
 
-class Lines(Static):
-    """A panel of lines of text."""
+class Lines(Widget):
+    """A panel of lines of text; only those that changed are drawn again."""
 
-    _shown: Text | None = None
+    DEFAULT_CSS = "Lines { height: auto; }"
+
+    _lines: Sequence[Text] = ()
 
     def show(self, lines: Sequence[Text], *, grows: bool = False) -> None:
         """Show *lines* as far as they fit; with *grows* the panel grows. Unchanged lines cost nothing.
@@ -75,12 +79,31 @@ class Lines(Static):
         A long line is continued on the next one where there is room below, and else shortened by words.
         """
         width, height = self.content_size
-        fitted = lines if grows else fit_lines(lines, width, height)
-        joined = Text("\n", no_wrap=True, overflow="ellipsis").join(fitted)
-        text = painted(joined, palette_of(self.app.current_theme))
-        if text != self._shown:
-            self._shown = text
-            self.update(text, layout=grows)
+        before, self._lines = self._lines, lines if grows else fit_lines(lines, width, height)
+        pairs = zip_longest(before, self._lines)
+        changed = [y for y, (one, other) in enumerate(pairs) if not are_same(one, other)]
+        if changed and (grows or not width):
+            self.refresh(layout=grows)
+        elif changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed if y < height))
+
+    def render(self) -> Text:
+        """Return all lines, for Textual's selection of text."""
+        return painted(Text("\n").join(self._lines), palette_of(self.app.current_theme))
+
+    def render_line(self, y: int) -> Strip:
+        """Return one line of the content."""
+        if self.text_selection is not None:
+            return super().render_line(y)
+        width, base = self.size.width, self.visual_style.rich_style
+        if y >= len(self._lines):
+            return Strip.blank(width, base)
+        line = self._lines[y]
+        if line.cell_len > width:
+            line = line.copy()
+            line.truncate(width, overflow="ellipsis")
+        strip = strip_of(line, width, base, self.app.console, palette_of(self.app.current_theme))
+        return strip.apply_offsets(0, y)
 
 
 class BaseScreen(Screen[None]):

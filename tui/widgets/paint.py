@@ -48,6 +48,11 @@ def _style(style: str | Style, palette: Palette) -> str | Style:
     return palette[style] if isinstance(style, str) and style in STYLES else style
 
 
+def are_same(one: Text | None, other: Text | None) -> bool:
+    """Return whether two lines look the same. Rich compares everything but the style of the whole."""
+    return one == other and (one is None or other is None or one.style == other.style)
+
+
 def fit_lines(lines: Sequence[Text], width: int, height: int) -> list[Text]:
     """Return *lines* with none wider than *width*, at most *height* of them.
 
