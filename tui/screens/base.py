@@ -11,7 +11,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.screen import Screen
 from textual.strip import Strip
@@ -22,10 +22,11 @@ from p2pfl.observe.state import FINISHED_PHASES, Section, State
 from tui import views
 from tui.session import Session
 from tui.source import Replay
-from tui.symbols import ago, fit
+from tui.symbols import Glyphs, ago, fit
 from tui.theme import palette_of
 from tui.widgets.header import draw_header, draw_keys
 from tui.widgets.paint import are_same, fit_lines, painted, strip_of
+from tui.widgets.ring import RingPicture, draw_ring
 from tui.widgets.scrub import Scrub, ScrubValues
 
 LIST_SIZE = (60, 15)
@@ -104,6 +105,24 @@ class Lines(Widget):
             line.truncate(width, overflow="ellipsis")
         strip = strip_of(line, width, base, self.app.console, palette_of(self.app.current_theme))
         return strip.apply_offsets(0, y)
+
+
+class Picture(Lines):
+    """A panel with the federation as a picture, which is drawn again only when it changed."""
+
+    _drawn: tuple[RingPicture, Size, Glyphs] | None = None
+
+    def show(self, lines: Sequence[Text], *, grows: bool = False) -> None:
+        """Show *lines* instead of a picture."""
+        self._drawn = None
+        super().show(lines, grows=grows)
+
+    def show_ring(self, picture: RingPicture, glyphs: Glyphs) -> None:
+        """Show *picture*; an unchanged one costs nothing."""
+        values = (picture, self.content_size, glyphs)
+        if values != self._drawn:
+            self.show(draw_ring(picture, *self.content_size, glyphs))
+            self._drawn = values
 
 
 class BaseScreen(Screen[None]):

@@ -73,16 +73,14 @@ def columns(state: State, all_: Sequence[Column]) -> tuple[Column, ...]:
 
 def last_scores(state: State) -> Scores:
     """Return the primary metric of the last round that all members have evaluated."""
-    scored = [
+    scored = (
         (one, value)
-        for one in state.rounds
+        for one in reversed(state.rounds)
         if not one.is_partial and (value := state.value_of(one)) is not None
-    ]
-    if not scored:
-        return Scores(None, None, None)
-    last, value = scored[-1]
-    before = scored[-2][1] if len(scored) > 1 else None
-    return Scores(last, value, None if before is None else value - before)
+    )
+    last, value = next(scored, (None, None))
+    _, before = next(scored, (None, None))
+    return Scores(last, value, None if value is None or before is None else value - before)
 
 
 def remaining_seconds(state: State) -> float | None:
