@@ -104,12 +104,32 @@ def set_title(widget: Widget, title: str) -> None:
 
 def strip_of(text: Text, width: int, base: Style, console: Console, palette: Palette) -> Strip:
     """Return one line of *text*, exactly *width* cells wide, on the style *base* of its widget."""
-    line = painted(text, palette)
-    line.end = ""
-    style = base + rich_style(text.style, palette)  # Rich omits it without a span
-    segments = [
-        Segment(segment.text, style + (segment.style or _NONE))
-        for segment in line.render(console)
-        if segment.text
-    ]
-    return Strip(segments).adjust_cell_length(width, base)
+    style = base + rich_style(text.style, palette)
+    segments = _plain_segments(text, style, palette)
+    if segments is None:
+        line = painted(text, palette)
+        line.end = ""
+        segments = [
+            Segment(segment.text, style + (segment.style or _NONE))
+            for segment in line.render(console)
+            if segment.text
+        ]
+    return Strip(segments, text.cell_len).adjust_cell_length(width, base)
+
+
+def _plain_segments(text: Text, style: Style, palette: Palette) -> list[Segment] | None:
+    """Return *text* as segments on *style*, faster than Rich; None if spans overlap."""
+    plain = text.plain
+    segments = []
+    end = 0
+    for start, stop, own in text.spans:
+        if start < end or stop > len(plain):
+            return None
+        if start > end:
+            segments.append(Segment(plain[end:start], style))
+        if stop > start:
+            segments.append(Segment(plain[start:stop], style + rich_style(own, palette)))
+        end = stop
+    if end < len(plain):
+        segments.append(Segment(plain[end:], style))
+    return segments
