@@ -85,8 +85,8 @@ class Lines(Widget):
         changed = [y for y, (one, other) in enumerate(pairs) if not are_same(one, other)]
         if changed and (grows or not width):
             self.refresh(layout=grows)
-        elif changed:
-            self.refresh(*(Region(0, y, width, 1) for y in changed if y < height))
+        elif regions := [Region(0, y, width, 1) for y in changed if y < height]:
+            self.refresh(*regions)  # without a region, Textual would draw all
 
     def render(self) -> Text:
         """Return all lines, for Textual's selection of text."""

@@ -34,7 +34,7 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
             x = one.committed_at - start
         else:
             x = float(one.round)
-        all_.append((x, one.metrics.get(what) if not one.is_partial else None))
+        all_.append((x, None if one.is_partial else one.metrics.get(what)))
         value = None
         if (score_range := one.score_range) is not None:
             own = score_range.by_name.get(name)

@@ -233,9 +233,13 @@ class _Canvas:
         every, drawn = _EVERY[one.marker]
         (x, y), across, down = start, end[0] - start[0], end[1] - start[1]
         letter, style = _ASCII_MARKS[one.marker], one.style
-        steps = max(abs(across), abs(down), 1)
+        if not across:  # most strokes of a long run
+            for dot_y in range(min(y, y + down), max(y, y + down) + 1) if x % every < drawn else ():
+                self._set(x, dot_y, style, letter)
+            return
+        steps = max(abs(across), abs(down))
         for step in range(steps + 1):
-            dot_x = round(x + across * step / steps) if across else x
+            dot_x = round(x + across * step / steps)
             if dot_x % every < drawn:
                 self._set(dot_x, round(y + down * step / steps), style, letter)
 

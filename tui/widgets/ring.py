@@ -7,6 +7,7 @@ changes. Where there are many nodes or few columns, the ring becomes two columns
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -158,8 +159,7 @@ class _RingCanvas:
         for beside in range(link.weight):
             at = (beside + 1) // 2 * (-1 if beside % 2 else 1)
             right, down = (0, at) if is_flat else (at, 0)
-            for x, y in path[:: DOTTED if link.is_dotted else 1]:
-                self._dot(x + right, y + down, link.style)
+            self._dots(path[:: DOTTED if link.is_dotted else 1], right, down, link.style)
         if link.moved is not None:
             x, y = path[round(min(1.0, max(0.0, link.moved)) * (len(path) - 1))]
             self._put(x // 2, y // 4, self._glyphs.packet, "move")
@@ -214,11 +214,14 @@ class _RingCanvas:
         if 0 <= column < self._width and 0 <= row < self._height:
             self._signs[row][column], self._styles[row][column] = sign, style
 
-    def _dot(self, x: int, y: int, style: str) -> None:
-        row, column = y // 4, x // 2
-        if 0 <= column < self._width and 0 <= row < self._height:
-            self._bits[row][column] |= DOTS[y % 4][x % 2]
-            self._styles[row][column] = style
+    def _dots(self, path: Sequence[tuple[int, int]], right: int, down: int, style: str) -> None:
+        """Draw the dots of *path*, moved by *right* and *down*."""
+        width, height, bits, styles = self._width, self._height, self._bits, self._styles
+        for x, y in path:
+            row, column = (y + down) // 4, (x + right) // 2
+            if 0 <= column < width and 0 <= row < height:
+                bits[row][column] |= DOTS[(y + down) % 4][(x + right) % 2]
+                styles[row][column] = style
 
     def texts(self) -> list[Text]:
         """Return the rows; neighbouring cells of one style are one piece."""
