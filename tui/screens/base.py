@@ -70,7 +70,7 @@ class ShowRound(Message):
 class Lines(Widget):
     """A panel of lines of text; only those that changed are drawn again."""
 
-    DEFAULT_CSS = "Lines { height: auto; }"
+    DEFAULT_CSS = "Lines { height: auto; text-wrap: nowrap; text-overflow: ellipsis; }"
 
     _lines: Sequence[Text] = ()
 
