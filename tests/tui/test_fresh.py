@@ -11,6 +11,7 @@ import pytest
 from rich.text import Text
 from textual._compositor import Compositor
 from textual.screen import Screen
+from textual.strip import Strip
 
 from p2pfl.events import Committed, EvaluationFinished, Published
 from tests.support import recordings
@@ -126,7 +127,12 @@ async def test_of_a_panel_only_the_changed_lines_are_drawn(monkeypatch: pytest.M
         panel.styles.height = 4
         await pilot.pause()
         drawn: list[int] = []
-        monkeypatch.setattr(panel, "render_line", lambda y: drawn.append(y) or Lines.render_line(panel, y))
+
+        def render_line(y: int) -> Strip:
+            drawn.append(y)
+            return Lines.render_line(panel, y)
+
+        monkeypatch.setattr(panel, "render_line", render_line)
 
         async def after(*lines: Text) -> list[int]:
             drawn.clear()
