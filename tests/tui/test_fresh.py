@@ -19,7 +19,7 @@ from tests.support.drawn import alone, lines_of, styles_of
 from tests.support.screens import settle, shown
 from tui.dialogs import ConfirmDialog, stopping
 from tui.screens import base
-from tui.screens.base import Lines, Picture
+from tui.screens.base import Lines, RingPanel
 from tui.screens.overview import LAST_ROUNDS
 from tui.symbols import glyphs
 from tui.widgets import chart
@@ -178,7 +178,7 @@ async def test_text_of_a_panel_can_be_selected_with_the_mouse() -> None:
 async def test_a_picture_is_drawn_when_it_changed_and_after_lines_were_in_its_place(
     calls: Counter[str],
 ) -> None:
-    panel = Picture()
+    panel = RingPanel()
     signs = glyphs(ascii_only=False)
     one = RingPicture((RingNode("one", "*", "good", "", False),), (), ())
     async with alone(panel, (60, 11)) as (app, pilot, _):

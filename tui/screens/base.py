@@ -107,7 +107,7 @@ class Lines(Widget):
         return strip.apply_offsets(0, y)
 
 
-class Picture(Lines):
+class RingPanel(Lines):
     """A panel with the federation as a picture, which is drawn again only when it changed."""
 
     _drawn: tuple[RingPicture, Size, Glyphs] | None = None

@@ -9,7 +9,7 @@ from textual.widget import Widget
 
 from p2pfl.observe.state import Section
 from tui import views
-from tui.screens.base import BaseScreen, Lines, Picture
+from tui.screens.base import BaseScreen, Lines, RingPanel
 from tui.session import Session
 from tui.widgets.paint import fit_lines
 from tui.widgets.table import FAR
@@ -23,7 +23,7 @@ class NetworkScreen(BaseScreen):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.ring = Picture(id="ring", classes="panel")
+        self.ring = RingPanel(id="ring", classes="panel")
         self.links = Lines(id="links")
         self._count = 0
         self.open_round = Lines(id="moving", classes="panel")

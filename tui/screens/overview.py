@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from p2pfl.observe.state import FINISHED_PHASES, Section
 from tui import views
-from tui.screens.base import BaseScreen, Lines, Picture, ShowPeer, ShowRound
+from tui.screens.base import BaseScreen, Lines, RingPanel, ShowPeer, ShowRound
 from tui.session import Session
 from tui.widgets.chart import Chart
 from tui.widgets.paint import set_title
@@ -51,10 +51,10 @@ class OverviewScreen(BaseScreen):
         self.round = Lines(id="round", classes="panel")
         self.round_line = Lines(id="round-line")
         self.rounds = LiveTable(views.ROUND_COLUMNS, id="rounds", classes="panel")
-        self.network = Picture(id="network", classes="panel")
+        self.network = RingPanel(id="network", classes="panel")
         self.log_lines = Lines(id="log", classes="panel")
         self.waiting = Lines(id="waiting", classes="panel")
-        self.here = Picture(id="here", classes="panel")
+        self.here = RingPanel(id="here", classes="panel")
 
     def body(self) -> Sequence[Widget]:
         """Return the panels; the style sheet hides those that have no room."""
