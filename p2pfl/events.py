@@ -21,7 +21,7 @@ from p2pfl.spec import RunSpec
 NoticeLevel = Literal["info", "warning", "error"]
 
 
-class Event(msgspec.Struct, frozen=True, tag_field="event", omit_defaults=False):
+class Event(msgspec.Struct, frozen=True, gc=False, tag_field="event", omit_defaults=False):
     """Base of all events."""
 
 
@@ -101,7 +101,7 @@ class Commanded(Event, frozen=True, tag="commanded"):
     """Why it was refused; empty if it was carried out."""
 
 
-class LinkMeasure(msgspec.Struct, frozen=True):
+class LinkMeasure(msgspec.Struct, frozen=True, gc=False):
     """The measurements of the link with one peer, in `Measured`."""
 
     node: str
@@ -161,7 +161,7 @@ class AddressFailed(Event, frozen=True, tag="address_failed"):
     """Seconds until the next dial."""
 
 
-class AddressState(msgspec.Struct, frozen=True):
+class AddressState(msgspec.Struct, frozen=True, gc=False):
     """An address that the node dials for its operator, in `AddressStates`."""
 
     address: str
@@ -473,7 +473,7 @@ class Resumed(Event, frozen=True, tag="resumed"):
     """Who asked for it, or the name of the device from which this node learned of it."""
 
 
-class CountedUpdate(msgspec.Struct, frozen=True):
+class CountedUpdate(msgspec.Struct, frozen=True, gc=False):
     """An update that was aggregated in a round."""
 
     name: str
@@ -498,7 +498,7 @@ R2_HIDDEN = ("target", "target_square")
 """Sums that are of use only for "r2"."""
 
 
-class MemberScore(msgspec.Struct, frozen=True):
+class MemberScore(msgspec.Struct, frozen=True, gc=False):
     """The evaluation of a committed model on one member's held-out data."""
 
     name: str
@@ -525,12 +525,14 @@ class MemberScore(msgspec.Struct, frozen=True):
 
     def mean(self, metric: str) -> float | None:
         """Return the value of *metric*, or None if it was not measured."""
+        if not self.examples:
+            return None
         if metric in self.derived:
             return self.derived[metric]
-        return self.sums[metric] / self.examples if metric in self.sums and self.examples else None
+        return self.sums[metric] / self.examples if metric in self.sums else None
 
 
-class ClassScore(msgspec.Struct, frozen=True):
+class ClassScore(msgspec.Struct, frozen=True, gc=False):
     """How the members classified the examples of one class."""
 
     label: str
@@ -675,7 +677,7 @@ AnyEvent = LogEvent | LiveEvent | NodeEvent | PeerEvent | RunEvent | TrainingEve
 """Every event. Each belongs to exactly one of the groups above; `p2pfl.fold` dispatches by group."""
 
 
-class Published(msgspec.Struct, frozen=True):
+class Published(msgspec.Struct, frozen=True, gc=False):
     """An event with the number and the time that the publisher adds."""
 
     seq: int
@@ -688,7 +690,7 @@ class Published(msgspec.Struct, frozen=True):
     is the record's place in the chain."""
 
 
-class RoundRow(msgspec.Struct, frozen=True):
+class RoundRow(msgspec.Struct, frozen=True, gc=False):
     """One committed round from a journal, with names instead of node ids."""
 
     run: str

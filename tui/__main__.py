@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfl import streams
+from p2pfl.collector import uncollected
 from p2pfl.errors import P2pflError, UserError
 from p2pfl.events import Published
 from p2pfl.exit_codes import ExitCode
@@ -154,11 +155,12 @@ def _theme(given: str | None) -> str:
 
 def _run(options: argparse.Namespace, source: Live | Replay) -> int:
     _no_animations()
-    from tui import preferences
-    from tui.app import Tui
-    from tui.control import DemoControl
-    from tui.notification import notification
-    from tui.symbols import SYMBOL_SAMPLE
+    with uncollected():
+        from tui import preferences
+        from tui.app import Tui
+        from tui.control import DemoControl
+        from tui.notification import notification
+        from tui.symbols import SYMBOL_SAMPLE
 
     demo = DemoControl(options.demo) if options.demo is not None else None
     is_in_browser = options.no_files

@@ -181,8 +181,8 @@ class Tui(App[str]):
             screen.refresh()  # a dialog, which shows the screen below it
 
     def _announce(self) -> None:
-        """Set the window's title, and ring the bell once when the run is over."""
-        self.title = views.title(self.session.state)
+        """Set the app's title, and ring the bell once when the run is over."""
+        self.set_reactive(App.title, views.title(self.session.state))  # an assignment redraws the screen
         is_over = self.session.state.phase in FINISHED_PHASES
         if self._was_over is False and is_over:
             self.bell()

@@ -13,9 +13,7 @@ ends the process, also during a training. Ctrl-C is ignored here; the node handl
 from __future__ import annotations
 
 import argparse
-import contextlib
 import faulthandler
-import gc
 import logging
 import os
 import signal
@@ -23,10 +21,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import BinaryIO, NoReturn, Protocol
 
+from p2pfl.collector import uncollected
 from p2pfl.errors import P2pflError, UserError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command
@@ -197,21 +196,6 @@ def _failure(job: int, error: Exception) -> commands.JobFailed:
     if isinstance(error, MemoryError) or "out of memory" in reason or "can't allocate memory" in reason:
         reason = f"The worker ran out of memory; a smaller --batch-size or model may fit. {reason}"
     return commands.JobFailed(job, reason[:MAX_REASON], "internal")
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Make objects that the garbage collector never looks at, during an import of large packages.
-
-    The import of torch makes about a million objects, and nearly all live as long as the process. To look
-    through them again and again took a sixth of the time of the import.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def main() -> NoReturn:

@@ -144,10 +144,13 @@ class Rounds:
     def __iter__(self) -> Iterator[Round]:
         return iter(self._rounds.values())
 
+    def __reversed__(self) -> Iterator[Round]:
+        return reversed(self._rounds.values())
+
     @property
     def last(self) -> Round | None:
         """The latest round."""
-        return next(reversed(self._rounds.values())) if self._rounds else None
+        return next(reversed(self), None)
 
     def get(self, number: int) -> Round | None:
         """Return round *number*, or None if it is unknown or was dropped."""

@@ -154,6 +154,8 @@ class State(EventFold):
 
     def value_of(self, one: Round | MemberScore | None) -> float | None:
         """Return the primary metric of a round's model or of a member's score; None if it is unknown."""
+        if isinstance(one, MemberScore):
+            return one.mean(self.measures.primary)
         return one.metrics.get(self.measures.primary) if one is not None else None
 
     def round_of(self, index: int) -> int:

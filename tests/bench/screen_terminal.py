@@ -14,6 +14,8 @@ import msgspec
 import psutil
 from textual.drivers.headless_driver import HeadlessDriver
 
+from p2pfl.collector import uncollected
+
 SIZE = (200, 50)
 """Columns and lines of a large terminal."""
 
@@ -45,8 +47,9 @@ class Painted(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Show the recording given on the command line; print the figures as JSON."""
-    from tui.app import Tui
-    from tui.source import Replay
+    with uncollected():  # as the program itself imports them
+        from tui.app import Tui
+        from tui.source import Replay
 
     class Once(Tui):
         def on_ready(self) -> None:

@@ -9,9 +9,10 @@ import os
 import time
 from pathlib import Path
 
+from p2pfl.collector import uncollected
 from p2pfl.learning import worker
 
-with worker.uncollected():  # as the worker itself imports torch
+with uncollected():  # as the worker itself imports torch
     import numpy as np
     from torch import nn
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import typing
 from typing import Any
 
@@ -35,6 +36,20 @@ def test_tags_are_the_names_in_snake_case_and_distinct() -> None:
 def test_events_are_frozen(kind: Any) -> None:
     assert kind.__struct_config__.frozen
     assert kind.__struct_config__.tag_field == "event"
+
+
+def test_the_garbage_collector_does_not_look_at_events_since_none_can_be_part_of_a_cycle() -> None:
+    score = events.MemberScore("a", 10, {"accuracy": 9.0})
+    finished = EvaluationFinished(1, {"accuracy": 0.9}, 10, 1, 1, (score,))
+    looked_at = [one for one in (score, finished, events.Published(1, 0.0, finished)) if gc.is_tracked(one)]
+    assert not looked_at
+
+
+def test_a_member_without_examples_has_measured_nothing() -> None:
+    score = events.MemberScore("a", 0, {"accuracy": 0.0}, {"f1": 0.0})
+    assert (score.mean("accuracy"), score.mean("f1"), score.metrics) == (None, None, {})
+    score = events.MemberScore("a", 4, {"accuracy": 3.0}, {"f1": 0.5})
+    assert (score.mean("accuracy"), score.mean("f1"), score.mean("loss")) == (0.75, 0.5, None)
 
 
 def test_an_election_reads_as_its_round_attempt_and_the_aggregators_name() -> None:

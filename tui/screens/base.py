@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.screen import Screen
+from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Static
 
 from p2pfl.observe.connection import NodeEnded, Retrying
 from p2pfl.observe.state import FINISHED_PHASES, Section, State
 from tui import views
 from tui.session import Session
 from tui.source import Replay
-from tui.symbols import ago, fit
+from tui.symbols import Glyphs, ago, fit
 from tui.theme import palette_of
 from tui.widgets.header import draw_header, draw_keys
-from tui.widgets.paint import fit_lines, painted
+from tui.widgets.paint import are_same, fit_lines, painted, strip_of
+from tui.widgets.ring import RingPicture, draw_ring
 from tui.widgets.scrub import Scrub, ScrubValues
 
 LIST_SIZE = (60, 15)
@@ -64,10 +67,12 @@ class ShowRound(Message):
         self.number = number
 
 
-class Lines(Static):
-    """A panel of lines of text."""
+class Lines(Widget):
+    """A panel of lines of text; only those that changed are drawn again."""
 
-    _shown: Text | None = None
+    DEFAULT_CSS = "Lines { height: auto; text-wrap: nowrap; text-overflow: ellipsis; }"
+
+    _lines: Sequence[Text] = ()
 
     def show(self, lines: Sequence[Text], *, grows: bool = False) -> None:
         """Show *lines* as far as they fit; with *grows* the panel grows. Unchanged lines cost nothing.
@@ -75,12 +80,49 @@ class Lines(Static):
         A long line is continued on the next one where there is room below, and else shortened by words.
         """
         width, height = self.content_size
-        fitted = lines if grows else fit_lines(lines, width, height)
-        joined = Text("\n", no_wrap=True, overflow="ellipsis").join(fitted)
-        text = painted(joined, palette_of(self.app.current_theme))
-        if text != self._shown:
-            self._shown = text
-            self.update(text, layout=grows)
+        before, self._lines = self._lines, lines if grows else fit_lines(lines, width, height)
+        pairs = zip_longest(before, self._lines)
+        changed = [y for y, (one, other) in enumerate(pairs) if not are_same(one, other)]
+        if changed and (grows or not width):
+            self.refresh(layout=grows)
+        elif regions := [Region(0, y, width, 1) for y in changed if y < height]:
+            self.refresh(*regions)  # without a region, Textual would draw all
+
+    def render(self) -> Text:
+        """Return all lines, for Textual's selection of text."""
+        return painted(Text("\n").join(self._lines), palette_of(self.app.current_theme))
+
+    def render_line(self, y: int) -> Strip:
+        """Return one line of the content."""
+        if self.text_selection is not None:
+            return super().render_line(y)
+        width, base = self.size.width, self.visual_style.rich_style
+        if y >= len(self._lines):
+            return Strip.blank(width, base)
+        line = self._lines[y]
+        if line.cell_len > width:
+            line = line.copy()
+            line.truncate(width, overflow="ellipsis")
+        strip = strip_of(line, width, base, self.app.console, palette_of(self.app.current_theme))
+        return strip.apply_offsets(0, y)
+
+
+class RingPanel(Lines):
+    """A panel with the federation as a picture, which is drawn again only when it changed."""
+
+    _drawn: tuple[RingPicture, Size, Glyphs] | None = None
+
+    def show(self, lines: Sequence[Text], *, grows: bool = False) -> None:
+        """Show *lines* instead of a picture."""
+        self._drawn = None
+        super().show(lines, grows=grows)
+
+    def show_ring(self, picture: RingPicture, glyphs: Glyphs) -> None:
+        """Show *picture*; an unchanged one costs nothing."""
+        values = (picture, self.content_size, glyphs)
+        if values != self._drawn:
+            self.show(draw_ring(picture, *self.content_size, glyphs))
+            self._drawn = values
 
 
 class BaseScreen(Screen[None]):

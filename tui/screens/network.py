@@ -9,10 +9,9 @@ from textual.widget import Widget
 
 from p2pfl.observe.state import Section
 from tui import views
-from tui.screens.base import BaseScreen, Lines
+from tui.screens.base import BaseScreen, Lines, RingPanel
 from tui.session import Session
 from tui.widgets.paint import fit_lines
-from tui.widgets.ring import draw_ring
 from tui.widgets.table import FAR
 
 
@@ -24,7 +23,7 @@ class NetworkScreen(BaseScreen):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.ring = Lines(id="ring", classes="panel")
+        self.ring = RingPanel(id="ring", classes="panel")
         self.links = Lines(id="links")
         self._count = 0
         self.open_round = Lines(id="moving", classes="panel")
@@ -46,7 +45,7 @@ class NetworkScreen(BaseScreen):
         """Draw the panels."""
         session, state, now = self.session, self.state, self.session.now()
         picture = views.ring(state, now, session.glyphs)
-        self.ring.show(draw_ring(picture, *self.ring.content_size, session.glyphs))
+        self.ring.show_ring(picture, session.glyphs)
         width = self.links_panel.scrollable_content_region.width
         lines = fit_lines(views.network_lines(state, now, session.glyphs, width=width), width, FAR)
         self.links.show(lines, grows=len(lines) != self._count or len(changed) == len(self.SECTIONS))

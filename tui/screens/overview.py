@@ -11,12 +11,11 @@ from textual.widget import Widget
 
 from p2pfl.observe.state import FINISHED_PHASES, Section
 from tui import views
-from tui.screens.base import BaseScreen, Lines, ShowPeer, ShowRound
+from tui.screens.base import BaseScreen, Lines, RingPanel, ShowPeer, ShowRound
 from tui.session import Session
 from tui.widgets.chart import Chart
 from tui.widgets.paint import set_title
 from tui.widgets.plot import Band, Series
-from tui.widgets.ring import draw_ring
 from tui.widgets.table import LiveTable
 
 FRAME_ROWS = 3
@@ -52,10 +51,10 @@ class OverviewScreen(BaseScreen):
         self.round = Lines(id="round", classes="panel")
         self.round_line = Lines(id="round-line")
         self.rounds = LiveTable(views.ROUND_COLUMNS, id="rounds", classes="panel")
-        self.network = Lines(id="network", classes="panel")
+        self.network = RingPanel(id="network", classes="panel")
         self.log_lines = Lines(id="log", classes="panel")
         self.waiting = Lines(id="waiting", classes="panel")
-        self.here = Lines(id="here", classes="panel")
+        self.here = RingPanel(id="here", classes="panel")
 
     def body(self) -> Sequence[Widget]:
         """Return the panels; the style sheet hides those that have no room."""
@@ -120,8 +119,7 @@ class OverviewScreen(BaseScreen):
             )
         )
         if self.here.display:
-            picture = views.ring(state, now, session.glyphs)
-            self.here.show(draw_ring(picture, *self.here.content_size, session.glyphs))
+            self.here.show_ring(views.ring(state, now, session.glyphs), session.glyphs)
 
     def _draw_round(self, now: float) -> None:
         """Draw the open round; after the last one, the result of the run."""
@@ -145,7 +143,7 @@ class OverviewScreen(BaseScreen):
         state, glyphs = self.state, self.session.glyphs
         width, height = self.network.content_size
         if self.has_class("-huge"):
-            self.network.show(draw_ring(views.ring(state, now, glyphs), width, height, glyphs))
+            self.network.show_ring(views.ring(state, now, glyphs), glyphs)
         else:
             self.network.show(views.network_lines(state, now, glyphs, width=width, count=max(1, height)))
 

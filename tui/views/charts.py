@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from p2pfl.events import MemberScore
 from p2pfl.observe.peers import Peer
 from p2pfl.observe.state import State
 from tui.symbols import clip
@@ -26,6 +25,7 @@ def loss_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | 
 
 def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], Band | None]:
     all_, mine, low, high = [], [], [], []
+    name = state.name
     start = next((one.committed_at for one in state.rounds if one.committed_at is not None), None)
     for one in state.rounds:
         if over_time:
@@ -34,13 +34,16 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
             x = one.committed_at - start
         else:
             x = float(one.round)
-        value = one.metrics.get(what) if not one.is_partial else None
-        all_.append((x, value))
-        mine.append((x, _own(one.score_of(state.name), what)))
-        if (score_range := one.score_range) is not None and what in score_range.ranges:
-            least, most = score_range.ranges[what]
-            low.append((x, least))
-            high.append((x, most))
+        all_.append((x, None if one.is_partial else one.metrics.get(what)))
+        value = None
+        if (score_range := one.score_range) is not None:
+            own = score_range.by_name.get(name)
+            value = own.mean(what) if own is not None else None
+            if what in score_range.ranges:
+                least, most = score_range.ranges[what]
+                low.append((x, least))
+                high.append((x, most))
+        mine.append((x, value))
     series = [Series("global", tuple(all_), "global", "line"), Series("me", tuple(mine), "me", "dashed")]
     if what == state.primary and state.local_only and all_:
         best = (max if state.measures.direction == "max" else min)(state.local_only.values())
@@ -49,10 +52,6 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
         )
     band = Band(tuple(low), tuple(high)) if len(state.members) > 1 and low else None
     return series, band
-
-
-def _own(part: MemberScore | None, what: str) -> float | None:
-    return part.mean(what) if part is not None else None
 
 
 def peer_series(state: State, peer: Peer) -> list[Series]:

@@ -95,9 +95,10 @@ class PeerTrends:
 def _trends(state: State, glyphs: Glyphs) -> Trends:
     last = list(state.rounds)[-2 * TREND_CELLS :]
     seconds = [{update.name: update.seconds for update in one.updates} for one in last]
+    scores = [{part.name: state.value_of(part) for part in one.scores} for one in last]
     trends = {}
     for peer in state.peers.values():
-        values = [state.value_of(one.score_of(peer.name)) for one in last]
+        values = [one.get(peer.name) for one in scores]
         times = [one[peer.name] for one in seconds if peer.name in one]
         labels = peer.device_info.labels if peer.device_info is not None else ()
         trends[peer.name] = {

@@ -73,16 +73,16 @@ def columns(state: State, all_: Sequence[Column]) -> tuple[Column, ...]:
 
 def last_scores(state: State) -> Scores:
     """Return the primary metric of the last round that all members have evaluated."""
-    scored = [
-        (one, value)
-        for one in state.rounds
-        if not one.is_partial and (value := state.value_of(one)) is not None
-    ]
-    if not scored:
-        return Scores(None, None, None)
-    last, value = scored[-1]
-    before = scored[-2][1] if len(scored) > 1 else None
-    return Scores(last, value, None if before is None else value - before)
+    last: Round | None = None
+    latest = 0.0
+    for one in reversed(state.rounds):
+        value = state.value_of(one)
+        if value is None or one.is_partial:
+            continue
+        if last is not None:
+            return Scores(last, latest, latest - value)
+        last, latest = one, value
+    return Scores(last, latest if last is not None else None, None)
 
 
 def remaining_seconds(state: State) -> float | None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rich.text import Text
 
 from tui.symbols import Glyphs, samples
 from tui.widgets.plot import DOTS
+
+HISTOGRAMS = 512
+"""Histograms that are remembered: peers rarely change, but their charts are made anew after each round."""
 
 
 def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> Text:
@@ -48,7 +52,8 @@ def _bar(part: float, width: int, glyphs: Glyphs) -> str:
     return text + " " * (width - len(text))
 
 
-def histogram(counts: Sequence[int], width: int, glyphs: Glyphs) -> str:
+@lru_cache(HISTOGRAMS)
+def histogram(counts: tuple[int, ...], width: int, glyphs: Glyphs) -> str:
     """Return *counts* as bars between zero and the largest, at most *width*: else neighbours share one."""
     if not counts or width <= 0:
         return ""

@@ -87,12 +87,10 @@ class Chart(Widget, can_focus=True):
         """Return one line of the content."""
         if self._lines is None:
             self._lines = self._draw()
-        width = self.size.width
+        width, base = self.size.width, self.visual_style.rich_style
         if y >= len(self._lines):
-            return Strip.blank(width, self.rich_style)
-        return strip_of(
-            self._lines[y], width, self.rich_style, self.app.console, palette_of(self.app.current_theme)
-        )
+            return Strip.blank(width, base)
+        return strip_of(self._lines[y], width, base, self.app.console, palette_of(self.app.current_theme))
 
     def _draw(self) -> list[Text]:
         width, height = self.size
@@ -126,14 +124,25 @@ class Chart(Widget, can_focus=True):
             if one.name in self._hidden:
                 line.append(f"({one.name})  ", style="quiet")
                 continue
-            values = [y for x, y in one.points if y is not None and is_drawn(y) and self._cursor in (None, x)]
-            value = f" {number(values[-1])}" if values and (has_values or not index) else ""
+            last = self._last_of(one) if has_values or not index else None
+            value = f" {number(last)}" if last is not None else ""
             line.append(f"{self._symbol(one.marker)} {one.name}{value}", style=one.style).append("  ")
         if self._band is not None and has_band:
             shade = ASCII_SHADE if self.glyphs.is_ascii else self.glyphs.aggregate
             line.append(f"({BAND})" if BAND in self._hidden else f"{shade} {BAND}", style="quiet")
         line.rstrip()
         return line
+
+    def _last_of(self, one: Series) -> float | None:
+        """Return the last value of a series, or the one at the cursor; None if it is missing."""
+        return next(
+            (
+                y
+                for x, y in reversed(one.points)
+                if y is not None and is_drawn(y) and self._cursor in (None, x)
+            ),
+            None,
+        )
 
     def _symbol(self, marker: Literal["line", "dashed", "dotted"]) -> str:
         return _SYMBOLS[marker][self.glyphs.is_ascii]

@@ -72,7 +72,8 @@ class LogView(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """Return line *y* of the visible part."""
         width, place = self.scrollable_content_region.width, y + self.scroll_offset.y
+        base = self.visual_style.rich_style
         if place >= len(self._rows):
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, base)
         text = self._draw(self._rows[place], width)
-        return strip_of(text, width, self.rich_style, self.app.console, palette_of(self.app.current_theme))
+        return strip_of(text, width, base, self.app.console, palette_of(self.app.current_theme))

@@ -48,6 +48,11 @@ def _style(style: str | Style, palette: Palette) -> str | Style:
     return palette[style] if isinstance(style, str) and style in STYLES else style
 
 
+def are_same(one: Text | None, other: Text | None) -> bool:
+    """Return whether two lines look the same. Rich compares everything but the style of the whole."""
+    return one == other and (one is None or other is None or one.style == other.style)
+
+
 def fit_lines(lines: Sequence[Text], width: int, height: int) -> list[Text]:
     """Return *lines* with none wider than *width*, at most *height* of them.
 
@@ -99,12 +104,32 @@ def set_title(widget: Widget, title: str) -> None:
 
 def strip_of(text: Text, width: int, base: Style, console: Console, palette: Palette) -> Strip:
     """Return one line of *text*, exactly *width* cells wide, on the style *base* of its widget."""
-    line = painted(text, palette)
-    line.end = ""
-    style = base + rich_style(text.style, palette)  # Rich omits it without a span
-    segments = [
-        Segment(segment.text, style + (segment.style or _NONE))
-        for segment in line.render(console)
-        if segment.text
-    ]
-    return Strip(segments).adjust_cell_length(width, base)
+    style = base + rich_style(text.style, palette)
+    segments = _plain_segments(text, style, palette)
+    if segments is None:
+        line = painted(text, palette)
+        line.end = ""
+        segments = [
+            Segment(segment.text, style + (segment.style or _NONE))
+            for segment in line.render(console)
+            if segment.text
+        ]
+    return Strip(segments, text.cell_len).adjust_cell_length(width, base)
+
+
+def _plain_segments(text: Text, style: Style, palette: Palette) -> list[Segment] | None:
+    """Return *text* as segments on *style*, faster than Rich; None if spans overlap."""
+    plain = text.plain
+    segments = []
+    end = 0
+    for start, stop, own in text.spans:
+        if start < end or stop > len(plain):
+            return None
+        if start > end:
+            segments.append(Segment(plain[end:start], style))
+        if stop > start:
+            segments.append(Segment(plain[start:stop], style + rich_style(own, palette)))
+        end = stop
+    if end < len(plain):
+        segments.append(Segment(plain[end:], style))
+    return segments

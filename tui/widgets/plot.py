@@ -108,7 +108,7 @@ def _round_step(least: float) -> float:
 
 def is_drawn(value: float) -> bool:
     """Return whether an axis can show *value*."""
-    return math.isfinite(value) and 0.0 <= value <= MOST
+    return 0.0 <= value <= MOST  # neither an infinite value nor NaN
 
 
 def draw_chart(
@@ -158,7 +158,9 @@ class _Canvas:
     """Cells with dots, and whose they are."""
 
     def __init__(self, columns: int, rows: int, view: View, *, is_ascii: bool) -> None:
-        self._columns, self._rows, self._view, self._is_ascii = columns, rows, view, is_ascii
+        self._columns, self._rows, self._is_ascii = columns, rows, is_ascii
+        self._x_low, self._x_range, self._x_last = view.x_low, view.x_high - view.x_low, 2 * columns - 1
+        self._y_low, self._y_range, self._y_last = view.y_low, view.y_high - view.y_low, 4 * rows - 1
         self._bits = [[0] * columns for _ in range(rows)]
         self._styles: list[list[str]] = [[""] * columns for _ in range(rows)]
         self._letters: list[list[str]] = [[" "] * columns for _ in range(rows)]
@@ -168,14 +170,16 @@ class _Canvas:
         return self._dot_x(x) // 2
 
     def _dot_x(self, x: float) -> int:
-        view = self._view
-        return round((x - view.x_low) / (view.x_high - view.x_low) * (2 * self._columns - 1))
+        return round((x - self._x_low) / self._x_range * self._x_last)
 
     def _dot_y(self, y: float) -> int:
         """Return the dot row of *y*; of a value far outside, a row outside that is not as far."""
-        view = self._view
-        share = min(3.0, max(-2.0, (y - view.y_low) / (view.y_high - view.y_low)))
-        return round((1 - share) * (4 * self._rows - 1))
+        share = (y - self._y_low) / self._y_range
+        if share < -2.0:
+            share = -2.0
+        elif share > 3.0:
+            share = 3.0
+        return round((1 - share) * self._y_last)
 
     def _set(self, dot_x: int, dot_y: int, style: str, letter: str) -> None:
         if 0 <= dot_x < 2 * self._columns and 0 <= dot_y < 4 * self._rows:
@@ -191,16 +195,24 @@ class _Canvas:
             for (x, low), (_, high) in zip(band.low, band.high, strict=False)
             if is_drawn(low) and is_drawn(high)
         ]
+        drawn: set[tuple[int, int, int]] = set()  # in a long run many rounds share a column
         for (start, top, bottom), (end, next_top, next_bottom) in zip(
             edges, edges[1:] or edges, strict=False
         ):
             for x in range(max(0, start), min(2 * self._columns - 1, end) + 1):
-                part = (x - start) / (end - start) if end > start else 0.0
-                upper = round(top + part * (next_top - top))
-                lower = round(bottom + part * (next_bottom - bottom))
-                for y in range(max(0, upper), min(4 * self._rows - 1, lower) + 1):
-                    if not y % 2 and not (x + y // 2) % 2:
-                        self._set(x, y, "band", ASCII_SHADE)
+                if x == start:
+                    upper, lower = top, bottom
+                else:
+                    part = (x - start) / (end - start)
+                    upper = round(top + part * (next_top - top))
+                    lower = round(bottom + part * (next_bottom - bottom))
+                if (x, upper, lower) in drawn:
+                    continue
+                drawn.add((x, upper, lower))
+                first = max(0, upper)
+                first += (2 * x - first) % 4
+                for y in range(first, min(4 * self._rows - 1, lower) + 1, 4):
+                    self._set(x, y, "band", ASCII_SHADE)
 
     def line(self, one: Series) -> None:
         """Draw a line from value to value, with a gap at a missing value."""
@@ -219,12 +231,17 @@ class _Canvas:
     def _stroke(self, start: tuple[int, int], end: tuple[int, int], one: Series) -> None:
         """Draw from dot to dot, without those that the line style omits."""
         every, drawn = _EVERY[one.marker]
-        steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
+        (x, y), across, down = start, end[0] - start[0], end[1] - start[1]
+        letter, style = _ASCII_MARKS[one.marker], one.style
+        if not across:  # most strokes of a long run
+            for dot_y in range(min(y, y + down), max(y, y + down) + 1) if x % every < drawn else ():
+                self._set(x, dot_y, style, letter)
+            return
+        steps = max(abs(across), abs(down))
         for step in range(steps + 1):
-            dot_x = round(start[0] + (end[0] - start[0]) * step / steps)
-            dot_y = round(start[1] + (end[1] - start[1]) * step / steps)
+            dot_x = round(x + across * step / steps)
             if dot_x % every < drawn:
-                self._set(dot_x, dot_y, one.style, _ASCII_MARKS[one.marker])
+                self._set(dot_x, round(y + down * step / steps), style, letter)
 
     def texts(self) -> list[Text]:
         """Return the rows."""

@@ -7,7 +7,8 @@ changes. Where there are many nodes or few columns, the ring becomes two columns
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from rich.cells import cell_len
@@ -39,6 +40,9 @@ CELL_SHAPE = 0.6
 
 DOTTED = 4
 """Dots from one drawn dot of a dotted line to the next."""
+
+PATHS = 128
+"""Lines between two places that are remembered: they change only with the hub and the size."""
 
 MARGIN = 4
 """Dots between a node and the end of its lines."""
@@ -148,16 +152,14 @@ class _RingCanvas:
 
     def link(self, start: _RingPlace, end: _RingPlace, link: RingLink) -> None:
         """Draw a link as a line of dots, and what moves on it as a full cell."""
-        path = list(_path(start, end))[MARGIN:-MARGIN]
+        path = _path(start, end)[MARGIN:-MARGIN]
         if not path:
             return
         is_flat = abs(2 * (end.column - start.column)) >= abs(4 * (end.row - start.row))
-        for number, (x, y) in enumerate(path):
-            if link.is_dotted and number % DOTTED:
-                continue
-            for beside in range(link.weight):
-                at = (beside + 1) // 2 * (-1 if beside % 2 else 1)
-                self._dot(x if is_flat else x + at, y + at if is_flat else y, link.style)
+        for beside in range(link.weight):
+            at = (beside + 1) // 2 * (-1 if beside % 2 else 1)
+            right, down = (0, at) if is_flat else (at, 0)
+            self._dots(path[:: DOTTED if link.is_dotted else 1], right, down, link.style)
         if link.moved is not None:
             x, y = path[round(min(1.0, max(0.0, link.moved)) * (len(path) - 1))]
             self._put(x // 2, y // 4, self._glyphs.packet, "move")
@@ -212,11 +214,14 @@ class _RingCanvas:
         if 0 <= column < self._width and 0 <= row < self._height:
             self._signs[row][column], self._styles[row][column] = sign, style
 
-    def _dot(self, x: int, y: int, style: str) -> None:
-        row, column = y // 4, x // 2
-        if 0 <= column < self._width and 0 <= row < self._height:
-            self._bits[row][column] |= DOTS[y % 4][x % 2]
-            self._styles[row][column] = style
+    def _dots(self, path: Sequence[tuple[int, int]], right: int, down: int, style: str) -> None:
+        """Draw the dots of *path*, moved by *right* and *down*."""
+        width, height, bits, styles = self._width, self._height, self._bits, self._styles
+        for x, y in path:
+            row, column = (y + down) // 4, (x + right) // 2
+            if 0 <= column < width and 0 <= row < height:
+                bits[row][column] |= DOTS[(y + down) % 4][(x + right) % 2]
+                styles[row][column] = style
 
     def texts(self) -> list[Text]:
         """Return the rows; neighbouring cells of one style are one piece."""
@@ -225,30 +230,26 @@ class _RingCanvas:
     def _row(self, row: int) -> Text:
         line = Text()
         piece, style = "", ""
-        for column in range(self._width):
-            sign = self._signs[row][column] or self._dots(row, column)
+        for sign, bits, mine in zip(self._signs[row], self._bits[row], self._styles[row], strict=True):
+            if sign == " " or not (sign or bits):
+                piece += " "
+                continue
             if sign == "\0":
                 continue
-            mine = self._styles[row][column] if sign != " " else style
-            if mine != style and piece:
+            if mine != style:
                 line.append(piece, style=style or None)
-                piece = ""
-            style = mine
-            piece += sign
+                piece, style = "", mine
+            piece += sign or (self._glyphs.dot if self._glyphs.is_ascii else chr(0x2800 + bits))
         line.append(piece, style=style or None)
         return line
 
-    def _dots(self, row: int, column: int) -> str:
-        bits = self._bits[row][column]
-        if not bits:
-            return " "
-        return self._glyphs.dot if self._glyphs.is_ascii else chr(0x2800 + bits)
 
-
-def _path(start: _RingPlace, end: _RingPlace) -> Iterator[tuple[int, int]]:
-    """Yield the dots of the line between the middles of two cells."""
+@lru_cache(PATHS)
+def _path(start: _RingPlace, end: _RingPlace) -> tuple[tuple[int, int], ...]:
+    """Return the dots of the line between the middles of two cells."""
     x, y = 2 * start.column, 4 * start.row + 2
-    to_x, to_y = 2 * end.column, 4 * end.row + 2
-    steps = max(abs(to_x - x), abs(to_y - y), 1)
-    for step in range(steps + 1):
-        yield round(x + (to_x - x) * step / steps), round(y + (to_y - y) * step / steps)
+    across, down = 2 * end.column - x, 4 * end.row + 2 - y
+    steps = max(abs(across), abs(down), 1)
+    return tuple(
+        (round(x + across * step / steps), round(y + down * step / steps)) for step in range(steps + 1)
+    )

@@ -165,9 +165,13 @@ class LiveTable(ScrollView, can_focus=True):
             self.refresh()
         else:
             width, height, top = *self.size, self.scroll_offset.y
-            for y, (now, before) in enumerate(zip(lines, self._drawn, strict=True), start=1 - top):
-                if now != before and 0 < y < height:
-                    self.refresh(Region(0, y, width, 1))
+            changed = [
+                Region(0, y, width, 1)
+                for y, (now, before) in enumerate(zip(lines, self._drawn, strict=True), start=1 - top)
+                if now != before and 0 < y < height
+            ]
+            if changed:
+                self.refresh(*changed)
         self._drawn = lines
 
     def _passes(self, row: Row) -> bool:

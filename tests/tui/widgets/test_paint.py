@@ -33,6 +33,33 @@ def test_every_meaning_can_be_drawn(name: Any) -> None:
     assert style.color.name == STYLES[name][0]
 
 
+def _overlapping() -> Text:
+    text = Text("abcdef", style="quiet")
+    text.stylize("bad", 1, 5)
+    text.stylize("bold", 2, 6)
+    return text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        Text("abc").append("de", style="bad").append("f"),
+        Text("", style="quiet").append("ab", style="good").append("cdef", style="bold reverse"),
+        Text("abcdef", style="quiet"),
+        _overlapping(),
+    ],
+    ids=["gaps", "base", "one", "overlapping"],
+)
+def test_each_character_has_the_styles_that_rich_gives_it(text: Text) -> None:
+    strip = strip_of(text, 6, BASE, CONSOLE, palette_of(DARK))
+    drawn = [(sign, segment.style) for segment in strip for sign in segment.text]
+    plain = painted(text, palette_of(DARK))
+    base = BASE + CONSOLE.get_style(plain.style)
+    assert drawn == [
+        (sign, base + plain.get_style_at_offset(CONSOLE, place)) for place, sign in enumerate(text.plain)
+    ]
+
+
 @pytest.mark.parametrize("width", [0, 1, 4, 9])
 def test_a_strip_is_exactly_as_wide_as_asked(width: int) -> None:
     for text in ("", "abcd", "日本語", "a\nb"):

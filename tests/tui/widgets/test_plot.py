@@ -52,6 +52,15 @@ def test_in_ascii_series_differ_by_their_letters() -> None:
     )
 
 
+def test_a_dashed_line_has_its_gaps_where_many_values_share_a_column() -> None:
+    points = tuple((float(place), 0.2 + place % 2 * 0.6) for place in range(600))
+    full_cells = {
+        marker: plain(draw_chart([Series("one", points, "me", marker)], None, 31, 8, UNICODE)).count("⣿")
+        for marker in ("line", "dashed", "dotted")
+    }
+    assert full_cells == {"line": 48, "dashed": 16, "dotted": 0}
+
+
 def test_zoom_shows_the_last_part_and_a_time_axis_tells_ages() -> None:
     drawn = draw_chart(SERIES[:1], None, 24, 5, UNICODE, x_kind="time", zoom=4)
     assert (

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import io
 import os
 import subprocess
@@ -37,16 +36,6 @@ class Scripted:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
-
-
-def test_an_import_is_not_interrupted_by_the_garbage_collector_which_goes_on_after_it() -> None:
-    try:
-        with worker.uncollected():
-            assert not gc.isenabled()
-        assert gc.isenabled()
-        assert gc.get_freeze_count() > 0, "what was made is never looked at again"
-    finally:
-        gc.unfreeze()
 
 
 def _answers(stream: io.BytesIO) -> list[Answer]:
