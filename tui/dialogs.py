@@ -10,6 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from p2pfl.observe.state import State
+from p2pfl.text import plural
 from tui import views
 
 EXPORTS = ("csv", "jsonl", "svg")
@@ -31,10 +32,17 @@ def stopping(state: State) -> Question:
     return Question(
         "Stop the run?",
         f"After this round: the open round is finished, then the run ends on all {members} members, with "
-        f"{state.trained + 1} rounds of {state.target_rounds}. Now: the open round closes with the updates "
+        f"{_rounds(state)}. Now: the open round closes with the updates "
         "there are. A higher --rounds goes on later.",
         (("After this round", "stop"), ("Now", "stop-now")),
     )
+
+
+def _rounds(state: State) -> str:
+    """Return how many rounds the run has when the open one is finished."""
+    count = state.trained + 1
+    of = f" of {state.planned_rounds}" if state.planned_rounds else ""
+    return f"{count} {plural(count, 'round')}{of}"
 
 
 def stopping_now(state: State) -> Question:

@@ -62,6 +62,8 @@ class State(EventFold):
         """What is unusual about the data of the run's devices."""
         self.target_rounds = 0
         """Training rounds the run should have."""
+        self.demo_rounds: int | None = None
+        """Training rounds of an endless demo, 0 while it goes on until it is ended; None for other runs."""
         self.trained = 0
         """Training rounds that are decided."""
         self.members: tuple[str, ...] = ()
@@ -100,6 +102,16 @@ class State(EventFold):
         """Note the primary metric of a model trained on the data of node *name* only, for a comparison."""
         self.local_only[name] = value
         self._changed("rounds")
+
+    def set_demo_rounds(self, rounds: int) -> None:
+        """Note how many rounds an endless demo trains, 0 while it goes on until it is ended."""
+        self.demo_rounds = rounds
+        self._changed("run")
+
+    @property
+    def planned_rounds(self) -> int:
+        """Training rounds that are expected, for people; 0 if there is no run, or no end is known."""
+        return self.demo_rounds if self.demo_rounds is not None else self.target_rounds
 
     @property
     def me(self) -> Peer | None:

@@ -199,7 +199,8 @@ class BaseScreen(Screen[None]):
 
     def _draw_scrub(self, replay: Replay) -> None:
         state = self.state
-        number = f"r{state.trained}/{state.target_rounds}" if state.target_rounds else ""
+        of = f"/{state.planned_rounds}" if state.planned_rounds else ""
+        number = f"r{state.trained}{of}" if state.run else ""
         values = ScrubValues(
             replay.position, replay.seconds, replay.speed, replay.paused, replay.marks, number
         )

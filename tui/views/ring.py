@@ -152,7 +152,7 @@ def _centre(state: State) -> tuple[Text, ...]:
         return (Text(f"{waiting.present} of {waiting.needed} here", style="bold"),)
     if opened is None or not state.run:
         return ()
-    of = f" of {state.target_rounds}" if opened.kind == "train" and state.target_rounds else ""
+    of = f" of {state.planned_rounds}" if opened.kind == "train" and state.planned_rounds else ""
     have = round_progress(state, opened)
     match current_step(state, opened, have):
         case "accept":
