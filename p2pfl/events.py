@@ -177,7 +177,8 @@ class AddressState(msgspec.Struct, frozen=True):
     reason: str
     """Why it is not linked; empty if it is, and before the first dial has failed."""
     next_try: float | None
-    """Time of the next dial after a failure, in seconds since the epoch, by the node's clock."""
+    """Time of the next dial after a failure, in seconds since the epoch, by the node's clock. A time that has
+    passed: it is being dialled. None before the first failure, and if it is not dialled any more."""
 
 
 class AddressStates(Event, frozen=True, tag="address_states"):

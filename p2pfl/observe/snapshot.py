@@ -6,6 +6,7 @@ Its values have stable names, which `--json` prints; the lines of text are made 
 from __future__ import annotations
 
 import asyncio
+import math
 import textwrap
 from datetime import timedelta
 from typing import Literal, assert_never
@@ -388,7 +389,8 @@ def _address_lines(one: AddressState, now: float) -> list[str]:
             assert_never(one.state)
     again = ""
     if one.next_try is not None:
-        again = f"; the next try is in {max(1, round(one.next_try - now))} s"
+        left = one.next_try - now
+        again = f"; the next try is in {math.ceil(left)} s" if left > 0 else "; it is being tried again"
     return _wrapped("address", f"{where} {text.rstrip('.')}{again}")
 
 

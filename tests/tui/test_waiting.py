@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from p2pfl import events
 from p2pfl.events import AddressState, Published
@@ -40,6 +41,11 @@ def test_each_address_has_its_state_reason_and_next_try_with_problems_first() ->
     assert order == sorted(order)
     assert "certificate is of another federation, lab-2 · next try in 1m" not in text
     assert "lab-2 · next try in 60s" in text
+    soon = state_of(recordings.checklist())
+    soon.addresses = tuple(
+        replace(one, next_try=soon.time + 0.2) for one in soon.addresses if one.next_try is not None
+    )
+    assert lines(soon).count("next try in 1s") == len(soon.addresses)
     assert "no answer within 3 s" in text
     assert "linked       macbook-1" in text
     assert "--rounds 200 --lr 0.1, of lab-desktop" in text
@@ -54,7 +60,7 @@ def test_only_some_of_many_addresses_are_listed_and_the_rest_counted() -> None:
     text = lines(state)
     assert text.count("no answer") == 7
     assert "and 14 more" in text, "the node that dialled this one is one of them"
-    assert "next try now" in text
+    assert "no answer · trying again now" in text
 
 
 def test_what_g_does_is_said_only_where_it_helps_and_is_permitted() -> None:

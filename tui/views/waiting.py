@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -130,7 +131,7 @@ def _address(one: AddressState, now: float, glyphs: Glyphs) -> Text:
     notes = [who, _came(one), clip(one.reason, 200)]
     if one.next_try is not None and one.state != "linked":
         left = one.next_try - now
-        notes.append(f"next try in {ago(left)}" if left >= 1 else "next try now")
+        notes.append(f"next try in {ago(math.ceil(left))}" if left > 0 else "trying again now")
     return _row(mark, one.address, word, style, f" {glyphs.dot} ".join(note for note in notes if note))
 
 

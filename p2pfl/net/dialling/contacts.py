@@ -56,7 +56,7 @@ class Contact:
     failure: DialFailure | None = None
     """The last dial, if it failed."""
     next_try: float | None = None
-    """Time of the next dial after a failure, in seconds since the epoch."""
+    """Time at which the next dial after a failure begins, or has begun, in seconds since the epoch."""
     failing_since: float = 0.0
     told: str = ""
     """The reason in the last notice; empty before the first, and once it was reached."""
@@ -96,6 +96,12 @@ class Contacts:
     def remove(self, key: TargetKey) -> None:
         """Forget a contact."""
         self._contacts.pop(key, None)
+
+    def begins(self, key: TargetKey) -> None:
+        """Record that a target is dialled now, perhaps earlier than it was to be."""
+        contact = self._contacts.get(key)
+        if contact is not None and contact.next_try is not None:
+            contact.next_try = min(contact.next_try, self._wall())
 
     def reached(self, key: TargetKey, node: str) -> None:
         """Record that *node* was reached for a target."""

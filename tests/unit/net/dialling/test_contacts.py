@@ -56,6 +56,18 @@ def test_a_reason_is_reported_once_after_the_grace_time_with_the_next_try(told: 
     assert told.contacts.all()[0].next_try == WALL + 200.0 + 5.0
 
 
+def test_while_it_is_dialled_its_next_try_is_not_in_the_future(told: Told) -> None:
+    told.contacts.begins(LISTED)
+    assert told.contacts.all()[0].next_try is None, "no dial has failed"
+    told.fail(10.0, "nothing listens there")
+    told.now = 12.0  # earlier than it was to be
+    told.contacts.begins(LISTED)
+    assert told.contacts.all()[0].next_try == WALL + 12.0
+    told.now = 20.0  # it waited for others
+    told.contacts.begins(LISTED)
+    assert told.contacts.all()[0].next_try == WALL + 12.0
+
+
 def test_a_refusal_is_reported_at_once(told: Told) -> None:
     told.fail(0.0, "another CA", is_refused=True)
     assert told.notices == [DialFailure("bee:1", "another CA", is_refused=True, delay=5.0)]
@@ -74,6 +86,7 @@ def test_a_node_that_is_not_dialled_is_shown_with_the_reason_and_without_a_next_
     told.now = GRACE_SECONDS
     told.contacts.failed(LISTED, OTHER, NotDialledError("it is banned"), 5.0)
     assert told.notices == []
+    told.contacts.begins(LISTED)
     (contact,) = told.contacts.all()
     assert contact.failure == DialFailure("bee:1", "it is banned", is_refused=False, delay=0.0)
     assert contact.next_try is None

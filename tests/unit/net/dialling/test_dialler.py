@@ -31,6 +31,8 @@ class Network:
         self.outcomes: list[tuple[TargetKey, str]] = []
         """By target, the node that was reached, or why nobody was."""
         self.delays: list[float] = []
+        self.begun: list[tuple[TargetKey, int]] = []
+        """By target, how many dials there were before."""
         self._dialled = asyncio.Event()
         self.dialler = Dialler(
             self.attempt,
@@ -41,6 +43,9 @@ class Network:
             self,
             self.forgotten.append,
         )
+
+    def begins(self, key: TargetKey) -> None:
+        self.begun.append((key, len(self.dials)))
 
     def reached(self, key: TargetKey, node: str) -> None:
         self.outcomes.append((key, node))
@@ -85,6 +90,7 @@ async def test_an_address_without_an_answer_is_dialled_again(network: Network) -
     network.dialler.add_listed(HERE)
     await network.until_dialled(3)
     assert set(network.dials) == {(HERE, None)}
+    assert network.begun[:3] == [(HERE, 0), (HERE, 1), (HERE, 2)]
 
 
 async def test_a_linked_node_is_dialled_only_after_its_link_is_lost(network: Network) -> None:
