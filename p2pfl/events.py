@@ -276,6 +276,8 @@ class Waiting(Event, frozen=True, tag="waiting"):
     """Name of a device whose options will hold; empty if nobody gave any, or if it is undecided."""
     is_known: bool = False
     """Whether the reason was told before, and only the options changed."""
+    held_by: str = ""
+    """Name of the device whose operator holds the start; empty if something else is missing."""
 
 
 class RunJoined(Event, frozen=True, tag="run_joined"):

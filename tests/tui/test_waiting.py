@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from p2pfl import events
+from p2pfl.core.founding import held_start
 from p2pfl.events import AddressState, Published
 from p2pfl.observe.state import State
 from tests.support import recordings
@@ -67,8 +68,11 @@ def test_what_g_does_is_said_only_where_it_helps_and_is_permitted() -> None:
     options = "--lr is 0.1 on a and 0.2 on b; run `p2pfl start` on the device whose options are to hold"
     assert "g: this device's options hold" in lines(waiting(options, is_mismatch=True))
     assert "g: " not in lines(waiting(options, is_mismatch=True), may_start=False)
-    assert "g starts the run" in lines(waiting("held by ann (--wait)"))
-    assert "g starts" not in lines(waiting("held by ann (--wait)"), may_start=False)
+    held = held_start("lab-desktop")
+    assert held in lines(waiting(held, held_by="lab-desktop"), width=200)
+    assert "g starts the run" in lines(waiting(held, held_by="lab-desktop"))
+    assert "g starts" not in lines(waiting(held, held_by="lab-desktop"), may_start=False)
+    assert "g starts" not in lines(waiting(held_start("ann"), held_by="ann")), "that is for ann to do"
     assert "g starts" not in lines(waiting("2 of 3 nodes are here"))
 
 
