@@ -13,7 +13,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pfl.errors import ExcludedNodeError, HandshakeRefused, LateClaimError, NetworkError, NotDialledError
+from p2pfl.errors import (
+    ExcludedNodeError,
+    HandshakeRefused,
+    KeptOutError,
+    LateClaimError,
+    NetworkError,
+    NotDialledError,
+)
 from p2pfl.net.dialling.dialler import TargetKey
 from p2pfl.net.dialling.notices import without_numbers
 from p2pfl.net.transport.addresses import Address
@@ -138,6 +145,8 @@ class Contacts:
             contact.node = error.node
         contact.failure = DialFailure(contact.address, str(error), is_refused, delay)
         contact.next_try = self._wall() + delay
+        if isinstance(error, KeptOutError):  # this device's own ban is told by others
+            return
         kind = without_numbers(str(error))
         is_due = (
             now - contact.told_at >= FAILURE_REPEAT_SECONDS

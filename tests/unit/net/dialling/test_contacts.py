@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.errors import HandshakeRefused, LateClaimError, NetworkError, NotDialledError
+from p2pfl.errors import HandshakeRefused, KeptOutError, LateClaimError, NetworkError, NotDialledError
 from p2pfl.net.dialling.contacts import FAILURE_REPEAT_SECONDS, GRACE_SECONDS, Contacts, DialFailure
 from p2pfl.net.dialling.dialler import FoundService, TargetKey
 from p2pfl.net.transport.addresses import Address
@@ -90,6 +90,17 @@ def test_a_node_that_is_not_dialled_is_shown_with_the_reason_and_without_a_next_
     (contact,) = told.contacts.all()
     assert contact.failure == DialFailure("bee:1", "it is banned", is_refused=False, delay=0.0)
     assert contact.next_try is None
+
+
+def test_that_others_keep_this_device_out_is_told_by_the_ban_alone(told: Told) -> None:
+    for now in (0.0, GRACE_SECONDS):
+        told.now = now
+        told.contacts.failed(LISTED, OTHER, KeptOutError("ada refused this device: it is banned"), 5.0)
+    told.contacts.failed(SERVICE, OTHER, KeptOutError("ada refused this device: it is banned"), 5.0)
+    assert told.notices == []
+    (contact,) = told.contacts.all()
+    assert contact.failure is not None
+    assert contact.failure.is_refused
 
 
 def test_a_changed_reason_is_reported_again_but_not_too_often(told: Told) -> None:
