@@ -37,7 +37,16 @@ WIDTH = 80
 
 NAME_WIDTH = 16
 
-MARKS = {"lost": "✗", "left": "-", "absent": "✗", "late": "!", "refused": "!"}
+MARKS = {
+    "lost": "✗",
+    "left": "-",
+    "absent": "✗",
+    "late": "!",
+    "refused": "!",
+    "kicked": "-",
+    "banned": "✗",
+    "revoked": "✗",
+}
 """Marks in front of a peer whose activity needs attention."""
 
 

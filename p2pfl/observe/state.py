@@ -20,6 +20,7 @@ from p2pfl.observe.peers import Activity, Peer, Transfer, activity_of, update_tr
 from p2pfl.observe.render import LogRow, row_of
 from p2pfl.observe.rounds import MAX_REFUSED, OpenRound, Round, Rounds
 from p2pfl.spec import RunSpec
+from p2pfl.statements import KICKED, REVOKED
 
 MAX_LOG = 5000
 """Lines kept of the log."""
@@ -74,6 +75,8 @@ class State(EventFold):
         """The addresses that the node dials for its operator: listed, found and known ones."""
         self.excluded: dict[str, str] = {}
         """By node id: who is banned or revoked, by whom and why."""
+        self.kicked: dict[str, str] = {}
+        """By node id: who was kicked, by whom and why, until it is linked again."""
         self.quorum: tuple[int, int, int] | None = None
         """Reachable members, all members, and members needed; None while there is a quorum."""
         self.control_requests: dict[str, str] = {}
@@ -130,6 +133,10 @@ class State(EventFold):
 
     def activity(self, peer: Peer) -> Activity:
         """Return the activity of *peer* at the last event: without a connection nobody becomes late."""
+        if peer.node in self.excluded:
+            return Activity("revoked" if REVOKED in self.excluded[peer.node] else "banned")
+        if peer.node in self.kicked:
+            return Activity("kicked")
         if peer.is_me:
             transfer = next((one for one in self.transfers.values() if one.what == "push"), None)
         else:
@@ -139,6 +146,10 @@ class State(EventFold):
         )
         is_over = self.phase in FINISHED_PHASES and activity.kind not in ("learner", "leaving")
         return Activity("done") if is_over and peer.is_connected and peer.is_member else activity
+
+    def why_out(self, peer: Peer) -> str:
+        """Return who has banned, revoked or kicked *peer*, and why; empty if nobody has."""
+        return self.excluded.get(peer.node) or self.kicked.get(peer.node, "")
 
     @property
     def reachable(self) -> int:
@@ -253,6 +264,7 @@ class State(EventFold):
                 peer = self._identified(event)
                 peer.linked, peer.since, peer.address = True, item.time, event.address
                 peer.links_made += 1
+                self.kicked.pop(event.node, None)
                 peer.leaving, peer.lost_reason = False, ""
             case events.PeerLost():
                 peer = self._identified(event)
@@ -263,8 +275,10 @@ class State(EventFold):
                 self._changed("peers")
             case events.MemberExcluded():
                 self.excluded.pop(event.node, None)
-                if event.is_held and len(self.excluded) < MAX_PEERS:
-                    self.excluded[event.node] = f"{event.name} {event.text}"
+                told = self.excluded if event.is_held else self.kicked
+                is_out = event.is_held or event.text.startswith(KICKED)
+                if is_out and len(told) < MAX_PEERS:
+                    told[event.node] = f"{event.name} {event.text}"
                 self._changed("run", "peers")
             case events.AddressFailed():
                 pass  # `apply` has put its line into the log

@@ -65,13 +65,13 @@ class ScriptedControl:
 
     def __init__(self) -> None:
         self.wanted: list[Command] = []
-        self.told: list[events.AnyEvent] = []
+        self.told: list[events.AnyEvent | DemoLength] = []
 
     def commands(self) -> list[Command]:
         wanted, self.wanted = self.wanted, []
         return wanted
 
-    def report(self, event: events.Notice) -> None:
+    def report(self, event: events.Notice | DemoLength) -> None:
         self.told.append(event)
 
 
