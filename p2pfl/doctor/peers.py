@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from p2pfl.config import NetSettings
 from p2pfl.doctor.finding import Finding
 from p2pfl.doctor.firewall import open_there
 from p2pfl.doctor.subject import Reached, Subject
-from p2pfl.errors import HandshakeRefused, NetworkError
+from p2pfl.errors import CredentialsError, HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.identity.known_peers import read_known_peers
+from p2pfl.identity.exclusions import Exclusions
+from p2pfl.identity.known_peers import KnownPeer, read_known_peers
 from p2pfl.net.bulk.probing import probe
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
@@ -28,6 +29,8 @@ from p2pfl.text import one_line
 
 MAX_KNOWN = 16
 """Known nodes that are asked where no address is given."""
+
+LIFT = "if it is to take part again, an operator lifts the ban with `p2pfl unban NAME`"
 
 NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
@@ -43,12 +46,23 @@ async def check_peers(subject: Subject) -> AsyncIterator[Finding]:
             yield Finding("warn", "the peers were not asked: that takes a certificate")
         return
     own_port = subject.port if subject.is_running else None
-    addresses: dict[Address, str] = dict.fromkeys(subject.addresses, "") or _known(credentials)
+    why_out = _who_is_out(credentials)
+    addresses: dict[Address, str] = dict.fromkeys(subject.addresses, "")
+    for peer in () if addresses else _known(credentials):
+        name = one_line(peer.name)
+        if why := one_line(why_out(peer.node, 0), 300):
+            yield Finding("warn", f"{name}, which this device met before, {why}: it is not asked", LIFT)
+        else:
+            addresses |= dict.fromkeys(addresses_of(peer)[:1], name)
     questions = [asyncio.ensure_future(ask(address, credentials, subject.settings)) for address in addresses]
     for name, question in zip(addresses.values(), questions, strict=True):
         answer = await question
         if isinstance(answer, Finding):
             yield _of_known(name, answer) if name else answer
+            continue
+        who = answer.identity
+        if why := one_line(why_out(who.node_id, who.serial), 300):
+            yield Finding("warn", f"{answer.address} is {who}, which {why}: there is no link with it", LIFT)
             continue
         finding = await judge(answer, credentials, subject.settings, own_port=own_port)
         if answer.identity.node_id != credentials.node_id:
@@ -56,11 +70,18 @@ async def check_peers(subject: Subject) -> AsyncIterator[Finding]:
         yield finding
 
 
-def _known(credentials: Credentials) -> dict[Address, str]:
-    """Return where the nodes that this device met lately were last, with their names."""
+def _known(credentials: Credentials) -> list[KnownPeer]:
+    """Return the nodes that this device met lately, the last one linked first."""
     met = linked_lately(read_known_peers(credentials.directory), time.time()).values()
-    latest = sorted(met, key=lambda peer: -peer.at)[:MAX_KNOWN]
-    return {address: one_line(peer.name) for peer in latest for address in addresses_of(peer)[:1]}
+    return sorted(met, key=lambda peer: -peer.at)[:MAX_KNOWN]
+
+
+def _who_is_out(credentials: Credentials) -> Callable[[str, int], str]:
+    """Return a function of node id and serial number of a certificate that says why that node is kept out."""
+    try:
+        return Exclusions(credentials).describe
+    except CredentialsError:  # `check_exclusion` says it
+        return lambda *_: ""
 
 
 def _of_known(name: str, finding: Finding) -> Finding:
