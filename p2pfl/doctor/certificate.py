@@ -102,7 +102,7 @@ def check_exclusion(credentials: Credentials) -> Finding | None:
         return Finding(
             "FAIL",
             f"this device {why}",
-            "the others refuse it, unless that was lifted since: ask who is named there, or who has the CA's key",
+            "the others refuse it, unless that was lifted since: ask who did it, or who has the CA's key",
         )
     return Finding("warn", exclusions.remark) if exclusions.remark else None
 
