@@ -390,6 +390,14 @@ class UpdateReused(Event, frozen=True, tag="update_reused"):
     digest: str
 
 
+class MembersSelected(Event, frozen=True, tag="members_selected"):
+    """Only some members are selected to train in the open round; again when the aggregator selects more."""
+
+    round: int
+    names: tuple[str, ...]
+    """Of all that are selected, as far as this node knows."""
+
+
 class ElectionStarted(Event, frozen=True, tag="election_started"):
     """The node runs for election as aggregator."""
 
@@ -670,7 +678,14 @@ TrainingEvent = TrainingStarted | TrainingFinished | UpdateReused
 """Events of this node's own training for the open round."""
 
 AggregationEvent = (
-    ElectionStarted | Elected | UpdateCounted | UpdateRefused | Proposed | RecordAccepted | SteppedDown
+    MembersSelected
+    | ElectionStarted
+    | Elected
+    | UpdateCounted
+    | UpdateRefused
+    | Proposed
+    | RecordAccepted
+    | SteppedDown
 )
 """Events of the open round's election, aggregation and decision: its commit makes them obsolete."""
 

@@ -277,7 +277,13 @@ def _of_aggregation(event: events.AggregationEvent, number: int) -> tuple[str, s
                 f"{_round(event, number)}: {event.aggregator} gives attempt {event.attempt} up: "
                 f"{event.reason}",
             )
-        case events.ElectionStarted() | events.UpdateCounted() | events.Proposed() | events.RecordAccepted():
+        case (
+            events.MembersSelected()
+            | events.ElectionStarted()
+            | events.UpdateCounted()
+            | events.Proposed()
+            | events.RecordAccepted()
+        ):
             return None
         case _:
             assert_never(event)

@@ -157,6 +157,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Aggregator of the open round; empty before the election."""
     members: tuple[str, ...]
     """Names of the roster."""
+    selected: tuple[str, ...]
+    """Those of them that are to train in the open round; empty if all are."""
     reachable: int
     """Members that are linked to the node and in the run, the node included."""
     needed: int
@@ -252,6 +254,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         is_provisional=evaluated is not None and evaluated.is_provisional,
         aggregator=state.open.aggregator if state.open is not None else "",
         members=state.members,
+        selected=tuple(state.expected_members(state.open)) if state.open and state.open.selected else (),
         reachable=state.reachable,
         needed=state.needed,
         tolerates=state.tolerates(),
@@ -366,7 +369,12 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
             "left out", f"{one_line(name, 60)} in round {snapshot.round}: {one_line(reason, 300)}"
         )
     ]
-    return [*lines, f"quorum      {members}; {_spare(snapshot)}", *without, *wanted]
+    selected = []
+    if snapshot.selected:
+        names = ", ".join(one_line(name, 60) for name in snapshot.selected)
+        which = f"{len(snapshot.selected)} of {len(snapshot.members)} members train in this round: {names}"
+        selected = _wrapped("selected", one_line(which, 400))
+    return [*lines, *selected, f"quorum      {members}; {_spare(snapshot)}", *without, *wanted]
 
 
 def _spare(snapshot: Snapshot) -> str:

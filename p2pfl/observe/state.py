@@ -151,6 +151,21 @@ class State(EventFold):
         """Return who has banned, revoked or kicked *peer*, and why; empty if nobody has."""
         return self.excluded.get(peer.node) or self.kicked.get(peer.node, "")
 
+    def expected_members(self, opened: OpenRound) -> list[str]:
+        """Return the members that are to train in the round *opened*: all, or those that are selected.
+
+        One that trains all the same was asked by an aggregator that does not tell the observed node whom.
+        """
+        if not opened.selected:
+            return list(self.members)
+        chosen = opened.selected | opened.trained | set(opened.counted)
+        return [name for name in self.members if name in chosen or self._trains(name, opened)]
+
+    def _trains(self, name: str, opened: OpenRound) -> bool:
+        peer = self.peers.get(name)
+        status = peer.status if peer is not None and peer.is_connected else None
+        return status is not None and status.phase == "training" and status.round == opened.index - 1
+
     @property
     def reachable(self) -> int:
         """Members that are linked and in the run, the observed node included."""
@@ -345,6 +360,8 @@ class State(EventFold):
             return  # the round is decided: nothing about it changes any more
         opened = self._open_round(event.round)
         match event:
+            case events.MembersSelected():
+                opened.selected.update(event.names)
             case events.ElectionStarted():
                 opened.attempt = event.attempt
             case events.Elected():

@@ -75,7 +75,7 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
                 {
                     "round": str(state.open.round),
                     "aggregator": clip(state.open.aggregator, 14) or glyphs.more,
-                    "updates": f"{len(state.open.counted)}/{len(state.members)}",
+                    "updates": f"{len(state.open.counted)}/{len(state.expected_members(state.open))}",
                     "seconds": glyphs.more,
                     "primary": glyphs.more,
                 },
@@ -128,7 +128,7 @@ def round_progress(state: State, opened: OpenRound) -> RoundProgress:
     """Return how far the members are with the round *opened*."""
     done = opened.trained | set(opened.counted)
     trained, training, gone, uncounted = [], [], [], []
-    for name in state.members:
+    for name in state.expected_members(opened):
         peer = state.peers.get(name)
         is_here = peer is not None and peer.is_connected
         if name in done or (peer is not None and is_here and _has_trained(peer, opened)):
@@ -293,7 +293,8 @@ def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Tex
         )
     if opened.kind == "train":
         gone = f"  without {_names(have.gone)}" if have.gone else ""
-        rows.append(("all  train", len(have.trained) / wanted, f" {len(have.trained)}/{wanted}{gone}"))
+        of = " selected" if opened.selected else ""
+        rows.append(("all  train", len(have.trained) / wanted, f" {len(have.trained)}/{wanted}{of}{gone}"))
         if opened.aggregator == state.name:
             count = len(opened.counted)
             rows.append(("all  recv", count / wanted, f" {count}/{wanted} updates"))

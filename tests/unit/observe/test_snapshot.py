@@ -46,6 +46,15 @@ def test_a_running_federation_in_lines() -> None:
     assert "sends to macbook-1: " in text
 
 
+def test_where_some_members_are_selected_to_train_they_are_named() -> None:
+    state = state_of(recordings.running())
+    assert snapshot_of(state).selected == ()
+    recordings.sampled(state, "shelf-pi5", "macbook-1")
+    found = snapshot_of(state)
+    assert found.selected == ("macbook-1", "shelf-pi5")
+    assert "selected    2 of 6 members train in this round: macbook-1, shelf-pi5" in lines_of(found)
+
+
 def test_a_node_without_a_run_says_what_it_waits_for() -> None:
     found = snapshot_of(state_of(recordings.waiting()))
     assert (found.run, found.needed, found.members, found.accuracy) == ("", 0, (), None)
