@@ -28,6 +28,7 @@ class LocalNodeProcess:
             *PYTHON,
             "p2pfl",
             "node",
+            "--until-eof",  # it ends with this process, also where this one is killed
             *self._words,
             stdin=asyncio.subprocess.PIPE,
             env=environment(),

@@ -111,7 +111,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     run that `wait` holds back, and its limit of open files is raised. A node in a program leaves all of that
     to the program."""
     until_eof: bool = False
-    """Whether the node ends with its standard input, which its parent process holds open."""
+    """Whether the node ends with its standard input, which its parent process holds open. A line on it starts
+    a run that `wait` holds back."""
     track: tuple[TrackTarget, ...] = ()
     """Where the measured values of each round are written, besides the journal."""
     metrics: tuple[str, int] | None = None
@@ -297,7 +298,7 @@ async def _run(
         with (
             endpoint_file(directory.observe_path, _endpoint(config, mesh, token, metrics)),
             signals(leave, reload) if config.owns_process else contextlib.nullcontext(),
-            _enter_key(config.wait and config.owns_process, driver),
+            _enter_key(config.wait and config.owns_process and not config.until_eof, driver),
         ):
             # Only now: a program that reads this event may connect to the node or end it at once.
             publisher.publish(_started(config, mesh, time.time() - started))
@@ -310,7 +311,7 @@ async def _run(
             if is_waiting:
                 surroundings.tell_whom_it_awaits()
             if config.until_eof:
-                end_with_input(driver)
+                end_with_input(driver, wait=config.wait)
             surroundings.start()
             driver.start(mesh, work, _look_around(config, surroundings, expectation, driver))
             membership.start(mesh, incarnations, observers.recheck)
