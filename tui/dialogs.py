@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, NamedTuple
 
+from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from p2pfl.errors import UserError
 from p2pfl.observe.state import State
 from p2pfl.text import plural
 from tui import views
+from tui.check import CheckFinding, check_lines
+from tui.symbols import MAX_TEXT, Glyphs, clip
+from tui.theme import palette_of
+from tui.widgets.paint import painted
 
 EXPORTS = ("csv", "jsonl", "svg")
 """Formats that rounds can be written in."""
@@ -143,3 +150,43 @@ class ExportDialog(ModalScreen[str | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Write the file."""
         self.dismiss(event.value or None)
+
+
+class CheckDialog(ModalScreen[None]):
+    """Runs the network check while it is open, and shows what is found."""
+
+    BINDINGS: ClassVar = [
+        ("escape", "dismiss(None)", "Back"),
+        ("d", "dismiss(None)", "Back"),
+        ("q", "dismiss(None)", "Back"),
+    ]
+
+    def __init__(self, check: Callable[[], Awaitable[Sequence[CheckFinding]]], glyphs: Glyphs) -> None:
+        """Show what *check* finds, or the sentence of the `UserError` that it raises."""
+        super().__init__()
+        self._check = check
+        self._glyphs = glyphs
+        self._shown = Static(markup=False)
+
+    def compose(self) -> ComposeResult:
+        """Put the findings into a panel that scrolls."""
+        with VerticalScroll(classes="dialog check") as around:
+            around.border_title, around.border_subtitle = "Network check", "esc: back"
+            yield self._shown
+
+    def on_mount(self) -> None:
+        """Begin the check, which ends with this dialog."""
+        self._show([Text("Checking: a node that does not answer takes a few seconds.", style="quiet")])
+        self.run_worker(self._run(), name="check")
+
+    async def _run(self) -> None:
+        try:
+            findings = await self._check()
+        except UserError as error:
+            self._show([Text(clip(str(error), MAX_TEXT), style="bad")])
+        else:
+            self._show(check_lines(findings, self._glyphs))
+
+    def _show(self, lines: Sequence[Text]) -> None:
+        joined = Text("\n").join(lines)
+        self._shown.update(painted(joined, palette_of(self.app.current_theme)))

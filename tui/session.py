@@ -166,6 +166,7 @@ class Session:
             "stop": self.may("stop") and self.has_open_run,
             "save": self.may("save") and self.state.trained > 0,
             "export": self.writes_files,
+            "doctor": isinstance(self.source, Live) and self.writes_files,
             "kill_or_start": self.demo is not None,
             "retry": isinstance(self.connection, Retrying) and not is_replay,
             "replay_pause": is_replay,

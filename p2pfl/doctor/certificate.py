@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from p2pfl.doctor.finding import Finding
+from p2pfl.doctor.finding import NOBODY_TRAINS, Finding
 from p2pfl.errors import CredentialsError, P2pflError
 from p2pfl.identity.credentials import KEY_FILE, Credentials, load_credentials, read_certificate
 from p2pfl.identity.exclusions import Exclusions
@@ -40,7 +40,7 @@ def check_certificate(
     if credentials.role != "node":
         return credentials, Finding(
             "FAIL",
-            f"{who}: this certificate lets nobody train",
+            f"{who}: {NOBODY_TRAINS}",
             "issue one with `p2pfl certs issue NAME --role node` where the CA's key is",
             ("# where the CA's key is, with a name for this device:", "p2pfl certs issue NAME --role node"),
         )

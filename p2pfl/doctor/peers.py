@@ -19,11 +19,14 @@ from p2pfl.doctor.subject import Reached, Subject
 from p2pfl.errors import CredentialsError, HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.exclusions import Exclusions
+from p2pfl.identity.keys import short
 from p2pfl.identity.known_peers import KnownPeer, read_known_peers
 from p2pfl.net.bulk.probing import probe
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.resolver import RESOLVER
+from p2pfl.observe.client import Observer
+from p2pfl.observe.target import Target
 from p2pfl.runtime.met_peers import addresses_of, linked_lately
 from p2pfl.text import one_line
 
@@ -54,9 +57,12 @@ async def check_peers(subject: Subject) -> AsyncIterator[Finding]:
             yield Finding("warn", f"{name}, which this device met before, {why}: it is not asked", LIFT)
         else:
             addresses |= dict.fromkeys(addresses_of(peer)[:1], name)
-    questions = [asyncio.ensure_future(ask(address, credentials, subject.settings)) for address in addresses]
-    for name, question in zip(addresses.values(), questions, strict=True):
-        answer = await question
+    question = ask if credentials.role == "node" else watch
+    questions = [
+        asyncio.ensure_future(question(address, credentials, subject.settings)) for address in addresses
+    ]
+    for name, asked in zip(addresses.values(), questions, strict=True):
+        answer = await asked
         if isinstance(answer, Finding):
             yield _of_known(name, answer) if name else answer
             continue
@@ -97,6 +103,22 @@ async def ask(address: Address, credentials: Credentials, settings: NetSettings)
         return _refused(address, error)
     except NetworkError as error:
         return _unreached(address, error)
+
+
+async def watch(address: Address, credentials: Credentials, settings: NetSettings) -> Reached | Finding:
+    """Return whether the node at *address* lets a certificate that only watches or commands."""
+    target = Target((address,), credentials, "", None, None)
+    try:
+        async with await Observer.connect(target, follow=False, settings=settings) as observer:
+            greeting = observer.greeting
+    except NetworkError as error:
+        cause = error.__cause__
+        if isinstance(cause, HandshakeRefused):
+            return _refused(address, cause)
+        return _unreached(address, cause if isinstance(cause, NetworkError) else error)
+    may = "watch and command it" if greeting.may else "watch it"
+    name = f"{one_line(greeting.name, 64)} ({short(greeting.node)})"
+    return Finding("ok", f"{address} is {name}, and this certificate may {may}")
 
 
 async def judge(

@@ -339,9 +339,6 @@ async def test_the_palette_goes_to_peers_and_rounds_and_copies_the_attach_comman
         await settle(app, pilot)
         assert app.session.glyphs.is_ascii
         await command(app, "Switch theme")
-        await command(app, "Check the network")
-        await settle(app, pilot)
-        assert any("p2pfl doctor" in toast for toast in toasts(app))
         await command(app, "Export rounds")
         await settle(app, pilot)
         assert isinstance(app.screen, ExportDialog)

@@ -243,6 +243,8 @@ class BaseScreen(Screen[None]):
         keys += self.KEYS if self.state.run else self.KEYS_BEFORE
         if session.may("start") and not self.state.run:
             keys.append(("g", "start"))
+        if not self.state.run and session.allows("doctor"):
+            keys.append(("d", "check"))
         if session.may("pause") and session.has_open_run:
             keys.append(("p", "resume" if self.state.phase == "paused" else "pause"))
         if session.demo is not None:

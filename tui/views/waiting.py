@@ -38,7 +38,7 @@ ANY_HEIGHT = 10_000
 UNDECIDED = "p2pfl start"
 """What the node's reason contains where a start at one device decides whose options hold."""
 
-CHECK = "`p2pfl doctor` with the same options checks certificates, clock and network."
+CHECK = "d checks certificate and network; `p2pfl doctor` with the same options checks more."
 
 _ORDER = ("refused", "unreached", "dialling", "linked")
 """States of addresses, those with a problem first."""
