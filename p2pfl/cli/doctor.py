@@ -49,7 +49,12 @@ def doctor(
     no_mdns: Annotated[bool, typer.Option("--no-mdns", help="Do not try mDNS in the local network.")] = False,
     only: Annotated[
         str | None,
-        typer.Option("--only", metavar="A,B", help="Run only the checks with these names.", hidden=True),
+        typer.Option(
+            "--only",
+            metavar="A,B",
+            help="Run only these checks, such as certificate,peers,way (default: all).",
+            show_default=False,
+        ),
     ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="Also print commands that may help; nothing is run.")
