@@ -7,6 +7,7 @@ folder.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -32,6 +33,20 @@ def detached() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals with which people end a program: SIGINT, SIGTERM, and SIGHUP of a closed terminal.
+
+    A SIGHUP that is ignored, as with `nohup`, is none of them: the program is to outlive its terminal.
+    """
+    found = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]  # Windows has no SIGHUP
+    hang_up = getattr(signal, "SIGHUP", None)
+    return [
+        one
+        for one in found
+        if one is not None and not (one is hang_up and signal.getsignal(one) is signal.SIG_IGN)
+    ]
 
 
 def start(
