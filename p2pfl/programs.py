@@ -40,13 +40,9 @@ def ending_signals() -> list[signal.Signals]:
 
     A SIGHUP that is ignored, as with `nohup`, is none of them: the program is to outlive its terminal.
     """
-    found = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]  # Windows has no SIGHUP
-    hang_up = getattr(signal, "SIGHUP", None)
-    return [
-        one
-        for one in found
-        if one is not None and not (one is hang_up and signal.getsignal(one) is signal.SIG_IGN)
-    ]
+    hang_up: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+    is_left_out = hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if hang_up is None or is_left_out else [hang_up])]
 
 
 def start(

@@ -58,6 +58,31 @@ def test_the_time_left_is_what_the_slowest_predicts() -> None:
     assert opened(state)[1] == "Waits for shelf-pi5"
 
 
+def test_the_time_of_a_training_before_is_not_that_of_this_one() -> None:
+    state = state_of(recordings.running())
+    peer, one = state.peers["shelf-pi5"], state.open
+    assert peer.status is not None
+    assert one is not None
+    peer.status, peer.training_since = replace(peer.status, predicted=60.0, round=one.index - 2), 0.0
+    one.opened_at = state.time - 5.0
+    assert opened(state)[1] == "Waits for shelf-pi5, about 55s left"
+    one.opened_at = None
+    assert opened(state)[1] == "Waits for shelf-pi5"
+
+
+def test_an_aggregator_that_is_gone_is_not_waited_for() -> None:
+    state = state_of(recordings.running())
+    one = state.open
+    assert one is not None
+    assert "* train" in opened(state)[0]
+    state.apply(Published(0, state.time, events.PeerLost(node_id_of("macbook-1"), "macbook-1", "killed")))
+    for proposed_at in (None, state.time):
+        one.proposed_at = proposed_at
+        path, now, *_ = opened(state)
+        assert "* elect" in path
+        assert now == "Votes: 4 of 6 elect another aggregator"
+
+
 def test_each_step_is_named() -> None:
     state = state_of(recordings.running(me="macbook-1"))
     one = state.open

@@ -155,15 +155,21 @@ STEPS = ("elect", "train", "transfer", "average", "accept")
 
 def current_step(state: State, opened: OpenRound, have: RoundProgress) -> str:
     """Return what the round *opened* is at."""
+    if not opened.aggregator or is_aggregator_gone(state, opened):
+        return "elect"
     if opened.proposed_at is not None:
         return "accept"
-    if not opened.aggregator:
-        return "elect"
     if opened.kind == "evaluate":
         return "average"
     if have.training:
         return "train"
     return "transfer" if opened.aggregator != state.name or have.uncounted else "average"
+
+
+def is_aggregator_gone(state: State, opened: OpenRound) -> bool:
+    """Whether the elected aggregator is not here any more, so that another one is needed."""
+    peer = state.peers.get(opened.aggregator)
+    return peer is not None and not peer.is_connected
 
 
 def _path(state: State, opened: OpenRound, have: RoundProgress, glyphs: Glyphs) -> Text:
@@ -205,10 +211,12 @@ def waits_for(state: State, opened: OpenRound, have: RoundProgress, now: float) 
             return "paused"
         case "accept":
             return f"votes: {state.needed} of {len(state.members)} decide"
+        case "elect" if is_aggregator_gone(state, opened):
+            return f"votes: {state.needed} of {len(state.members)} elect another aggregator"
         case "elect" if not have.training or opened.attempt:
             return f"votes: {state.needed} of {len(state.members)} elect an aggregator"
         case "elect" | "train":
-            left = _seconds_left(have.training, now)
+            left = _seconds_left(have.training, opened, now)
             return f"waits for {_names([peer.name for peer in have.training])}{left}"
         case "transfer" if opened.aggregator == state.name:
             return f"waits for the updates of {_names(have.uncounted)}"
@@ -223,16 +231,26 @@ def plural_members(count: int) -> str:
     return f"{max(1, count)} more {plural(max(1, count), 'member')}"
 
 
-def _seconds_left(peers: Sequence[Peer], now: float) -> str:
+def _seconds_left(peers: Sequence[Peer], opened: OpenRound, now: float) -> str:
     """Return how long the training of *peers* takes still, by what they predict; empty if none does."""
     left = [
-        peer.status.predicted - (now - peer.training_since)
+        peer.status.predicted - (now - since)
         for peer in peers
-        if peer.status is not None and peer.status.predicted > 0 and peer.training_since is not None
+        if peer.status is not None
+        and peer.status.predicted > 0
+        and (since := _began_at(peer, opened)) is not None
     ]
     if not left:
         return ""
     return f", about {ago(max(left))} left" if max(left) >= 1 else ", any moment"
+
+
+def _began_at(peer: Peer, opened: OpenRound) -> float | None:
+    """Return when *peer* began to train in the round *opened*; at its begin, if it has not said so yet."""
+    status = peer.status
+    if status is not None and status.phase == "training" and status.round == opened.index - 1:
+        return peer.training_since
+    return opened.opened_at
 
 
 def open_line(state: State, now: float, glyphs: Glyphs) -> Text:
@@ -256,7 +274,7 @@ def open_line(state: State, now: float, glyphs: Glyphs) -> Text:
     for transfer in list(state.transfers.values())[:2]:
         arrow = glyphs.up if transfer.what == "push" else glyphs.down
         line.append(f"  {arrow} {clip(transfer.peer, 12)} {share(transfer.done / max(1, transfer.total))}")
-    if opened.aggregator:
+    if opened.aggregator and not is_aggregator_gone(state, opened):
         line.append(f"  {glyphs.star}", style="lead").append(f" {clip(opened.aggregator, 14)}")
     if opened.opened_at is not None:
         line.append(f"  {duration(max(0.0, now - opened.opened_at))}")
