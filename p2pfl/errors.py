@@ -18,6 +18,8 @@
      +-- NetworkError             nobody's fault: unreachable, timed out, closed
      |    +-- HandshakeRefused    one side refused the other and said why
      |    |    +-- VersionRefused      their versions of p2pfl have no protocol in common
+     |    |    +-- ExcludedNodeError   the other side is kicked, banned or revoked
+     |    |    +-- KeptOutError        this device is banned or revoked
      |    +-- EnrolmentRefused    a device may not join, or nobody can be joined
      |    +-- ReplyLostError      a device that joins was let in, but the answer did not arrive
      +-- WorkerError              the worker process failed, was killed or hung
@@ -110,6 +112,10 @@ class ExcludedNodeError(HandshakeRefused):
         """Say *text*; *node* is its node id."""
         super().__init__(text)
         self.node = node
+
+
+class KeptOutError(HandshakeRefused):
+    """A node refused this device with a proof that it is banned, or that its certificate is revoked."""
 
 
 class NotDialledError(NetworkError):

@@ -177,7 +177,8 @@ class AddressState(msgspec.Struct, frozen=True, gc=False):
     reason: str
     """Why it is not linked; empty if it is, and before the first dial has failed."""
     next_try: float | None
-    """Time of the next dial after a failure, in seconds since the epoch, by the node's clock."""
+    """Time of the next dial after a failure, in seconds since the epoch, by the node's clock. A time that has
+    passed: it is being dialled. None before the first failure, and if it is not dialled any more."""
 
 
 class AddressStates(Event, frozen=True, tag="address_states"):
@@ -275,6 +276,8 @@ class Waiting(Event, frozen=True, tag="waiting"):
     """Name of a device whose options will hold; empty if nobody gave any, or if it is undecided."""
     is_known: bool = False
     """Whether the reason was told before, and only the options changed."""
+    held_by: str = ""
+    """Name of the device whose operator holds the start; empty if something else is missing."""
 
 
 class RunJoined(Event, frozen=True, tag="run_joined"):
@@ -385,6 +388,14 @@ class UpdateReused(Event, frozen=True, tag="update_reused"):
 
     round: int
     digest: str
+
+
+class MembersSelected(Event, frozen=True, tag="members_selected"):
+    """Only some members are selected to train in the open round; again when the aggregator selects more."""
+
+    round: int
+    names: tuple[str, ...]
+    """Of all that are selected, as far as this node knows."""
 
 
 class ElectionStarted(Event, frozen=True, tag="election_started"):
@@ -669,7 +680,14 @@ TrainingEvent = TrainingStarted | TrainingFinished | UpdateReused
 """Events of this node's own training for the open round."""
 
 AggregationEvent = (
-    ElectionStarted | Elected | UpdateCounted | UpdateRefused | Proposed | RecordAccepted | SteppedDown
+    MembersSelected
+    | ElectionStarted
+    | Elected
+    | UpdateCounted
+    | UpdateRefused
+    | Proposed
+    | RecordAccepted
+    | SteppedDown
 )
 """Events of the open round's election, aggregation and decision: its commit makes them obsolete."""
 

@@ -73,6 +73,7 @@ class Numbering:
                 | events.TrainingStarted()
                 | events.TrainingFinished()
                 | events.UpdateReused()
+                | events.MembersSelected()
                 | events.ElectionStarted()
                 | events.Elected()
                 | events.UpdateCounted()

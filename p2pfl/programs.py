@@ -7,6 +7,7 @@ folder.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -32,6 +33,16 @@ def detached() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals with which people end a program: SIGINT, SIGTERM, and SIGHUP of a closed terminal.
+
+    A SIGHUP that is ignored, as with `nohup`, is none of them: the program is to outlive its terminal.
+    """
+    hang_up: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+    is_left_out = hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if hang_up is None or is_left_out else [hang_up])]
 
 
 def start(

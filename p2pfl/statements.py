@@ -38,7 +38,10 @@ _encode = msgspec.msgpack.Encoder().encode
 REVOKED = "is kept out: its certificate was revoked by the CA"
 """What is said of a key in the revocation list, as `Signed.sentence`."""
 
-_PHRASES = (" was kicked by ", " is banned by ", f" {REVOKED}")
+KICKED = "was kicked by "
+"""Begins what is said of a node that was kicked, as `Signed.sentence`."""
+
+_PHRASES = (f" {KICKED}", " is banned by ", f" {REVOKED}")
 
 
 class Statement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -25,8 +25,9 @@ from p2pfl.observe.state import FINISHED_PHASES
 from p2pfl.paths import full
 from p2pfl.wire.observing import CommandName
 from tui import views
+from tui.check import doctor_words, run_doctor
 from tui.control import DemoControl
-from tui.dialogs import ConfirmDialog, ExportDialog, killing, leaving, stopping, stopping_now
+from tui.dialogs import CheckDialog, ConfirmDialog, ExportDialog, killing, leaving, stopping, stopping_now
 from tui.screens.base import BaseScreen, ShowPeer, ShowRound
 from tui.screens.detail import PeerScreen, RoundScreen
 from tui.screens.help import HelpScreen
@@ -83,6 +84,7 @@ class Tui(App[str]):
         Binding("w", "save", "Save model"),
         Binding("e", "export", "Export"),
         Binding("k", "kill_or_start", "Kill or start a node"),
+        Binding("d", "doctor", "Check the network"),
         Binding("t", "switch_theme", "Theme"),
         Binding("r", "retry", "Retry now"),
         Binding("space", "replay_pause", "Hold the replay"),
@@ -234,7 +236,8 @@ class Tui(App[str]):
         yield "Choose a theme", self.action_choose_theme
         yield "ASCII symbols", self.action_switch_symbols
         yield "Copy the attach command", self.action_copy_attach
-        yield "Check the network", self.action_doctor
+        if self.session.allows("doctor"):
+            yield "Check the network", self.action_doctor
         yield "Help", self.action_help
         yield "Detach", self.action_detach
         state = self.session.state
@@ -359,8 +362,11 @@ class Tui(App[str]):
             self.notify(f"{count} rounds written to {path}", title="Exported", markup=False)
 
     def action_doctor(self) -> None:
-        """Show the command that checks the network."""
-        self.notify("In a shell: p2pfl doctor --certs FOLDER --peers HOST:PORT", title="Network check")
+        """Check the network with the certificate that this screen has, and show what is found."""
+        source, state = self.session.source, self.session.state
+        if isinstance(source, Live):
+            words = doctor_words(source.target, state)
+            self.push_screen(CheckDialog(partial(run_doctor, words), self.session.glyphs))
 
     def action_copy_attach(self) -> None:
         """Copy the command that attaches to this node."""

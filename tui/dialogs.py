@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, NamedTuple
 
+from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from p2pfl.errors import UserError
 from p2pfl.observe.state import State
+from p2pfl.text import plural
 from tui import views
+from tui.check import CheckFinding, check_lines
+from tui.symbols import MAX_TEXT, Glyphs, clip
+from tui.theme import palette_of
+from tui.widgets.paint import painted
 
 EXPORTS = ("csv", "jsonl", "svg")
 """Formats that rounds can be written in."""
@@ -31,10 +39,17 @@ def stopping(state: State) -> Question:
     return Question(
         "Stop the run?",
         f"After this round: the open round is finished, then the run ends on all {members} members, with "
-        f"{state.trained + 1} rounds of {state.target_rounds}. Now: the open round closes with the updates "
+        f"{_rounds(state)}. Now: the open round closes with the updates "
         "there are. A higher --rounds goes on later.",
         (("After this round", "stop"), ("Now", "stop-now")),
     )
+
+
+def _rounds(state: State) -> str:
+    """Return how many rounds the run has when the open one is finished."""
+    count = state.trained + 1
+    of = f" of {state.planned_rounds}" if state.planned_rounds else ""
+    return f"{count} {plural(count, 'round')}{of}"
 
 
 def stopping_now(state: State) -> Question:
@@ -135,3 +150,43 @@ class ExportDialog(ModalScreen[str | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Write the file."""
         self.dismiss(event.value or None)
+
+
+class CheckDialog(ModalScreen[None]):
+    """Runs the network check while it is open, and shows what is found."""
+
+    BINDINGS: ClassVar = [
+        ("escape", "dismiss(None)", "Back"),
+        ("d", "dismiss(None)", "Back"),
+        ("q", "dismiss(None)", "Back"),
+    ]
+
+    def __init__(self, check: Callable[[], Awaitable[Sequence[CheckFinding]]], glyphs: Glyphs) -> None:
+        """Show what *check* finds, or the sentence of the `UserError` that it raises."""
+        super().__init__()
+        self._check = check
+        self._glyphs = glyphs
+        self._shown = Static(markup=False)
+
+    def compose(self) -> ComposeResult:
+        """Put the findings into a panel that scrolls."""
+        with VerticalScroll(classes="dialog check") as around:
+            around.border_title, around.border_subtitle = "Network check", "esc: back"
+            yield self._shown
+
+    def on_mount(self) -> None:
+        """Begin the check, which ends with this dialog."""
+        self._show([Text("Checking: a node that does not answer takes a few seconds.", style="quiet")])
+        self.run_worker(self._run(), name="check")
+
+    async def _run(self) -> None:
+        try:
+            findings = await self._check()
+        except UserError as error:
+            self._show([Text(clip(str(error), MAX_TEXT), style="bad")])
+        else:
+            self._show(check_lines(findings, self._glyphs))
+
+    def _show(self, lines: Sequence[Text]) -> None:
+        joined = Text("\n").join(lines)
+        self._shown.update(painted(joined, palette_of(self.app.current_theme)))

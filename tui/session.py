@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2pfl.config import DEFAULT_PORT
-from p2pfl.demo.control import DemoReport, LocalOnlyModel
-from p2pfl.events import Published, RoundRow
+from p2pfl.demo.control import DemoLength, DemoReport, LocalOnlyModel
+from p2pfl.events import Notice, Published, RoundRow
 from p2pfl.observe.connection import Connected, Connection, NodeEnded, Retrying
 from p2pfl.observe.state import FINISHED_PHASES, State
 from p2pfl.paths import quoted
@@ -41,6 +41,8 @@ class Session:
         """The symbols to draw with."""
         self.demo = demo
         self.state = State()
+        self._facts: list[DemoReport] = []
+        """What a demo reported besides lines of the log: a few at most."""
         self.connection: Connection = Retrying(0, 0.0, "connecting")
         self.problems = 0
         """Warnings and errors in the log."""
@@ -58,20 +60,28 @@ class Session:
     def deliver(self, item: Published | RoundRow | DemoReport) -> None:
         """Take an event or a committed round from the node, or what a demo reports."""
         if isinstance(item, DemoReport):
-            if isinstance(item.what, LocalOnlyModel):
-                self.state.add_local_only(item.what.name, item.what.value)
-            else:
-                self.state.apply(Published(0, item.time, item.what))
+            self._deliver_report(item)
             return
         self.state.apply(item)
         row = self.state.log[-1] if self.state.log else None
         if isinstance(item, Published) and row is not None and row.seq == item.seq:
             self.problems += row.level in ("warning", "error")
 
+    def _deliver_report(self, report: DemoReport) -> None:
+        match report.what:
+            case LocalOnlyModel(name=name, value=value):
+                self.state.add_local_only(name, value)
+            case DemoLength(rounds=rounds):
+                self.state.set_demo_rounds(rounds)
+            case notice:
+                self.state.apply(Published(0, report.time, notice))
+
     def reset(self) -> None:
-        """Forget the state: the source sends everything again."""
+        """Forget the state: the source sends everything again, but not what a demo reported."""
         self.state = State()
         self.problems = self.seen_problems = 0
+        for report in self._facts:
+            self._deliver_report(report)
 
     def set_connection(self, connection: Connection) -> None:
         """Take the state of the connection."""
@@ -85,6 +95,8 @@ class Session:
             self.source.play(self._clock(), self.deliver, self.reset)
         if self.demo is not None:
             for report in self.demo.read():
+                if not isinstance(report.what, Notice):
+                    self._facts.append(report)
                 self.deliver(report)
 
     def now(self) -> float:
@@ -154,6 +166,7 @@ class Session:
             "stop": self.may("stop") and self.has_open_run,
             "save": self.may("save") and self.state.trained > 0,
             "export": self.writes_files,
+            "doctor": isinstance(self.source, Live) and self.writes_files,
             "kill_or_start": self.demo is not None,
             "retry": isinstance(self.connection, Retrying) and not is_replay,
             "replay_pause": is_replay,

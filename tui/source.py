@@ -49,6 +49,7 @@ class Live:
         from p2pfl.observe.target import find_target
 
         target = find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)
+        self.target = target
         self.text = target.text
         """The node's address, for messages."""
         self._follower = Follower(target)

@@ -55,6 +55,9 @@ SYMBOLS: dict[ActivityKind, Symbol] = {
     "left": Symbol("→", ">", "left", "quiet"),
     "refused": Symbol("⊘", "%", "refused", "bad"),
     "lost": Symbol("✗", "x", "lost", "bad"),
+    "kicked": Symbol("⊖", "-", "kicked", "warning"),
+    "banned": Symbol("⊗", "#", "banned", "bad"),
+    "revoked": Symbol("⊠", "$", "revoked", "bad"),
 }
 """The symbol of each activity."""
 

@@ -31,12 +31,17 @@ START_SECONDS = 60.0
 
 POLL_SECONDS = 0.05
 
+_NOT_PASSED = ("--tui", "--stay", "--theme", "--notify")
+"""Words of the command line that the node in the background does not get."""
+
 SHOWN_LINES = 10
 """Number of lines shown of a failed node's output, the last ones."""
 
 
-def run_in_background(words: Sequence[str], data_dir: Path) -> int:
+def run_in_background(words: Sequence[str], data_dir: Path, screen: Sequence[str] = ()) -> int:
     """Start `p2pfl node` with the arguments *words* in the background, and run the terminal UI on it.
+
+    *screen* are further arguments of the terminal UI.
 
     If a node runs on *data_dir* already, the terminal UI is opened on that one. Return the exit code.
 
@@ -54,7 +59,7 @@ def run_in_background(words: Sequence[str], data_dir: Path) -> int:
         if code is not None:
             return _failed(code, directory)
     endpoint = read_endpoint(directory.observe_path)
-    code = run_tui([f"--data-dir={data_dir}"])
+    code = run_tui([f"--data-dir={data_dir}", *screen])
     ended = process.poll() if process is not None else None
     if ended is not None:
         return _failed(ended, directory)
@@ -65,8 +70,19 @@ def run_in_background(words: Sequence[str], data_dir: Path) -> int:
 
 
 def background_words(words: Sequence[str]) -> list[str]:
-    """Return the arguments of the node in the background: with `--stay`, so that it can be observed."""
-    return [*(word for word in words if word not in ("--tui", "--stay")), "--stay"]
+    """Return the arguments of the node in the background.
+
+    Those of the terminal UI are left out. `--stay` is added, so that the node can be observed after the run.
+    Behind "--" are the arguments of a script, which stay as they are.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    kept: list[str] = []
+    is_value = False
+    for word in words[:end]:
+        if not is_value and not word.startswith("--theme=") and word not in _NOT_PASSED:
+            kept.append(word)
+        is_value = not is_value and word == "--theme"
+    return [*kept, "--stay", *words[end:]]
 
 
 def _answers(data_dir: Path) -> bool:

@@ -47,6 +47,15 @@ def doctor(
         typer.Option("--data-root", metavar="DIR", help="Search for data sets in this folder only."),
     ] = None,
     no_mdns: Annotated[bool, typer.Option("--no-mdns", help="Do not try mDNS in the local network.")] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            metavar="A,B",
+            help="Run only these checks, such as certificate,peers,way (default: all).",
+            show_default=False,
+        ),
+    ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="Also print commands that may help; nothing is run.")
     ] = False,
@@ -70,7 +79,7 @@ def doctor(
         places=DataPlaces(data_root and full(data_root)),
         mdns=not no_mdns,
     )
-    found = asyncio.run(_examine(subject, silent=as_json))
+    found = asyncio.run(_examine(subject, _names(only), silent=as_json))
     failures = sum(finding.level == "FAIL" for _, finding in found)
     if as_json:
         typer.echo(_as_json(found))
@@ -80,11 +89,27 @@ def doctor(
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def _examine(subject: Subject, *, silent: bool) -> list[tuple[Check, Finding]]:
+def _names(only: str | None) -> frozenset[str]:
+    """Return the names of checks in *only*; none: all checks.
+
+    Raises:
+        UserError: there is no check with one of these names.
+    """
+    from p2pfl.doctor.table import CHECKS
+    from p2pfl.errors import UserError
+
+    names = frozenset(only.split(",")) if only is not None else frozenset()
+    known = [check.name for check in CHECKS]
+    if unknown := sorted(names.difference(known)):
+        raise UserError(f"--only names no check with {unknown[0]!r}; the checks are: {', '.join(known)}")
+    return names
+
+
+async def _examine(subject: Subject, only: frozenset[str], *, silent: bool) -> list[tuple[Check, Finding]]:
     from p2pfl.doctor.table import examine
 
     found = []
-    async for check, finding in examine(subject):
+    async for check, finding in examine(subject, only):
         found.append((check, finding))
         if not silent:
             typer.echo(str(finding))

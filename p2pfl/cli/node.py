@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from p2pfl import streams
-from p2pfl.cli.options import WORDS, is_given
+from p2pfl.cli.options import NOTIFY_HELP, SCREEN_OPTIONS, THEME_HELP, WORDS, is_given
 from p2pfl.cli.settings import (
     SETTINGS,
     ConfiguredCommand,
@@ -125,6 +125,8 @@ def node(  # the command line is the list of its options
         bool,
         _device("--tui", help="Run the node in the background and open the terminal UI on it."),
     ] = False,
+    theme: Annotated[str | None, _device("--theme", metavar="NAME", help=f"With --tui: {THEME_HELP}")] = None,
+    notify: Annotated[bool, _device("--notify", help=f"With --tui: {NOTIFY_HELP}")] = False,
     new_run: Annotated[bool, _device("--new-run", help="Leave the run in the data directory.")] = False,
     new_journal: Annotated[
         bool, _device("--new-journal", help="Join as a new member: for a copied or restored data directory.")
@@ -451,10 +453,13 @@ def node(  # the command line is the list of its options
     token = os.environ.pop(TOKEN_VARIABLE, "") if script == LISTENING else ""
     with sources_in_errors(context):
         settled = configure(cast("NodeOptions", options), token=token)
+    _check_screen(context)
     if tui and has_screen():
         from p2pfl.cli.background import run_in_background
 
-        raise typer.Exit(run_in_background(context.meta[WORDS], settled.data_dir))
+        screen = [f"--theme={theme}"] if theme is not None else []
+        screen += ["--notify"] if notify else []
+        raise typer.Exit(run_in_background(context.meta[WORDS], settled.data_dir, screen))
     settled = msgspec.structs.replace(
         settled, owns_process=True, until_eof=until_eof, recorded=events is not None
     )
@@ -463,6 +468,16 @@ def node(  # the command line is the list of its options
     # `p2pfl join --start` passes the time at which its user had answered everything.
     started = context.obj if isinstance(context.obj, float) else process_start()
     raise typer.Exit(_run_on_console(settled, output, notes, started))
+
+
+def _check_screen(context: typer.Context) -> None:
+    """Refuse options of the terminal UI on the command line where it is not opened."""
+    from p2pfl.errors import UserError
+
+    for name in SCREEN_OPTIONS:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and not context.params["tui"]:
+            raise UserError(f"--{name} is for the terminal UI: give --tui too, or leave --{name} out")
 
 
 class Output:

@@ -7,11 +7,7 @@ import contextlib
 import signal
 from collections.abc import Sequence
 
-from p2pfl.programs import PYTHON, detached, environment
-
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Passed on to the node. It has a session of its own: else the terminal would send it each Ctrl-C too, and
-the second one stops a node at once."""
+from p2pfl.programs import PYTHON, detached, ending_signals, environment
 
 
 class LocalNodeProcess:
@@ -23,22 +19,25 @@ class LocalNodeProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start the node, and pass signals on to it."""
+        """Start the node, and pass signals on to it.
+
+        It has a session of its own: else the terminal would send it each Ctrl-C too, and the second one stops
+        a node at once.
+        """
         self._process = await asyncio.create_subprocess_exec(
             *PYTHON,
             "p2pfl",
             "node",
+            "--until-eof",  # it ends with this process, also where this one is killed
             *self._words,
             stdin=asyncio.subprocess.PIPE,
             env=environment(),
             **detached(),
         )
         loop = asyncio.get_running_loop()
-        for name in SIGNALS:
-            number = getattr(signal, name, None)
-            if number is not None:
-                with contextlib.suppress(NotImplementedError):  # Windows
-                    loop.add_signal_handler(number, self._send, number)
+        for number in ending_signals():
+            with contextlib.suppress(NotImplementedError):  # Windows
+                loop.add_signal_handler(number, self._send, number)
 
     def press_enter(self) -> None:
         """Press Enter for the node: it starts the run that --wait holds back."""

@@ -59,6 +59,14 @@ NameOption = Annotated[
     typer.Option("--name", metavar="N", help="Which certificate of --certs to use.", rich_help_panel=WHICH),
 ]
 
+THEME_HELP = (
+    "Colours: dark, light, high-contrast, ansi (the terminal's own), or a theme of Textual (default: the one "
+    "chosen last, or dark)."
+)
+NOTIFY_HELP = "Show a desktop notification when the run is over."
+SCREEN_OPTIONS = ("theme", "notify")
+"""Options of `p2pfl node` for the terminal UI that its `--tui` opens; `p2pfl tui` has them too."""
+
 
 class PlainValues:
     """Mixin of Typer's commands and groups: plain values are converted without pydantic.

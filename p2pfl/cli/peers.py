@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from p2pfl.identity.known_peers import KnownPeer
 
@@ -40,7 +40,11 @@ def peers(context: typer.Context, certs: Certs = Path("certs"), name: Name = Non
     if not known:
         typer.echo("This device has met no other node yet.")
         return
-    rows = [("NAME", "NODE ID", "LAST LINKED", "ADDRESSES"), *map(_row, known)]
+    why_out = _excluded(certs, name)
+    rows = [
+        ("NAME", "NODE ID", "LAST LINKED", "ADDRESSES"),
+        *(_row(peer, why_out(peer.node)) for peer in known),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -89,12 +93,29 @@ def _read(certs: Path, name: str | None) -> tuple[Path, Sequence[KnownPeer]]:
     return folder, sorted(read_known_peers(folder).values(), key=lambda peer: (-peer.at, peer.node))
 
 
-def _row(peer: KnownPeer) -> tuple[str, str, str, str]:
+def _excluded(certs: Path, name: str | None) -> Callable[[str], str]:
+    """Return a function that says why the node with an id is kept out, empty if it is not."""
+    from p2pfl.errors import CredentialsError
+    from p2pfl.identity.credentials import read_credentials
+    from p2pfl.identity.exclusions import Exclusions
+
+    try:
+        exclusions = Exclusions(read_credentials(certs, name))
+    except CredentialsError as error:
+        typer.echo(f"Who is banned is not shown: {error}", err=True)
+        return lambda _: ""
+    if exclusions.remark:
+        typer.echo(f"Who is banned is not shown: {exclusions.remark}", err=True)
+    return exclusions.describe
+
+
+def _row(peer: KnownPeer, why_out: str) -> tuple[str, str, str, str]:
     from p2pfl.identity.keys import short
     from p2pfl.runtime.met_peers import FORGOTTEN_AFTER
     from p2pfl.text import one_line
 
     at = datetime.fromtimestamp(peer.at, UTC)
     is_late = (datetime.now(UTC) - at).total_seconds() > FORGOTTEN_AFTER
-    when = at.strftime("%Y-%m-%d %H:%M UTC") + (", not waited for" if is_late else "")
-    return one_line(peer.name), short(peer.node), when, one_line(", ".join(peer.addresses), 120)
+    when = at.strftime("%Y-%m-%d %H:%M UTC") + (", not waited for" if is_late and not why_out else "")
+    where = f"not dialled: it {why_out}" if why_out else ", ".join(peer.addresses)
+    return one_line(peer.name), short(peer.node), when, one_line(where, 300 if why_out else 120)

@@ -178,7 +178,8 @@ def _checked_context(words: Sequence[str]) -> Any:
     Raises:
         UserError: there is one, or the options cannot be used.
     """
-    from p2pfl.cli.settings import ONCE, node_context
+    from p2pfl.cli.options import SCREEN_OPTIONS
+    from p2pfl.cli.settings import ONCE, node_context, source_of
     from p2pfl.errors import UserError
 
     node = node_context(words)
@@ -188,12 +189,16 @@ def _checked_context(words: Sequence[str]) -> Any:
                 f"a service takes no --{name.replace('_', '-')}, which would act at each of its starts: give "
                 "it to `p2pfl node` once, and then install the service"
             )
+    for name in SCREEN_OPTIONS:
+        if source_of(node, name) == "flag":
+            raise UserError(f"a service opens no terminal UI: leave --{name} out, and give it to `p2pfl tui`")
     return node
 
 
 def _own_words(node: Any) -> list[str]:
     """Return the arguments of the service's node: the file, and what is set by flags and the environment."""
     from p2pfl.cli.option_values import options_of
+    from p2pfl.cli.options import SCREEN_OPTIONS
     from p2pfl.cli.settings import ISOLATED, settings_file, source_of
     from p2pfl.paths import full
 
@@ -203,7 +208,9 @@ def _own_words(node: Any) -> list[str]:
         words.append(f"--config={full(file)}")
     for option in options_of(node.command):
         source = source_of(node, option.name)
-        if option.name == "config" or not (source == "flag" or source.startswith("environment")):
+        if option.name in ("config", *SCREEN_OPTIONS) or not (
+            source == "flag" or source.startswith("environment")
+        ):
             continue
         value = node.params[option.name]
         if isinstance(value, Path):

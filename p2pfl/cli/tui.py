@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 
 from p2pfl.cli.options import (
+    NOTIFY_HELP,
+    THEME_HELP,
     AddressArgument,
     CertsOption,
     DataDirOption,
@@ -88,14 +90,11 @@ def tui(
         typer.Option(
             "--theme",
             metavar="NAME",
-            help="Colours: dark, light, high-contrast, ansi (the terminal's own), or a theme of Textual.  "
-            "[default: the one chosen last, or dark]",
+            help=THEME_HELP,
             show_default=False,
         ),
     ] = None,
-    notify: Annotated[
-        bool, typer.Option("--notify", help="Show a desktop notification when the run is over.")
-    ] = False,
+    notify: Annotated[bool, typer.Option("--notify", help=NOTIFY_HELP)] = False,
 ) -> None:
     """Open the terminal UI on a running node, or on a recording of one."""
     from p2pfl.errors import UserError

@@ -82,8 +82,13 @@ def _what_is_missing(present: FoundingSituation) -> str:
     if known < present.needed:
         return "; ".join(filter(None, (f"{known} of {present.needed} nodes are here", difference)))
     if present.holder:
-        return f"held by {present.holder} (--wait)"
+        return held_start(present.holder)
     return difference or present.apart
+
+
+def held_start(holder: str) -> str:
+    """Return why nothing begins while the operator of the device *holder* holds the start."""
+    return f"the training begins when somebody presses Enter on {holder}, or runs `p2pfl start` there"
 
 
 def _decide_founder(present: FoundingSituation) -> tuple[bool, str, float | None]:

@@ -25,6 +25,7 @@ from p2pfl.core.context import Context
 from p2pfl.core.effects import fetch_update
 from p2pfl.core.inputs import BlobFailed
 from p2pfl.core.ledger import Ledger
+from p2pfl.core.notices import selected_members
 from p2pfl.core.roster import contains, entry_of, sampled, selection
 from p2pfl.messages import Ack, Ballot, Member, Submit, UpdateEntry
 from p2pfl.spec import update_roles
@@ -181,6 +182,7 @@ class Gathering:
             return None
         collection.selected.add(more)
         collection.contributions.pop(more, None)
+        self.ctx.tell(selected_members(ledger, collection.selected))
         return more
 
     def is_evaluated(self, evaluated: AbstractSet[str]) -> bool:

@@ -18,7 +18,7 @@ from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, ReadSchema, fetch_frozen, fetch_record
 from p2pfl.core.fitting import find_fitting
-from p2pfl.core.founding import FoundingSituation, decide_founding
+from p2pfl.core.founding import FoundingSituation, decide_founding, held_start
 from p2pfl.core.given_options import Giver, Holding, decide_holding_options, given_options
 from p2pfl.core.inputs import BlobFailed, Created, Described, SchemaRead
 from p2pfl.core.resumed_model import NO_FROZEN, differs
@@ -346,7 +346,8 @@ class Lobby:
             return
         flaws = (flaw[:300] for flaw in (present.apart, holding.difference) if flaw)
         is_known = reason == self.told
-        self.ctx.tell(Waiting(here, present.needed, reason, reason in flaws, *options, is_known))
+        held_by = present.holder if reason == held_start(present.holder)[:300] else ""
+        self.ctx.tell(Waiting(here, present.needed, reason, reason in flaws, *options, is_known, held_by))
         if holding.of and (not self._told_options[1] or holding.options != self._told_options[0]):
             what = holding.options or "the default options"
             self.ctx.tell(Notice("info", f"the run will have {what}, of {holding.of}"))

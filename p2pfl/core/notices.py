@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +14,7 @@ from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.core.pausing import PAUSES, name_reasons
-from p2pfl.core.roster import entry_of
+from p2pfl.core.roster import entry_of, selection
 from p2pfl.core.stopping import STOPPED, unknown_target
 from p2pfl.messages import Accept, Ballot, Collect, Commit
 from p2pfl.spec import is_divided, partitions_of, shown_options
@@ -22,6 +22,12 @@ from p2pfl.spec import is_divided, partitions_of, shown_options
 MISSING_SECONDS = 15.0
 """A member that takes part this long without a link to this node is reported. It is three times the longest
 wait before a redial."""
+
+
+def selected_members(ledger: Ledger, nodes: Collection[str]) -> events.MembersSelected:
+    """Return the event which says that the members *nodes* are selected to train in the open round."""
+    names = (entry.name for entry in ledger.roster if entry.node in nodes)
+    return events.MembersSelected(ledger.round + 1, tuple(names))
 
 
 @dataclass
@@ -33,6 +39,8 @@ class Notices:
     _has_quorum: bool = True
     _is_alone_told: bool = False
     _is_part_told: bool = False
+    _is_selection_told: bool = False
+    """Whether it was told who is selected to train in the open round."""
     _elected: Ballot | None = None
     """The ballot whose election was published last."""
     _told_missing: set[str] = field(default_factory=set)
@@ -173,9 +181,19 @@ class Notices:
                 self.ctx.warn(f"{name} takes part, but this device has no link to it: look at both firewalls")
 
     def open_round(self) -> None:
-        """Forget the published election, because a round with its own ballots begins."""
-        self._elected = None
+        """Forget what was published of the round before: a round with its own ballots begins."""
+        self._elected, self._is_selection_told = None, False
         self._shared_part()
+
+    def selection(self) -> None:
+        """Publish, once a round, who is selected to train, unless all members are."""
+        ledger = self.ledger
+        if self._is_selection_told or ledger.next_kind != "train":
+            return
+        self._is_selection_told = True
+        chosen = selection(ledger.run, ledger.round + 1, ledger.roster, ledger.spec)
+        if len(chosen) < len(ledger.roster):
+            self.ctx.tell(selected_members(ledger, chosen))
 
     def _shared_part(self) -> None:
         """Tell, once, that this member trains on a part of a public data set that another one has too."""

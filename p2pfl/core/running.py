@@ -509,6 +509,7 @@ class Running:
                 self._fetch_accepted()
         if not self.ledger.is_open:
             return
+        self.notices.selection()
         reachable = self._reachable()
         self._wake = self.notices.quorum(reachable)  # a learner waits for the members' quorum as well
         if not self.ledger.is_member:

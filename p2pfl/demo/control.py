@@ -66,12 +66,19 @@ class LocalOnlyModel(Event, frozen=True, tag="local_only_model"):
     """The run's primary metric on the whole test split."""
 
 
+class DemoLength(Event, frozen=True, tag="demo_length"):
+    """How many rounds an endless demo trains; the run itself has more, which it never gets to."""
+
+    rounds: int
+    """0 while the demo goes on until it is ended."""
+
+
 class DemoReport(msgspec.Struct, frozen=True):
-    """Something that only the demo knows: a node was killed or started, or a local-only model is trained."""
+    """Something that only the demo knows: a node was killed or started, a local-only model, its length."""
 
     time: float
     """Seconds since the epoch."""
-    what: Notice | LocalOnlyModel
+    what: Notice | LocalOnlyModel | DemoLength
 
 
 class LineReader:
@@ -115,7 +122,7 @@ class Control:
         """Return the commands given since the last call."""
         return self._commands.read(Command)
 
-    def report(self, what: Notice | LocalOnlyModel) -> None:
+    def report(self, what: Notice | LocalOnlyModel | DemoLength) -> None:
         """Report *what* to the terminal UI; a full disk costs only the report."""
         with contextlib.suppress(OSError):
             self._reports.write(msgspec.json.encode(DemoReport(time.time(), what)) + b"\n")

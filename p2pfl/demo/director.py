@@ -131,6 +131,11 @@ class Director:
         return is_due and not self._is_over
 
     @property
+    def rounds(self) -> int | None:
+        """Rounds that an endless demo trains, 0 while it goes on until it is ended; None for other demos."""
+        return (self._ends_after or 0) if self._plan.is_endless else None
+
+    @property
     def is_open_ended(self) -> bool:
         """Whether the run goes on and on unless it is stopped."""
         return self._plan.is_endless and not self._is_over

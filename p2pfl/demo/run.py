@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from p2pfl.identity.authority import create_authority, issue, read_federation
 from p2pfl.identity.credentials import issued_folders
 from p2pfl.learning.data import DataPlaces
 from p2pfl.paths import quoted
+from p2pfl.programs import ending_signals
 from p2pfl.report.terminal import round_table
 from p2pfl.spec import RunSpec, ScriptTask, task_name
 
@@ -125,7 +125,7 @@ def _record(path: Path, node: NodeProcess, folder: Path, began: float, screen: S
 
 @contextlib.contextmanager
 def _interruptible(task: asyncio.Task[ExitCode], nodes: Sequence[NodeProcess]) -> Iterator[None]:
-    """Cancel *task* on the first SIGINT, SIGTERM or SIGHUP; kill the nodes on a second one."""
+    """Cancel *task* on the first of the `ending_signals`; kill the nodes on a second one."""
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
@@ -138,10 +138,9 @@ def _interruptible(task: asyncio.Task[ExitCode], nodes: Sequence[NodeProcess]) -
 
     interrupted: list[bool] = []
     installed = []
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        # Windows has neither SIGHUP nor such handlers; there asyncio.run cancels the task on Ctrl-C.
-        with contextlib.suppress(NotImplementedError, AttributeError):
-            number = getattr(signal, name)
+    for number in ending_signals():
+        # Windows has no such handlers; there asyncio.run cancels the task on Ctrl-C.
+        with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, interrupt)
             installed.append(number)
     try:

@@ -248,7 +248,7 @@ class NodeView(EventFold):
 
     def _on_aggregation(self, event: events.AggregationEvent, item: Published) -> None:
         match event:
-            case events.ElectionStarted():
+            case events.MembersSelected() | events.ElectionStarted():
                 pass
             case events.Elected():
                 self.is_aggregator, self.counted = event.aggregator == self._name, 0

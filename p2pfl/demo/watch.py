@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from p2pfl import events
-from p2pfl.demo.control import Command, Control
+from p2pfl.demo.control import Command, Control, DemoLength
 from p2pfl.demo.director import Director, Plan
 from p2pfl.demo.processes import POLL_SECONDS, NodeProcess, TuiProcess, describe_exit
 from p2pfl.demo.screen import Screen, draw_story
@@ -55,6 +55,8 @@ class DemoWatcher:
         self._director = (
             director if director is not None else Director(Plan(tuple(node.name for node in nodes)))
         )
+        self._rounds: int | None = None
+        """The length of the demo that was reported last."""
         self._next_stop = 0.0
         """When the run may be asked to stop again, by the event loop's clock."""
         self._common: list[str] = []
@@ -147,6 +149,9 @@ class DemoWatcher:
         due = self._director.commands(self.story.round + 1 if self.story.rounds else 0, time.monotonic())
         for given in (*self._control.commands(), *due):
             self._obey(given)
+        if self._director.rounds is not None and self._director.rounds != self._rounds:
+            self._rounds = self._director.rounds
+            self._control.report(DemoLength(self._rounds))
         if self._on_complete is not None and self._is_complete():
             self._on_complete()
             self._on_complete = None

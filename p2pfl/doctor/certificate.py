@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from p2pfl.doctor.finding import Finding
+from p2pfl.doctor.finding import NOBODY_TRAINS, Finding
 from p2pfl.errors import CredentialsError, P2pflError
 from p2pfl.identity.credentials import KEY_FILE, Credentials, load_credentials, read_certificate
+from p2pfl.identity.exclusions import Exclusions
 from p2pfl.identity.keys import short
 from p2pfl.paths import full, quoted
+from p2pfl.text import one_line
 from p2pfl.times import show_time
 
 SOON = timedelta(days=30)
@@ -38,7 +40,7 @@ def check_certificate(
     if credentials.role != "node":
         return credentials, Finding(
             "FAIL",
-            f"{who}: this certificate lets nobody train",
+            f"{who}: {NOBODY_TRAINS}",
             "issue one with `p2pfl certs issue NAME --role node` where the CA's key is",
             ("# where the CA's key is, with a name for this device:", "p2pfl certs issue NAME --role node"),
         )
@@ -87,6 +89,22 @@ def check_modes(credentials: Credentials) -> Finding | None:
         "take the right to write away from others",
         tuple(f"chmod o-w {quoted(path)}" for path in open_ones),
     )
+
+
+def check_exclusion(credentials: Credentials) -> Finding | None:
+    """Check whether this device is banned or revoked, as far as it knows; None if it is not."""
+    try:
+        exclusions = Exclusions(credentials)
+    except CredentialsError as error:
+        return Finding("FAIL", str(error))
+    why = one_line(exclusions.describe(credentials.node_id), 300)
+    if why:
+        return Finding(
+            "FAIL",
+            f"this device {why}",
+            "the others refuse it, unless that was lifted since: ask who did it, or who has the CA's key",
+        )
+    return Finding("warn", exclusions.remark) if exclusions.remark else None
 
 
 def _repairs(directory: Path, name: str | None) -> Iterator[str]:

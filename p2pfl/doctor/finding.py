@@ -10,6 +10,10 @@ Level = Literal["ok", "warn", "FAIL"]
 MARKS: dict[Level, str] = {"ok": "✓", "warn": "!", "FAIL": "✗"}
 
 
+NOBODY_TRAINS = "this certificate lets nobody train"
+"""Said of a certificate that watches or commands, which is one thing for a node and another for a screen."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One line of the report."""

@@ -9,25 +9,31 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from p2pfl.config import NetSettings
 from p2pfl.doctor.finding import Finding
 from p2pfl.doctor.firewall import open_there
 from p2pfl.doctor.subject import Reached, Subject
-from p2pfl.errors import HandshakeRefused, NetworkError
+from p2pfl.errors import CredentialsError, HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.identity.known_peers import read_known_peers
+from p2pfl.identity.exclusions import Exclusions
+from p2pfl.identity.keys import short
+from p2pfl.identity.known_peers import KnownPeer, read_known_peers
 from p2pfl.net.bulk.probing import probe
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.resolver import RESOLVER
+from p2pfl.observe.client import Observer
+from p2pfl.observe.target import Target
 from p2pfl.runtime.met_peers import addresses_of, linked_lately
 from p2pfl.text import one_line
 
 MAX_KNOWN = 16
 """Known nodes that are asked where no address is given."""
+
+LIFT = "if it is to take part again, an operator lifts the ban with `p2pfl unban NAME`"
 
 NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
@@ -43,12 +49,26 @@ async def check_peers(subject: Subject) -> AsyncIterator[Finding]:
             yield Finding("warn", "the peers were not asked: that takes a certificate")
         return
     own_port = subject.port if subject.is_running else None
-    addresses: dict[Address, str] = dict.fromkeys(subject.addresses, "") or _known(credentials)
-    questions = [asyncio.ensure_future(ask(address, credentials, subject.settings)) for address in addresses]
-    for name, question in zip(addresses.values(), questions, strict=True):
-        answer = await question
+    why_out = _who_is_out(credentials)
+    addresses: dict[Address, str] = dict.fromkeys(subject.addresses, "")
+    for peer in () if addresses else _known(credentials):
+        name = one_line(peer.name)
+        if why := one_line(why_out(peer.node, 0), 300):
+            yield Finding("warn", f"{name}, which this device met before, {why}: it is not asked", LIFT)
+        else:
+            addresses |= dict.fromkeys(addresses_of(peer)[:1], name)
+    question = ask if credentials.role == "node" else watch
+    questions = [
+        asyncio.ensure_future(question(address, credentials, subject.settings)) for address in addresses
+    ]
+    for name, asked in zip(addresses.values(), questions, strict=True):
+        answer = await asked
         if isinstance(answer, Finding):
             yield _of_known(name, answer) if name else answer
+            continue
+        who = answer.identity
+        if why := one_line(why_out(who.node_id, who.serial), 300):
+            yield Finding("warn", f"{answer.address} is {who}, which {why}: there is no link with it", LIFT)
             continue
         finding = await judge(answer, credentials, subject.settings, own_port=own_port)
         if answer.identity.node_id != credentials.node_id:
@@ -56,11 +76,18 @@ async def check_peers(subject: Subject) -> AsyncIterator[Finding]:
         yield finding
 
 
-def _known(credentials: Credentials) -> dict[Address, str]:
-    """Return where the nodes that this device met lately were last, with their names."""
+def _known(credentials: Credentials) -> list[KnownPeer]:
+    """Return the nodes that this device met lately, the last one linked first."""
     met = linked_lately(read_known_peers(credentials.directory), time.time()).values()
-    latest = sorted(met, key=lambda peer: -peer.at)[:MAX_KNOWN]
-    return {address: one_line(peer.name) for peer in latest for address in addresses_of(peer)[:1]}
+    return sorted(met, key=lambda peer: -peer.at)[:MAX_KNOWN]
+
+
+def _who_is_out(credentials: Credentials) -> Callable[[str, int], str]:
+    """Return a function of node id and serial number of a certificate that says why that node is kept out."""
+    try:
+        return Exclusions(credentials).describe
+    except CredentialsError:  # `check_exclusion` says it
+        return lambda *_: ""
 
 
 def _of_known(name: str, finding: Finding) -> Finding:
@@ -76,6 +103,22 @@ async def ask(address: Address, credentials: Credentials, settings: NetSettings)
         return _refused(address, error)
     except NetworkError as error:
         return _unreached(address, error)
+
+
+async def watch(address: Address, credentials: Credentials, settings: NetSettings) -> Reached | Finding:
+    """Return whether the node at *address* lets a certificate that only watches or commands."""
+    target = Target((address,), credentials, "", None, None)
+    try:
+        async with await Observer.connect(target, follow=False, settings=settings) as observer:
+            greeting = observer.greeting
+    except NetworkError as error:
+        cause = error.__cause__
+        if isinstance(cause, HandshakeRefused):
+            return _refused(address, cause)
+        return _unreached(address, cause if isinstance(cause, NetworkError) else error)
+    may = "watch and command it" if greeting.may else "watch it"
+    name = f"{one_line(greeting.name, 64)} ({short(greeting.node)})"
+    return Finding("ok", f"{address} is {name}, and this certificate may {may}")
 
 
 async def judge(

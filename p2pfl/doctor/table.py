@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import NamedTuple
 
-from p2pfl.doctor.certificate import check_authority, check_certificate, check_modes
+from p2pfl.doctor.certificate import check_authority, check_certificate, check_exclusion, check_modes
 from p2pfl.doctor.data import check_task, survey_data
 from p2pfl.doctor.disk import check_disk, data_dir_of
 from p2pfl.doctor.files import check_files, hard_limit
@@ -38,7 +38,9 @@ async def _certificate(subject: Subject) -> AsyncIterator[Finding]:
     subject.credentials, finding = check_certificate(subject.certs, subject.name)
     yield finding
     if subject.credentials is not None:
-        for found in (check_authority(subject.credentials), check_modes(subject.credentials)):
+        for found in (
+            check(subject.credentials) for check in (check_authority, check_modes, check_exclusion)
+        ):
             if found is not None:
                 yield found
 
@@ -96,8 +98,13 @@ CHECKS = (
 """All checks, in their order."""
 
 
-async def examine(subject: Subject) -> AsyncIterator[tuple[Check, Finding]]:
-    """Run every check on *subject*, and yield each finding at once: a peer that is silent takes a while."""
+async def examine(subject: Subject, only: Collection[str] = ()) -> AsyncIterator[tuple[Check, Finding]]:
+    """Run every check on *subject*, and yield each finding at once: a peer that is silent takes a while.
+
+    With *only*, no others than those with these names.
+    """
     for check in CHECKS:
+        if only and check.name not in only:
+            continue
         async for finding in check.run(subject):
             yield check, finding

@@ -19,6 +19,7 @@ from p2pfl.identity.revocation import Revocations, parse_revocations, read_revoc
 from p2pfl.identity.signatories import verify_statement
 from p2pfl.paths import holds_file
 from p2pfl.statements import REVOKED, Signed, Statement, StatementBook
+from p2pfl.times import show_timestamp
 
 STATEMENTS_FILE = "bans.json"
 """The file of statements, in the folder that holds the device's certificate."""
@@ -125,6 +126,19 @@ class Exclusions:
             return REVOKED
         ban = self.book.ban_of(node)
         return ban.sentence if ban is not None else ""
+
+    def describe(self, node: str, serial: int = 0) -> str:
+        """Return why the key *node* is kept out, with the date where it is known; empty if it is not.
+
+        That is half a sentence after the node's name.
+        """
+        if self.revocations.covers(node, serial):
+            return REVOKED
+        ban = self.book.ban_of(node)
+        if ban is None:
+            return ""
+        why = f": {ban.statement.reason}" if ban.statement.reason else ""
+        return f"is banned since {show_timestamp(ban.statement.at)} by {ban.by.name}{why}"
 
     def excluded(self) -> dict[str, str]:
         """Return the reason for each key that is kept out."""

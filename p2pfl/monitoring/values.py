@@ -260,7 +260,11 @@ class NodeValues(EventFold):
             case events.SteppedDown():
                 self.step_downs += 1
             case (
-                events.UpdateCounted() | events.UpdateRefused() | events.Proposed() | events.RecordAccepted()
+                events.MembersSelected()
+                | events.UpdateCounted()
+                | events.UpdateRefused()
+                | events.Proposed()
+                | events.RecordAccepted()
             ):
                 pass
             case _:

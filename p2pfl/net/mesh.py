@@ -16,7 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from p2pfl.config import NetSettings
-from p2pfl.errors import HandshakeRefused, LateClaimError, NetworkError, NotDialledError, VersionRefused
+from p2pfl.errors import (
+    ExcludedNodeError,
+    HandshakeRefused,
+    KeptOutError,
+    LateClaimError,
+    NetworkError,
+    NotDialledError,
+    VersionRefused,
+)
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
@@ -532,6 +540,9 @@ class Mesh:
         return host in self._known_hosts or host in self._hosts.values() or host in listed
 
     def _report_refusal(self, address: str, error: NetworkError) -> None:
+        if isinstance(error, ExcludedNodeError | KeptOutError):  # the ban itself is told, once
+            logger.info("%s: %s", address, error)
+            return
         if isinstance(error, LateClaimError) and not self._copy_doubts.is_confirmed(error.node):
             logger.debug("%s: %s", address, error)
             return

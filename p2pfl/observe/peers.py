@@ -12,9 +12,11 @@ from p2pfl.observe.rounds import OpenRound
 ActivityKind = Literal[
     "train", "sending", "trained", "merged", "refused", "collect", "average", "propose", "elected",
     "waiting", "late", "starting", "learner", "paused", "leaving", "left", "lost", "absent", "done",
+    "kicked", "banned", "revoked",
 ]  # fmt: skip
 """A peer's activity, or the reason for having none: "late" trains longer than predicted, "lost" has lost its
-connection, "left" left on request, "absent" never connected, "refused" had its update refused."""
+connection, "left" left on request, "absent" never connected, "refused" had its update refused; "kicked",
+"banned" and "revoked" are kept out by an operator or the CA."""
 
 MAX_RTTS = 120
 """Round-trip times kept per peer: two minutes."""

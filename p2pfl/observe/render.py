@@ -14,6 +14,7 @@ from p2pfl import events
 from p2pfl.cards import metric_text
 from p2pfl.events import Published
 from p2pfl.spec import describe_run
+from p2pfl.statements import exclusions_in
 from p2pfl.text import one_line, plural
 from p2pfl.times import show_timestamp
 
@@ -266,6 +267,8 @@ def _of_aggregation(event: events.AggregationEvent, number: int) -> tuple[str, s
         case events.Elected():
             attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
             return "★", f"{_round(event, number)}: {event.aggregator} is the aggregator{attempt}"
+        case events.UpdateRefused() | events.SteppedDown() if exclusions_in(event.reason):
+            return None  # the kick or ban has a line of its own
         case events.UpdateRefused():
             return "!", f"round {number}: update of {event.name} not counted: {event.reason}"
         case events.SteppedDown():
@@ -274,7 +277,13 @@ def _of_aggregation(event: events.AggregationEvent, number: int) -> tuple[str, s
                 f"{_round(event, number)}: {event.aggregator} gives attempt {event.attempt} up: "
                 f"{event.reason}",
             )
-        case events.ElectionStarted() | events.UpdateCounted() | events.Proposed() | events.RecordAccepted():
+        case (
+            events.MembersSelected()
+            | events.ElectionStarted()
+            | events.UpdateCounted()
+            | events.Proposed()
+            | events.RecordAccepted()
+        ):
             return None
         case _:
             assert_never(event)
@@ -326,7 +335,10 @@ def _committed(event: events.Committed) -> str:
         note = f"; {event.note}" if event.note else ""
         return f"final evaluation committed by {event.aggregator}{note}"
     reasons: dict[str, list[str]] = {}
+    excluded = exclusions_in(event.note)
     for name, reason in event.left_out:
+        if any(part == f"{name} {reason.removeprefix('it ')}" for part in excluded):
+            continue  # the note says it
         reasons.setdefault(reason, []).append(name)
     left_out = "".join(f"; without {', '.join(names)} ({reason})" for reason, names in reasons.items())
     note = f"; {event.note}" if event.note else ""

@@ -34,6 +34,8 @@ class OpenRound:
     elected_at: float | None = None
     votes: int = 0
     """Promises that the aggregator counted; 0 at a node that only heard of the election."""
+    selected: set[str] = field(default_factory=set)
+    """Names of the members selected to train; empty if all members are, or if that is not known."""
     trained: set[str] = field(default_factory=set)
     """Names of members that have finished training."""
     counted: dict[str, float] = field(default_factory=dict)

@@ -6,6 +6,7 @@ Its values have stable names, which `--json` prints; the lines of text are made 
 from __future__ import annotations
 
 import asyncio
+import math
 import textwrap
 from datetime import timedelta
 from typing import Literal, assert_never
@@ -36,7 +37,16 @@ WIDTH = 80
 
 NAME_WIDTH = 16
 
-MARKS = {"lost": "✗", "left": "-", "absent": "✗", "late": "!", "refused": "!"}
+MARKS = {
+    "lost": "✗",
+    "left": "-",
+    "absent": "✗",
+    "late": "!",
+    "refused": "!",
+    "kicked": "-",
+    "banned": "✗",
+    "revoked": "✗",
+}
 """Marks in front of a peer whose activity needs attention."""
 
 
@@ -147,6 +157,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Aggregator of the open round; empty before the election."""
     members: tuple[str, ...]
     """Names of the roster."""
+    selected: tuple[str, ...]
+    """Those of them that are to train in the open round; empty if all are."""
     reachable: int
     """Members that are linked to the node and in the run, the node included."""
     needed: int
@@ -242,6 +254,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         is_provisional=evaluated is not None and evaluated.is_provisional,
         aggregator=state.open.aggregator if state.open is not None else "",
         members=state.members,
+        selected=tuple(state.expected_members(state.open)) if state.open and state.open.selected else (),
         reachable=state.reachable,
         needed=state.needed,
         tolerates=state.tolerates(),
@@ -356,7 +369,12 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
             "left out", f"{one_line(name, 60)} in round {snapshot.round}: {one_line(reason, 300)}"
         )
     ]
-    return [*lines, f"quorum      {members}; {_spare(snapshot)}", *without, *wanted]
+    selected = []
+    if snapshot.selected:
+        names = ", ".join(one_line(name, 60) for name in snapshot.selected)
+        which = f"{len(snapshot.selected)} of {len(snapshot.members)} members train in this round: {names}"
+        selected = _wrapped("selected", one_line(which, 400))
+    return [*lines, *selected, f"quorum      {members}; {_spare(snapshot)}", *without, *wanted]
 
 
 def _spare(snapshot: Snapshot) -> str:
@@ -388,7 +406,8 @@ def _address_lines(one: AddressState, now: float) -> list[str]:
             assert_never(one.state)
     again = ""
     if one.next_try is not None:
-        again = f"; the next try is in {max(1, round(one.next_try - now))} s"
+        left = one.next_try - now
+        again = f"; the next try is in {math.ceil(left)} s" if left > 0 else "; it is being tried again"
     return _wrapped("address", f"{where} {text.rstrip('.')}{again}")
 
 

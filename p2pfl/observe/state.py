@@ -20,6 +20,7 @@ from p2pfl.observe.peers import Activity, Peer, Transfer, activity_of, update_tr
 from p2pfl.observe.render import LogRow, row_of
 from p2pfl.observe.rounds import MAX_REFUSED, OpenRound, Round, Rounds
 from p2pfl.spec import RunSpec
+from p2pfl.statements import KICKED, REVOKED
 
 MAX_LOG = 5000
 """Lines kept of the log."""
@@ -62,6 +63,8 @@ class State(EventFold):
         """What is unusual about the data of the run's devices."""
         self.target_rounds = 0
         """Training rounds the run should have."""
+        self.demo_rounds: int | None = None
+        """Training rounds of an endless demo, 0 while it goes on until it is ended; None for other runs."""
         self.trained = 0
         """Training rounds that are decided."""
         self.members: tuple[str, ...] = ()
@@ -72,6 +75,8 @@ class State(EventFold):
         """The addresses that the node dials for its operator: listed, found and known ones."""
         self.excluded: dict[str, str] = {}
         """By node id: who is banned or revoked, by whom and why."""
+        self.kicked: dict[str, str] = {}
+        """By node id: who was kicked, by whom and why, until it is linked again."""
         self.quorum: tuple[int, int, int] | None = None
         """Reachable members, all members, and members needed; None while there is a quorum."""
         self.control_requests: dict[str, str] = {}
@@ -101,6 +106,16 @@ class State(EventFold):
         self.local_only[name] = value
         self._changed("rounds")
 
+    def set_demo_rounds(self, rounds: int) -> None:
+        """Note how many rounds an endless demo trains, 0 while it goes on until it is ended."""
+        self.demo_rounds = rounds
+        self._changed("run")
+
+    @property
+    def planned_rounds(self) -> int:
+        """Training rounds that are expected, for people; 0 if there is no run, or no end is known."""
+        return self.demo_rounds if self.demo_rounds is not None else self.target_rounds
+
     @property
     def me(self) -> Peer | None:
         """The observed node."""
@@ -118,6 +133,10 @@ class State(EventFold):
 
     def activity(self, peer: Peer) -> Activity:
         """Return the activity of *peer* at the last event: without a connection nobody becomes late."""
+        if peer.node in self.excluded:
+            return Activity("revoked" if REVOKED in self.excluded[peer.node] else "banned")
+        if peer.node in self.kicked:
+            return Activity("kicked")
         if peer.is_me:
             transfer = next((one for one in self.transfers.values() if one.what == "push"), None)
         else:
@@ -127,6 +146,25 @@ class State(EventFold):
         )
         is_over = self.phase in FINISHED_PHASES and activity.kind not in ("learner", "leaving")
         return Activity("done") if is_over and peer.is_connected and peer.is_member else activity
+
+    def why_out(self, peer: Peer) -> str:
+        """Return who has banned, revoked or kicked *peer*, and why; empty if nobody has."""
+        return self.excluded.get(peer.node) or self.kicked.get(peer.node, "")
+
+    def expected_members(self, opened: OpenRound) -> list[str]:
+        """Return the members that are to train in the round *opened*: all, or those that are selected.
+
+        One that trains all the same was asked by an aggregator that does not tell the observed node whom.
+        """
+        if not opened.selected:
+            return list(self.members)
+        chosen = opened.selected | opened.trained | set(opened.counted)
+        return [name for name in self.members if name in chosen or self._trains(name, opened)]
+
+    def _trains(self, name: str, opened: OpenRound) -> bool:
+        peer = self.peers.get(name)
+        status = peer.status if peer is not None and peer.is_connected else None
+        return status is not None and status.phase == "training" and status.round == opened.index - 1
 
     @property
     def reachable(self) -> int:
@@ -243,6 +281,7 @@ class State(EventFold):
                 peer = self._identified(event)
                 peer.linked, peer.since, peer.address = True, item.time, event.address
                 peer.links_made += 1
+                self.kicked.pop(event.node, None)
                 peer.leaving, peer.lost_reason = False, ""
             case events.PeerLost():
                 peer = self._identified(event)
@@ -253,8 +292,10 @@ class State(EventFold):
                 self._changed("peers")
             case events.MemberExcluded():
                 self.excluded.pop(event.node, None)
-                if event.is_held and len(self.excluded) < MAX_PEERS:
-                    self.excluded[event.node] = f"{event.name} {event.text}"
+                told = self.excluded if event.is_held else self.kicked
+                is_out = event.is_held or event.text.startswith(KICKED)
+                if is_out and len(told) < MAX_PEERS:
+                    told[event.node] = f"{event.name} {event.text}"
                 self._changed("run", "peers")
             case events.AddressFailed():
                 pass  # `apply` has put its line into the log
@@ -321,6 +362,8 @@ class State(EventFold):
             return  # the round is decided: nothing about it changes any more
         opened = self._open_round(event.round)
         match event:
+            case events.MembersSelected():
+                opened.selected.update(event.names)
             case events.ElectionStarted():
                 opened.attempt = event.attempt
             case events.Elected():

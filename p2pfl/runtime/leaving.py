@@ -137,23 +137,32 @@ def has_controlling_terminal() -> bool:
     return True
 
 
-def end_with_input(driver: Driver) -> None:
-    """End the node of *driver* at once when standard input ends.
+def end_with_input(driver: Driver, *, wait: bool = False) -> None:
+    """End the node of *driver* at once when standard input ends; with *wait* its first line starts the run.
 
     The program that started the node has the other end of the pipe, which the system closes when it dies.
     """
     loop = asyncio.get_running_loop()
     reason = "the program that started this node has ended"
-    watch_input(lambda: loop.call_soon_threadsafe(driver.end, ExitCode.LEFT, reason))
+    starts = [inputs.Go()] if wait else []
+
+    def start() -> None:
+        if starts:
+            loop.call_soon_threadsafe(driver.feed, starts.pop())
+
+    watch_input(lambda: loop.call_soon_threadsafe(driver.end, ExitCode.LEFT, reason), on_line=start)
 
 
-def watch_input(on_end: Callable[[], object], descriptor: int = 0) -> None:
-    """Call *on_end*, in another thread, at the end of the input on *descriptor*."""
+def watch_input(
+    on_end: Callable[[], object], descriptor: int = 0, on_line: Callable[[], object] = lambda: None
+) -> None:
+    """Call *on_end*, in another thread, at the end of the input on *descriptor*, and *on_line* for lines."""
 
     def wait() -> None:
-        with contextlib.suppress(OSError):
-            while os.read(descriptor, 4096):
-                pass
+        with contextlib.suppress(OSError, RuntimeError):
+            while data := os.read(descriptor, 4096):
+                if b"\n" in data:
+                    on_line()
         with contextlib.suppress(RuntimeError):  # the loop is closed: the node has ended
             on_end()
 

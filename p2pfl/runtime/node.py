@@ -244,7 +244,7 @@ async def _run(
         with (
             endpoint_file(directory.observe_path, _endpoint(config, mesh, token, metrics)),
             signals(leave, reload) if config.owns_process else contextlib.nullcontext(),
-            _enter_key(config.wait and config.owns_process, driver),
+            _enter_key(config.wait and config.owns_process and not config.until_eof, driver),
         ):
             # Only now: a program that reads this event may connect to the node or end it at once.
             publisher.publish(_started(config, mesh, time.time() - started))
@@ -257,7 +257,7 @@ async def _run(
             if is_waiting:
                 surroundings.tell_whom_it_awaits()
             if config.until_eof:
-                end_with_input(driver)
+                end_with_input(driver, wait=config.wait)
             surroundings.start()
             driver.start(mesh, work, _look_around(config, surroundings, expectation, driver))
             membership.start(mesh, incarnations, observers.recheck)

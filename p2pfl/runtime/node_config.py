@@ -74,7 +74,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     run that `wait` holds back, and its limit of open files is raised. A node in a program leaves all of that
     to the program."""
     until_eof: bool = False
-    """Whether the node ends with its standard input, which its parent process holds open."""
+    """Whether the node ends with its standard input, which its parent process holds open. A line on it starts
+    a run that `wait` holds back."""
     track: tuple[TrackTarget, ...] = ()
     """Where the measured values of each round are written, besides the journal."""
     metrics: tuple[str, int] | None = None

@@ -27,7 +27,6 @@ TESTED_AS_A_WHOLE = {
     "p2pfl.demo.run": "unit/cli/test_demo.py",
     "p2pfl.examples": "net/test_example_processes.py",
     "p2pfl.cli.inviting": "net/test_enrolment_processes.py",
-    "p2pfl.cli.node_process": "net/test_enrolment_processes.py",
     "p2pfl.enrolment.channel": "net/test_enrolment.py",
     "p2pfl.enrolment.inviter": "net/test_enrolment.py",
     "p2pfl.enrolment.joiner": "net/test_enrolment.py",

@@ -174,7 +174,7 @@ async def test_up_asks_about_a_device_and_starts_with_enter(shell: Shell, tmp_pa
         options = [f"--peers=127.0.0.1:{port}", "--listen=127.0.0.1:0", "--data-dir=ben-data", *QUICK]
         ben = shell.start("node", "--certs=ben", "--rounds=1", *options)
         await seen(first, re.compile(r"ben \(\w{7}\) linked"))
-        await seen(first, re.compile("waiting: held by"))
+        await seen(first, re.compile("waiting: the training begins when somebody presses Enter on"))
         first.press("\n")
         await seen(first, re.compile("round 1 committed"))
         assert await ben.ended() == 0, ben.output

@@ -111,7 +111,7 @@ async def test_a_federation_is_started_paused_resumed_saved_and_stopped_from_out
         for place in (at_ada, at_ben):
             told = (await run("start", place)).output
             assert told.startswith("done: the start is given, and the options of this device hold")
-            assert ("held by ben (--wait)" in told) == (place == at_ada)
+            assert ("when somebody presses Enter on ben" in told) == (place == at_ada)
         await until(lambda: last_round(ada) > 2 and last_round(ben) > 2, "some rounds")
         assert (await run("pause", at_ben)).output == "done: the run pauses with the next commit\n"
         await ada.until(events.Committed, lambda commit: commit.then == "pause")

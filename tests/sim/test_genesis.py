@@ -10,6 +10,7 @@ import pytest
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect, SaveGenesis
+from p2pfl.core.founding import held_start
 from p2pfl.messages import Offer
 from p2pfl.schema import TensorSpec, canonical
 from p2pfl.sim.device import Device
@@ -66,7 +67,7 @@ def test_one_operator_holds_the_start_for_all() -> None:
     world.begin()
     world.run_for(60.0)
     assert runs(world) == set()
-    assert news(number(world, 1), events.Waiting)[-1].reason == "held by node-3 (--wait)"
+    assert news(number(world, 1), events.Waiting)[-1].reason == held_start("node-3")
     world.feed(holder, inputs.Go())
     world.run_until(world.is_complete, LIMIT)
 

@@ -116,6 +116,18 @@ def running(peers: int = 6, rounds: int = 42, me: str = ME) -> list[Published]:
     return recording.told
 
 
+def sampled(state: State, *chosen: str) -> None:
+    """Let only the members *chosen* be selected to train in the open round of *state*; the others are idle."""
+    opened = state.open
+    assert opened is not None
+    for name in set(state.members) - set(chosen):
+        opened.trained.discard(name)
+        peer = state.peers[name]
+        assert peer.status is not None
+        peer.status = msgspec.structs.replace(peer.status, phase="idle", progress=0.0)
+    state.apply(Published(0, state.time, events.MembersSelected(opened.index, chosen)))
+
+
 def no_quorum() -> list[Published]:
     """Three of five members are unreachable: nothing commits."""
     recording = _Recording(NAMES[:5])

@@ -70,13 +70,25 @@ async def test_who_is_kept_out_has_a_mark_and_a_reason() -> None:
         pilot,
         _,
     ):
-        assert "⊘ kept out" in text_of(app)
+        assert "⊗ banned" in text_of(app)
         await press(app, pilot, "4")
-        assert "attic-nuc ⊘" in text_of(app), "in the picture"
-        assert "kept out: attic-nuc is banned by desk" in text_of(app)
+        assert "attic-nuc ⊗" in text_of(app), "in the picture"
+        assert "banned: attic-nuc is banned by desk" in text_of(app)
         await press(app, pilot, "2", "down")
         assert "Peers 6 · 1 kept out" in text_of(app)
         assert "attic-nuc is banned by desk: gone" in text_of(app)
+
+
+async def test_who_was_kicked_is_shown_so_and_not_as_lost() -> None:
+    told = recordings.running()
+    kick = events.MemberExcluded(recordings.node_id_of("attic-nuc"), "attic-nuc", "was kicked by desk", False)
+    last = told[-1]
+    async with shown([*told, Published(last.seq + 1, last.time, kick)], (150, 40)) as (app, pilot, _):
+        assert "⊖ kicked" in text_of(app)
+        assert "✗ lost" not in text_of(app)
+        await press(app, pilot, "4")
+        assert "attic-nuc ⊖" in text_of(app), "in the picture"
+        assert "kicked: attic-nuc was kicked by desk" in text_of(app)
 
 
 async def test_p_pauses_and_resumes() -> None:
@@ -327,9 +339,6 @@ async def test_the_palette_goes_to_peers_and_rounds_and_copies_the_attach_comman
         await settle(app, pilot)
         assert app.session.glyphs.is_ascii
         await command(app, "Switch theme")
-        await command(app, "Check the network")
-        await settle(app, pilot)
-        assert any("p2pfl doctor" in toast for toast in toasts(app))
         await command(app, "Export rounds")
         await settle(app, pilot)
         assert isinstance(app.screen, ExportDialog)

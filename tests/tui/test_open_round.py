@@ -28,6 +28,24 @@ def test_it_waits_for_those_who_train_and_not_for_the_dead() -> None:
     assert rest[-1].endswith("4/5  without attic-nuc")
 
 
+def test_only_those_who_are_selected_are_waited_for() -> None:
+    state = state_of(recordings.running())
+    assert state.open is not None
+    recordings.sampled(state, "lab-desktop", "shelf-pi5", "attic-nuc")
+    path, now, *rest = opened(state, 90)
+    assert "* train 1/2 >" in path, "attic-nuc is gone"
+    assert now.startswith("Waits for shelf-pi5, about ")
+    assert rest[-1].endswith("1/2 selected  without attic-nuc")
+    line = views.open_line(state, state.time, ASCII).plain
+    assert " 1/2  waits for shelf-pi5" in line
+    assert views.round_rows(state, ASCII)[0].cells["updates"] == "0/3"
+    # An aggregator elsewhere has asked another one: it trains.
+    peer = state.peers["west-thinkpad"]
+    assert peer.status is not None
+    peer.status = replace(peer.status, phase="training", round=state.open.index - 1)
+    assert opened(state)[1].startswith("Waits for shelf-pi5, west-thinkpad")
+
+
 def test_the_time_left_is_what_the_slowest_predicts() -> None:
     state = state_of(recordings.running())
     peer = state.peers["shelf-pi5"]
@@ -38,6 +56,31 @@ def test_the_time_left_is_what_the_slowest_predicts() -> None:
     assert opened(state)[1] == "Waits for shelf-pi5, any moment"
     peer.status = replace(peer.status, predicted=0.0)
     assert opened(state)[1] == "Waits for shelf-pi5"
+
+
+def test_the_time_of_a_training_before_is_not_that_of_this_one() -> None:
+    state = state_of(recordings.running())
+    peer, one = state.peers["shelf-pi5"], state.open
+    assert peer.status is not None
+    assert one is not None
+    peer.status, peer.training_since = replace(peer.status, predicted=60.0, round=one.index - 2), 0.0
+    one.opened_at = state.time - 5.0
+    assert opened(state)[1] == "Waits for shelf-pi5, about 55s left"
+    one.opened_at = None
+    assert opened(state)[1] == "Waits for shelf-pi5"
+
+
+def test_an_aggregator_that_is_gone_is_not_waited_for() -> None:
+    state = state_of(recordings.running())
+    one = state.open
+    assert one is not None
+    assert "* train" in opened(state)[0]
+    state.apply(Published(0, state.time, events.PeerLost(node_id_of("macbook-1"), "macbook-1", "killed")))
+    for proposed_at in (None, state.time):
+        one.proposed_at = proposed_at
+        path, now, *_ = opened(state)
+        assert "* elect" in path
+        assert now == "Votes: 4 of 6 elect another aggregator"
 
 
 def test_each_step_is_named() -> None:

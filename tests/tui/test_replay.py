@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, DemoReport, LocalOnlyModel
+from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, REPORTS_FILE, DemoLength, DemoReport, LocalOnlyModel
 from p2pfl.runtime.observing.publish import as_json
 from tests.support import recordings
 from tests.support.screens import Node, settle, shown, text_of
@@ -113,6 +113,30 @@ async def test_a_demo_is_seen_in_its_recording(tmp_path: Path) -> None:
     replay.seek(1.0)
     async with shown([], (120, 40), source=replay, clock=Clock()) as (app, _, _):
         assert app.session.state.local_only == {"node-1": 0.75}
+
+
+async def test_an_endless_demo_shows_no_end_until_it_has_one(demo: DemoControl, tmp_path: Path) -> None:
+    def report(rounds: int) -> None:
+        with (tmp_path / REPORTS_FILE).open("ab") as file:
+            file.write(msgspec.json.encode(DemoReport(1.0, DemoLength(rounds))) + b"\n")
+
+    told = recordings.running()
+    async with shown(told, (120, 40), demo=demo) as (app, pilot, _):
+        assert "r41/100" in text_of(app).splitlines()[0]
+        report(0)
+        await settle(app, pilot)
+        top = text_of(app).splitlines()[0]
+        assert "  r41  " in top
+        assert "ETA" not in top, "nobody knows when it ends"
+        assert "100" not in text_of(app)
+        app.session.reset()  # the node was killed and started again
+        for one in told:
+            app.session.deliver(one)
+        await settle(app, pilot)
+        assert "  r41  " in text_of(app).splitlines()[0]
+        report(44)
+        await settle(app, pilot)
+        assert "r41/44" in text_of(app).splitlines()[0]
 
 
 async def test_a_node_has_no_bar() -> None:

@@ -37,8 +37,9 @@ def test_words_alone_tell_all_states_apart() -> None:
     assert len({symbol.text for symbol in SYMBOLS.values()}) == len(SYMBOLS)
 
 
-def test_late_lost_left_refused_and_paused_differ_in_sign_word_and_ascii() -> None:
-    different = [SYMBOLS[word] for word in ("late", "lost", "left", "refused", "paused", "waiting", "train")]
+def test_late_lost_left_kicked_banned_refused_and_paused_differ_in_sign_word_and_ascii() -> None:
+    words = ["late", "lost", "left", "refused", "paused", "waiting", "train", "kicked", "banned", "revoked"]
+    different = [SYMBOLS[word] for word in words]  # type: ignore[index]
     for part in ("mark", "ascii", "text"):
         assert len({getattr(symbol, part) for symbol in different}) == len(different)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from p2pfl import events
+from p2pfl.core.founding import held_start
 from p2pfl.events import AddressState, Published
 from p2pfl.observe.state import State
 from tests.support import recordings
@@ -40,6 +42,11 @@ def test_each_address_has_its_state_reason_and_next_try_with_problems_first() ->
     assert order == sorted(order)
     assert "certificate is of another federation, lab-2 · next try in 1m" not in text
     assert "lab-2 · next try in 60s" in text
+    soon = state_of(recordings.checklist())
+    soon.addresses = tuple(
+        replace(one, next_try=soon.time + 0.2) for one in soon.addresses if one.next_try is not None
+    )
+    assert lines(soon).count("next try in 1s") == len(soon.addresses)
     assert "no answer within 3 s" in text
     assert "linked       macbook-1" in text
     assert "--rounds 200 --lr 0.1, of lab-desktop" in text
@@ -54,15 +61,18 @@ def test_only_some_of_many_addresses_are_listed_and_the_rest_counted() -> None:
     text = lines(state)
     assert text.count("no answer") == 7
     assert "and 14 more" in text, "the node that dialled this one is one of them"
-    assert "next try now" in text
+    assert "no answer · trying again now" in text
 
 
 def test_what_g_does_is_said_only_where_it_helps_and_is_permitted() -> None:
     options = "--lr is 0.1 on a and 0.2 on b; run `p2pfl start` on the device whose options are to hold"
     assert "g: this device's options hold" in lines(waiting(options, is_mismatch=True))
     assert "g: " not in lines(waiting(options, is_mismatch=True), may_start=False)
-    assert "g starts the run" in lines(waiting("held by ann (--wait)"))
-    assert "g starts" not in lines(waiting("held by ann (--wait)"), may_start=False)
+    held = held_start("lab-desktop")
+    assert held in lines(waiting(held, held_by="lab-desktop"), width=200)
+    assert "g starts the run" in lines(waiting(held, held_by="lab-desktop"))
+    assert "g starts" not in lines(waiting(held, held_by="lab-desktop"), may_start=False)
+    assert "g starts" not in lines(waiting(held_start("ann"), held_by="ann")), "that is for ann to do"
     assert "g starts" not in lines(waiting("2 of 3 nodes are here"))
 
 

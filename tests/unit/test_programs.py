@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from p2pfl.programs import PYTHON, detached, environment, start
+from p2pfl.programs import PYTHON, detached, ending_signals, environment, start
 from tests.support.source import ROOT
 
 
@@ -31,3 +32,14 @@ def test_a_process_that_is_apart_is_in_a_session_of_its_own() -> None:
     code = "import os; print(os.getsid(0) == os.getpid())"
     done = subprocess.run([PYTHON[0], "-c", code], capture_output=True, text=True, **detached())
     assert done.stdout == "True\n"
+
+
+def test_a_sighup_that_is_ignored_ends_nothing() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert ending_signals() == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert ending_signals() == [signal.SIGINT, signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, before)

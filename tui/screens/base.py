@@ -241,7 +241,8 @@ class BaseScreen(Screen[None]):
 
     def _draw_scrub(self, replay: Replay) -> None:
         state = self.state
-        number = f"r{state.trained}/{state.target_rounds}" if state.target_rounds else ""
+        of = f"/{state.planned_rounds}" if state.planned_rounds else ""
+        number = f"r{state.trained}{of}" if state.run else ""
         values = ScrubValues(
             replay.position, replay.seconds, replay.speed, replay.paused, replay.marks, number
         )
@@ -284,6 +285,8 @@ class BaseScreen(Screen[None]):
         keys += self.KEYS if self.state.run else self.KEYS_BEFORE
         if session.may("start") and not self.state.run:
             keys.append(("g", "start"))
+        if not self.state.run and session.allows("doctor"):
+            keys.append(("d", "check"))
         if session.may("pause") and session.has_open_run:
             keys.append(("p", "resume" if self.state.phase == "paused" else "pause"))
         if session.demo is not None:

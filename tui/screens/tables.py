@@ -152,7 +152,8 @@ class RoundsScreen(_TableScreen):
         if changed:
             self.table.glyphs = self.session.glyphs
             self.table.set_columns(views.columns(self.state, self.COLUMNS))
-            set_title(self.table, f"Rounds {self.state.trained} of {self.state.target_rounds}")
+            of = f" of {self.state.planned_rounds}" if self.state.planned_rounds else ""
+            set_title(self.table, f"Rounds {self.state.trained}{of}")
             self.table.set_rows(views.round_rows(self.state, self.session.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:

@@ -11,7 +11,7 @@ from p2pfl.cards import metric_text
 from p2pfl.observe.state import State
 from p2pfl.text import plural
 from tui.symbols import Glyphs, clip, duration, size
-from tui.views.summary import NONE, last_scores
+from tui.views.summary import NONE, last_scores, rounds_text
 
 MAX_NAMES = 6
 """Names of members that are listed."""
@@ -33,9 +33,7 @@ def finale(state: State) -> Finale:
             return Finale("no device could train: no update was ever counted", "bad")
         case "stopped":
             best = _against_best(state, value)
-            text = (
-                f"ended after round {state.trained} of {state.target_rounds}: {state.primary} {reached}{best}"
-            )
+            text = f"ended after {rounds_text(state)}: {state.primary} {reached}{best}"
             return Finale(text, "good" if best else "warning")
         case _:
             return Finale(f"trained together: {state.primary} {reached}{_against_best(state, value)}", "good")

@@ -48,9 +48,6 @@ WIDE_PEER_COLUMNS = (
 )
 """Columns where the table has a screen of its own: also its last rounds, and its labels."""
 
-KEPT_OUT = "kept out"
-"""The state of a node that is banned or revoked."""
-
 MAX_LINKS = 50
 """Links in the list."""
 
@@ -116,10 +113,7 @@ def peer_rows(state: State, now: float, glyphs: Glyphs, trends: Trends | None = 
 
 
 def peer_activity(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Text:
-    """Return what *peer* does, with its colour; of one that is banned or revoked that it is kept out."""
-    if peer.node in state.excluded:
-        refused = SYMBOLS["refused"]
-        return Text(f"{refused.ascii if glyphs.is_ascii else refused.mark} {KEPT_OUT}", style="bad")
+    """Return what *peer* does, with its colour."""
     activity = state.activity(peer)
     return Text(activity_text(activity, peer, now, glyphs), style=SYMBOLS[activity.kind].style_name)
 
@@ -187,8 +181,8 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
     if status is not None and status.predicted:
         now_line.append(f"   predicted {duration(status.predicted)}")
     lines.append(now_line)
-    if peer.node in state.excluded:
-        lines.append(Text(f"out   {clip(state.excluded[peer.node], 200)}", style="bad"))
+    if why := state.why_out(peer):
+        lines.append(Text(f"out   {clip(why, 200)}", style="bad"))
     elif not peer.is_connected and peer.lost_reason:
         lines.append(Text(f"      {clip(peer.lost_reason, 120)}"))
     if not peer.is_me:
@@ -266,9 +260,9 @@ def network_lines(
     lines = []
     for peer in others[:count]:
         line = Text(f"{fit(peer.name, name_width)} ")
-        if peer.node in state.excluded:
+        if why := state.why_out(peer):
             line.append_text(peer_activity(state, peer, now, glyphs))
-            line.append(f": {clip(state.excluded[peer.node], 100)}")
+            line.append(f": {clip(why, 100)}")
         elif peer.linked:
             line.append(glyphs.link, style="good")
             line.append(f" {duration(peer.rtt) if peer.rtt is not None else NONE:>6}")

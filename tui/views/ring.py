@@ -8,7 +8,6 @@ from p2pfl.observe.peers import Peer
 from p2pfl.observe.state import FINISHED_PHASES, State
 from p2pfl.text import plural
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, share
-from tui.views.peers import KEPT_OUT
 from tui.views.rounds import current_step, open_name, round_progress
 from tui.views.summary import primary_of
 from tui.widgets.ring import RingLink, RingNode, RingPicture
@@ -77,9 +76,8 @@ def _node(state: State, peer: Peer, now: float, glyphs: Glyphs, *, is_starred: b
     elif activity.kind in ("merged", "done", "trained") and peer.score is not None:
         note = f"{symbol.text} {primary_of(state, peer.score)}"
     style = symbol.style_name
-    if peer.node in state.excluded:
-        out = SYMBOLS["refused"]
-        return RingNode(peer.name, out.ascii if glyphs.is_ascii else out.mark, "bad", KEPT_OUT, False)
+    if state.why_out(peer):
+        return RingNode(peer.name, mark, style, note, False)
     if not peer.is_connected and state.phase == "no quorum":
         style = "quiet"  # the other side of a partition goes on without this one, as far as anybody knows
     return RingNode(peer.name, mark, style, note, is_starred and mark != glyphs.star)
@@ -152,7 +150,7 @@ def _centre(state: State) -> tuple[Text, ...]:
         return (Text(f"{waiting.present} of {waiting.needed} here", style="bold"),)
     if opened is None or not state.run:
         return ()
-    of = f" of {state.target_rounds}" if opened.kind == "train" and state.target_rounds else ""
+    of = f" of {state.planned_rounds}" if opened.kind == "train" and state.planned_rounds else ""
     have = round_progress(state, opened)
     match current_step(state, opened, have):
         case "accept":

@@ -75,7 +75,7 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
                 {
                     "round": str(state.open.round),
                     "aggregator": clip(state.open.aggregator, 14) or glyphs.more,
-                    "updates": f"{len(state.open.counted)}/{len(state.members)}",
+                    "updates": f"{len(state.open.counted)}/{len(state.expected_members(state.open))}",
                     "seconds": glyphs.more,
                     "primary": glyphs.more,
                 },
@@ -128,7 +128,7 @@ def round_progress(state: State, opened: OpenRound) -> RoundProgress:
     """Return how far the members are with the round *opened*."""
     done = opened.trained | set(opened.counted)
     trained, training, gone, uncounted = [], [], [], []
-    for name in state.members:
+    for name in state.expected_members(opened):
         peer = state.peers.get(name)
         is_here = peer is not None and peer.is_connected
         if name in done or (peer is not None and is_here and _has_trained(peer, opened)):
@@ -155,15 +155,21 @@ STEPS = ("elect", "train", "transfer", "average", "accept")
 
 def current_step(state: State, opened: OpenRound, have: RoundProgress) -> str:
     """Return what the round *opened* is at."""
+    if not opened.aggregator or is_aggregator_gone(state, opened):
+        return "elect"
     if opened.proposed_at is not None:
         return "accept"
-    if not opened.aggregator:
-        return "elect"
     if opened.kind == "evaluate":
         return "average"
     if have.training:
         return "train"
     return "transfer" if opened.aggregator != state.name or have.uncounted else "average"
+
+
+def is_aggregator_gone(state: State, opened: OpenRound) -> bool:
+    """Whether the elected aggregator is not here any more, so that another one is needed."""
+    peer = state.peers.get(opened.aggregator)
+    return peer is not None and not peer.is_connected
 
 
 def _path(state: State, opened: OpenRound, have: RoundProgress, glyphs: Glyphs) -> Text:
@@ -205,10 +211,12 @@ def waits_for(state: State, opened: OpenRound, have: RoundProgress, now: float) 
             return "paused"
         case "accept":
             return f"votes: {state.needed} of {len(state.members)} decide"
+        case "elect" if is_aggregator_gone(state, opened):
+            return f"votes: {state.needed} of {len(state.members)} elect another aggregator"
         case "elect" if not have.training or opened.attempt:
             return f"votes: {state.needed} of {len(state.members)} elect an aggregator"
         case "elect" | "train":
-            left = _seconds_left(have.training, now)
+            left = _seconds_left(have.training, opened, now)
             return f"waits for {_names([peer.name for peer in have.training])}{left}"
         case "transfer" if opened.aggregator == state.name:
             return f"waits for the updates of {_names(have.uncounted)}"
@@ -223,16 +231,26 @@ def plural_members(count: int) -> str:
     return f"{max(1, count)} more {plural(max(1, count), 'member')}"
 
 
-def _seconds_left(peers: Sequence[Peer], now: float) -> str:
+def _seconds_left(peers: Sequence[Peer], opened: OpenRound, now: float) -> str:
     """Return how long the training of *peers* takes still, by what they predict; empty if none does."""
     left = [
-        peer.status.predicted - (now - peer.training_since)
+        peer.status.predicted - (now - since)
         for peer in peers
-        if peer.status is not None and peer.status.predicted > 0 and peer.training_since is not None
+        if peer.status is not None
+        and peer.status.predicted > 0
+        and (since := _began_at(peer, opened)) is not None
     ]
     if not left:
         return ""
     return f", about {ago(max(left))} left" if max(left) >= 1 else ", any moment"
+
+
+def _began_at(peer: Peer, opened: OpenRound) -> float | None:
+    """Return when *peer* began to train in the round *opened*; at its begin, if it has not said so yet."""
+    status = peer.status
+    if status is not None and status.phase == "training" and status.round == opened.index - 1:
+        return peer.training_since
+    return opened.opened_at
 
 
 def open_line(state: State, now: float, glyphs: Glyphs) -> Text:
@@ -256,7 +274,7 @@ def open_line(state: State, now: float, glyphs: Glyphs) -> Text:
     for transfer in list(state.transfers.values())[:2]:
         arrow = glyphs.up if transfer.what == "push" else glyphs.down
         line.append(f"  {arrow} {clip(transfer.peer, 12)} {share(transfer.done / max(1, transfer.total))}")
-    if opened.aggregator:
+    if opened.aggregator and not is_aggregator_gone(state, opened):
         line.append(f"  {glyphs.star}", style="lead").append(f" {clip(opened.aggregator, 14)}")
     if opened.opened_at is not None:
         line.append(f"  {duration(max(0.0, now - opened.opened_at))}")
@@ -293,7 +311,8 @@ def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Tex
         )
     if opened.kind == "train":
         gone = f"  without {_names(have.gone)}" if have.gone else ""
-        rows.append(("all  train", len(have.trained) / wanted, f" {len(have.trained)}/{wanted}{gone}"))
+        of = " selected" if opened.selected else ""
+        rows.append(("all  train", len(have.trained) / wanted, f" {len(have.trained)}/{wanted}{of}{gone}"))
         if opened.aggregator == state.name:
             count = len(opened.counted)
             rows.append(("all  recv", count / wanted, f" {count}/{wanted} updates"))

@@ -87,10 +87,10 @@ def last_scores(state: State) -> Scores:
 
 def remaining_seconds(state: State) -> float | None:
     """Return the expected rest of the run, from its last ten rounds; None before the first is decided."""
-    if state.phase != "running" or state.target_rounds <= state.trained:
+    if state.phase != "running" or state.planned_rounds <= state.trained:
         return None
     recent = [one.seconds for one in list(state.rounds)[-10:] if one.seconds]
-    return sum(recent) / len(recent) * (state.target_rounds - state.trained) if recent else None
+    return sum(recent) / len(recent) * (state.planned_rounds - state.trained) if recent else None
 
 
 def reachable(state: State) -> tuple[int, int]:
@@ -117,7 +117,7 @@ def header(state: State, attached: str) -> HeaderValues:
         phase=phase,
         phase_kind=state.phase,
         trained=state.trained,
-        rounds=state.target_rounds,
+        rounds=state.planned_rounds,
         primary=state.primary,
         value=scores.value,
         is_rise_good=state.measures.direction == "max",
@@ -144,7 +144,13 @@ def finished_text(state: State) -> str:
         after = "" if scores.round.round == state.trained else f" after round {scores.round.round}"
         reported = ", as reported" if scores.round.is_provisional else ""
         result = f", {state.primary} {metric_text(scores.value)}{after}{reported}"
-    return f"round {state.trained} of {state.target_rounds}{result}"
+    return f"{rounds_text(state)}{result}"
+
+
+def rounds_text(state: State) -> str:
+    """Return "round 3 of 10", or "round 3" where no end is known."""
+    of = f" of {state.planned_rounds}" if state.planned_rounds else ""
+    return f"round {state.trained}{of}"
 
 
 def title(state: State) -> str:

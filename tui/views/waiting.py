@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -34,10 +35,10 @@ DEVICE_CELLS = 15
 
 ANY_HEIGHT = 10_000
 
-UNDECIDED, HELD = "p2pfl start", "--wait"
-"""What the node's reasons contain that a start at one device ends: differing options, and a held start."""
+UNDECIDED = "p2pfl start"
+"""What the node's reason contains where a start at one device decides whose options hold."""
 
-CHECK = "`p2pfl doctor` with the same options checks certificates, clock and network."
+CHECK = "d checks certificate and network; `p2pfl doctor` with the same options checks more."
 
 _ORDER = ("refused", "unreached", "dialling", "linked")
 """States of addresses, those with a problem first."""
@@ -85,7 +86,7 @@ def _head(state: State, glyphs: Glyphs, *, may_start: bool) -> list[Text]:
     waiting = state.waiting
     if waiting is None:
         return [Text(f"{clip(state.name, 40) or 'The node'} is starting.")]
-    is_undecided = UNDECIDED in waiting.reason
+    is_undecided = UNDECIDED in waiting.reason and not waiting.held_by
     if waiting.is_mismatch or is_undecided:
         lines = [Text(f"{glyphs.broken} {clip(waiting.reason, 300)}", style="bad")]
         if not is_undecided:
@@ -95,8 +96,9 @@ def _head(state: State, glyphs: Glyphs, *, may_start: bool) -> list[Text]:
         return lines
     dots = glyphs.full * waiting.present + glyphs.empty * max(0, waiting.needed - waiting.present)
     line = Text(f"{clip(waiting.reason, 300)}   ").append(dots[:40], style="good")
-    if HELD in waiting.reason:
-        return [line, Text("g starts the run.", style="bold")] if may_start else [line]
+    if waiting.held_by:
+        is_here = may_start and waiting.held_by == state.name
+        return [line, Text("g starts the run.", style="bold")] if is_here else [line]
     return [line, Text("The run starts by itself when they are all here.")]
 
 
@@ -130,7 +132,7 @@ def _address(one: AddressState, now: float, glyphs: Glyphs) -> Text:
     notes = [who, _came(one), clip(one.reason, 200)]
     if one.next_try is not None and one.state != "linked":
         left = one.next_try - now
-        notes.append(f"next try in {ago(left)}" if left >= 1 else "next try now")
+        notes.append(f"next try in {ago(math.ceil(left))}" if left > 0 else "trying again now")
     return _row(mark, one.address, word, style, f" {glyphs.dot} ".join(note for note in notes if note))
 
 

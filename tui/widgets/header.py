@@ -37,6 +37,7 @@ class HeaderValues(NamedTuple):
     phase_kind: str
     trained: int
     rounds: int
+    """Rounds that are expected; 0 if that is unknown."""
     value: float | None
     """The primary metric of the last evaluated round."""
     change: float | None
@@ -60,8 +61,9 @@ def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: i
     mark, plain, style = _PHASES[values.phase_kind]
     phase = Text(plain if glyphs.is_ascii else mark, style=style).append(f" {values.phase}", style="bold")
     parts: list[tuple[int, Text]] = [(10, phase)]
-    if values.rounds:
-        parts.append((9, Text(f"r{values.trained}/{values.rounds}")))
+    if values.rounds or values.members:
+        of = f"/{values.rounds}" if values.rounds else ""
+        parts.append((9, Text(f"r{values.trained}{of}")))
     if values.value is not None:
         mark = PROVISIONAL if values.is_provisional else ""
         name = metric_heading(values.primary, NAME_WIDTH).lower()

@@ -13,7 +13,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pfl.errors import ExcludedNodeError, HandshakeRefused, LateClaimError, NetworkError, NotDialledError
+from p2pfl.errors import (
+    ExcludedNodeError,
+    HandshakeRefused,
+    KeptOutError,
+    LateClaimError,
+    NetworkError,
+    NotDialledError,
+)
 from p2pfl.net.dialling.dialler import TargetKey
 from p2pfl.net.dialling.notices import without_numbers
 from p2pfl.net.transport.addresses import Address
@@ -56,7 +63,7 @@ class Contact:
     failure: DialFailure | None = None
     """The last dial, if it failed."""
     next_try: float | None = None
-    """Time of the next dial after a failure, in seconds since the epoch."""
+    """Time at which the next dial after a failure begins, or has begun, in seconds since the epoch."""
     failing_since: float = 0.0
     told: str = ""
     """The reason in the last notice; empty before the first, and once it was reached."""
@@ -97,6 +104,12 @@ class Contacts:
         """Forget a contact."""
         self._contacts.pop(key, None)
 
+    def begins(self, key: TargetKey) -> None:
+        """Record that a target is dialled now, perhaps earlier than it was to be."""
+        contact = self._contacts.get(key)
+        if contact is not None and contact.next_try is not None:
+            contact.next_try = min(contact.next_try, self._wall())
+
     def reached(self, key: TargetKey, node: str) -> None:
         """Record that *node* was reached for a target."""
         contact = self._contacts.get(key)
@@ -132,6 +145,8 @@ class Contacts:
             contact.node = error.node
         contact.failure = DialFailure(contact.address, str(error), is_refused, delay)
         contact.next_try = self._wall() + delay
+        if isinstance(error, KeptOutError):  # this device's own ban is told by others
+            return
         kind = without_numbers(str(error))
         is_due = (
             now - contact.told_at >= FAILURE_REPEAT_SECONDS

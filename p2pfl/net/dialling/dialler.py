@@ -51,6 +51,9 @@ TargetKey = Address | str | FoundService
 class DialListener(Protocol):
     """Is told how dialling goes."""
 
+    def begins(self, key: TargetKey) -> None:
+        """Take that a target is dialled now."""
+
     def reached(self, key: TargetKey, node: str) -> None:
         """Take the *node* that was reached for a target."""
 
@@ -254,6 +257,7 @@ class Dialler:
         """Dial *target*; report a failure, log an unexpected error once, and continue dialling."""
         try:
             async with self._slot(target):
+                self._listener.begins(target.key)
                 return await self._dial(target)
         except Exception as error:
             fault = f"{type(error).__name__}: {error}"

@@ -14,7 +14,14 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 
 from p2pfl.config import PROTOCOL_VERSIONS, NetSettings
-from p2pfl.errors import ExcludedNodeError, HandshakeRefused, LateClaimError, PeerError, VersionRefused
+from p2pfl.errors import (
+    ExcludedNodeError,
+    HandshakeRefused,
+    KeptOutError,
+    LateClaimError,
+    PeerError,
+    VersionRefused,
+)
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
@@ -284,6 +291,9 @@ class Handshakes:
             if frame.kind == "excluded" and (answer := self._admission.membership.refused(frame)):
                 return _RefusalError(answer)
             said = f"{identity} refused this device: {one_line(frame.reason, MAX_REASON_CHARACTERS)}."
+            own = self._credentials.node_id
+            if frame.kind == "excluded" and self._admission.membership.is_banned(own):
+                return KeptOutError(said)
             if is_proved:
                 return JournalClonedError(said)
             if frame.kind == "cloned":

@@ -62,6 +62,10 @@ def test_before_a_run_there_is_no_round_and_no_accuracy() -> None:
     assert draw_header(values, 80, UNICODE).plain == " digits  ○ WAITING  operator@192.0.2.20:9000"
 
 
+def test_a_run_without_a_known_end_has_only_its_round() -> None:
+    assert draw_header(VALUES._replace(rounds=0), 30, UNICODE).plain == " ● RUNNING  r42  acc .9612"
+
+
 def test_a_whole_accuracy_keeps_its_one() -> None:
     assert "acc 1.0000" in draw_header(VALUES._replace(value=1.0, change=None), 80, UNICODE).plain
 

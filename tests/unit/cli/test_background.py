@@ -64,6 +64,16 @@ def test_the_node_gets_the_same_options_and_stays() -> None:
     assert background_words(words) == ["--certs", "c", "--rounds=3", "--stay"]
 
 
+def test_the_node_gets_nothing_that_is_for_the_screen() -> None:
+    words = ["--tui", "--theme", "--notify", "--theme=light", "--notify", "--lr=1"]
+    assert background_words(words) == ["--lr=1", "--stay"]
+
+
+def test_the_arguments_of_a_script_stay_as_they_are() -> None:
+    words = ["--tui", "--script=s.py", "--", "--tui", "--theme", "x"]
+    assert background_words(words) == ["--script=s.py", "--stay", "--", "--tui", "--theme", "x"]
+
+
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_the_node_outlives_the_screen(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.node(STAYS)
@@ -114,14 +124,29 @@ def test_the_command_line_is_handed_on_as_it_was_given(
 ) -> None:
     create_authority(tmp_path / "ca")
     certs = issue(tmp_path / "ca", "ada")
-    runs: list[tuple[list[str], Path]] = []
+    runs: list[tuple[list[str], Path, list[str]]] = []
 
-    def record(words: list[str], data_dir: Path) -> int:
-        runs.append((list(words), data_dir))
+    def record(words: list[str], data_dir: Path, screen: list[str]) -> int:
+        runs.append((list(words), data_dir, screen))
         return 6
 
     monkeypatch.setattr(node_module, "has_screen", lambda: True)
     monkeypatch.setattr(module, "run_in_background", record)
     words = ["--certs", str(certs), "--tui", "--data-dir", str(tmp_path / "d"), "--lr=0.1"]
     assert load("node").main(words, standalone_mode=False) == 6
-    assert runs == [(words, tmp_path / "d")]
+    assert runs.pop() == (words, tmp_path / "d", [])
+    words += ["--theme", "nord", "--notify"]
+    assert load("node").main(words, standalone_mode=False) == 6
+    assert runs.pop() == (words, tmp_path / "d", ["--theme=nord", "--notify"])
+
+
+def test_options_of_the_screen_need_a_screen(tmp_path: Path) -> None:
+    create_authority(tmp_path / "ca")
+    words = [f"--certs={issue(tmp_path / 'ca', 'ada')}", f"--data-dir={tmp_path / 'd'}", "--notify"]
+    with pytest.raises(UserError, match="--notify is for the terminal UI: give --tui too"):
+        load("node").main(words, standalone_mode=False)
+
+
+def test_the_screen_gets_its_options(stage: Stage) -> None:
+    assert run_in_background([], stage.data_dir, ["--theme=nord", "--notify"]) == 0
+    assert stage.shown == [[f"--data-dir={stage.data_dir}", "--theme=nord", "--notify"]]

@@ -11,14 +11,15 @@ from typer.testing import CliRunner, Result
 
 from p2pfl.cli.doctor import doctor
 from p2pfl.doctor.finding import Finding
+from p2pfl.errors import UserError
 from tests.support.federation import make_federation
 
 app = Typer(rich_markup_mode=None)
 app.command()(doctor)
 
 
-def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["--no-mdns", *words])
+def run(*words: str, catch: bool = True) -> Result:
+    return CliRunner().invoke(app, ["--no-mdns", *words], catch_exceptions=catch)
 
 
 @pytest.fixture
@@ -54,6 +55,14 @@ def test_what_stands_in_the_way_is_counted_and_gives_exit_code_1(tmp_path: Path,
     assert "Commands that may help: the same with --fix" in result.output
     assert "3 of these to solve (✗)" in result.output
     assert result.exit_code == 1
+
+
+def test_only_some_checks_are_run(ant: Path) -> None:
+    places = ("--certs", str(ant), "--listen", "127.0.0.1:0")
+    found = json.loads(run(*places, "--only", "certificate,port", "--json").output)["findings"]
+    assert [one["check"] for one in found] == ["certificate", "port"]
+    with pytest.raises(UserError, match=r"no check with 'ports'; the checks are: software, certificate"):
+        run(*places, "--only", "port,ports", catch=False)
 
 
 def test_fix_prints_commands_and_runs_none(tmp_path: Path, ant: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from p2pfl.cli import load, main
 from p2pfl.cli import node as node_module
+from p2pfl.cli.options import SCREEN_OPTIONS
 from p2pfl.errors import CredentialsError, TaskError, UserError
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.identity.names import Role
@@ -276,7 +277,8 @@ def test_values_may_be_tracked_in_several_places(
 
 
 def test_every_option_of_the_command_is_one_of_a_node_in_python_or_of_the_terminal() -> None:
-    of_terminal = {"config", "isolated", "tui", "until_eof", "events", "verbose", "quiet", "help"}
+    of_terminal = {"config", "isolated", "until_eof", "events", "verbose", "quiet", "help"}
+    of_terminal |= {"tui", *SCREEN_OPTIONS}
     names = {one.name for one in load("node").params}
     assert names - of_terminal == set(NodeOptions.__annotations__)
     spelled = {name.removeprefix("--").replace("-", "_") for one in load("node").params for name in one.opts}

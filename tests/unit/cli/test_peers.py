@@ -3,12 +3,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from p2pfl.cli import app
 from p2pfl.errors import CredentialsError, UserError
+from p2pfl.identity.exclusions import STATEMENTS_FILE
 from p2pfl.identity.known_peers import KnownPeer, read_known_peers, save_known_peers
+from p2pfl.identity.signatories import load_signing
 from p2pfl.runtime.met_peers import FORGOTTEN_AFTER
 from tests.support.federation import make_federation
 
@@ -40,6 +43,19 @@ def test_the_nodes_are_listed_the_last_one_linked_first(certs: Path) -> None:
     assert first.startswith("ben   bbbbbbb  ")
     assert first.endswith("192.0.2.7:9000, pi.local:9000")
     assert "UTC, not waited for" in second
+
+
+def test_a_banned_node_is_marked_with_who_when_and_why(tmp_path: Path, certs: Path) -> None:
+    save(certs, (BEN, "ben", time.time()), (CLEO, "cleo", 1e9))
+    statement = load_signing(tmp_path / "ca").sign("ban", BEN, "ben", reason="it was stolen")
+    (certs / STATEMENTS_FILE).write_bytes(msgspec.json.encode([statement]))
+    _, ben, cleo = run("--certs", str(certs)).splitlines()
+    day = time.strftime("%Y-%m-%d", time.gmtime(statement.at))
+    assert f"not dialled: it is banned since {day}" in ben
+    assert ben.endswith("by the CA: it was stolen")
+    assert cleo.endswith("pi.local:9000")
+    (certs / STATEMENTS_FILE).write_bytes(b"[")
+    assert "Who is banned is not shown: the bans in" in run("--certs", str(certs))
 
 
 def test_a_device_that_met_nobody_says_so(certs: Path) -> None:

@@ -96,6 +96,13 @@ def test_options_for_one_start_are_none_of_a_service(word: str) -> None:
         service("install", "--dry-run", CERTS, word)
 
 
+def test_options_of_the_screen_are_none_of_a_service(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    with pytest.raises(UserError, match="a service opens no terminal UI: leave --notify out"):
+        service("install", "--dry-run", CERTS, "--notify")
+    monkeypatch.setenv("P2PFL_THEME", "nord")
+    assert "theme" not in unit(CERTS, "--data-dir=run", capsys=capsys)["ExecStart"]
+
+
 def test_a_node_that_could_not_start_becomes_no_service() -> None:
     with pytest.raises(UserError, match="There is no certificate in none"):
         service("install", "--dry-run", "--certs=none")

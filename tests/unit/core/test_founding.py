@@ -80,7 +80,11 @@ def test_the_largest_number_wanted_counts() -> None:
 
 
 def test_somebody_who_waits_holds_the_start_and_is_named() -> None:
-    assert decide(holder="ben") == (False, "held by ben (--wait)", None)
+    assert decide(holder="ben") == (
+        False,
+        "the training begins when somebody presses Enter on ben, or runs `p2pfl start` there",
+        None,
+    )
 
 
 def test_nothing_is_founded_beside_a_run_that_is_not_followed() -> None:

@@ -177,6 +177,8 @@ def test_a_member_outside_the_sample_is_asked_when_a_sampled_one_is_gone() -> No
     effects = stage.advance()
     assert [message.selected for message in sent(effects, Collect)] in ([True], [])
     assert len(stage.it.collection.selected) == 2
+    (more,) = told(effects, events.MembersSelected)
+    assert {node(one) for one in more.names} == stage.it.collection.selected
     # One update was wanted of one sampled member; asking a second does not raise what is enough.
     assert stage.it.collection.enough == 1
 

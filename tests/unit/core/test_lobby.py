@@ -13,6 +13,7 @@ from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
 from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema, fetch_record
 from p2pfl.core.fitting import MAX_COMPARED
+from p2pfl.core.founding import held_start
 from p2pfl.core.inputs import BlobFailed, Created, Described, SchemaRead
 from p2pfl.core.lobby import (
     MAX_DECLINED,
@@ -345,7 +346,8 @@ def test_an_operator_holds_the_start_until_it_says_go(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     ctx.now += 60.0
     found(lobby)
-    assert told(taken(ctx), events.Waiting)[-1].reason == "held by ada (--wait)"
+    waiting = told(taken(ctx), events.Waiting)[-1]
+    assert (waiting.reason, waiting.held_by) == (held_start("ada"), "ada")
     lobby.gone_ahead = True
     ctx.now += 60.0
     found(lobby)

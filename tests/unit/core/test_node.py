@@ -18,6 +18,7 @@ from p2pfl.core.effects import (
     SendRecords,
     Train,
 )
+from p2pfl.core.founding import held_start
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
@@ -77,7 +78,7 @@ def test_a_node_whose_operator_holds_the_start_waits_for_its_word_until_it_is_gi
     device.link("ben", "cleo")
     device.describe()
     assert device.node.status().waiting
-    assert device.node.waits_because == "held by ada (--wait)"
+    assert device.node.waits_because == held_start("ada")
     device.feed(inputs.Go())
     assert not device.node.status().waiting
     assert device.node.status().choice == 1

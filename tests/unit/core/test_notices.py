@@ -10,6 +10,7 @@ from p2pfl.cards import DataCard
 from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect
 from p2pfl.core.notices import Notices
+from p2pfl.core.roster import selection
 from p2pfl.core.stopping import STOPPED
 from p2pfl.messages import Card, Collect, LeftOut
 from p2pfl.spec import with_options
@@ -39,6 +40,26 @@ def test_the_election_is_told_once_for_a_ballot(bench: Bench) -> None:
     told_first = told(bench.hear("ben", collect), events.Elected)
     assert [(event.aggregator, event.attempt) for event in told_first] == [("ben", 3)]
     assert told(bench.hear("ben", collect), events.Elected) == []
+
+
+def test_who_is_selected_to_train_is_told_once_a_round() -> None:
+    bench = Bench(members=NAMES[:3], spec=with_options(SPEC, sample=1))
+    (first,) = told(bench.advance() + bench.advance(1.0), events.MembersSelected)
+    chosen = selection(bench.chain.run, 2, bench.ledger.roster, bench.ledger.spec)
+    assert first.round == 2
+    assert {node(name) for name in first.names} == set(chosen)
+    (second,) = told(bench.learn(bench.chain.commit()) + bench.advance(), events.MembersSelected)
+    assert second.round == 3
+
+
+def test_where_all_members_train_nobody_is_told_to_be_selected(bench: Bench) -> None:
+    assert told(bench.began + bench.advance(), events.MembersSelected) == []
+
+
+def test_nobody_is_selected_for_the_final_evaluation() -> None:
+    bench = Bench(rounds=3, members=NAMES[:3], spec=with_options(SPEC, sample=1, rounds=3))
+    assert bench.ledger.next_kind == "evaluate"
+    assert told(bench.began + bench.advance(), events.MembersSelected) == []
 
 
 def test_a_learner_says_that_the_members_are_not_there() -> None:

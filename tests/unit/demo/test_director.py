@@ -78,7 +78,9 @@ def test_an_endless_demo_ends_some_rounds_after_a_node_has_come_back() -> None:
     assert state(director) == (True, False)
     director.note_killed("ben")
     assert state(director) == (True, False)
+    assert director.rounds == 0
     assert f"ends after round {3 + ROUNDS_AFTER}" in director.note_started("ben")[1]
+    assert director.rounds == 3 + ROUNDS_AFTER
     assert state(director) == (True, False)
     told(director, committed(4))
     assert state(director) == (True, True)
@@ -92,6 +94,7 @@ def test_a_demo_with_a_number_of_rounds_is_never_stopped() -> None:
     director.note_started("ben")
     told(director, committed(9))
     assert state(director) == (False, False)
+    assert director.rounds is None
 
 
 def test_kill_at_kills_once_and_starts_after_the_commit() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from p2pfl import events
 from p2pfl.demo import watch
-from p2pfl.demo.control import Command
+from p2pfl.demo.control import Command, DemoLength
 from p2pfl.demo.director import Director, Plan
 from p2pfl.demo.screen import Screen
 from p2pfl.demo.watch import DemoWatcher
@@ -65,13 +65,13 @@ class ScriptedControl:
 
     def __init__(self) -> None:
         self.wanted: list[Command] = []
-        self.told: list[events.AnyEvent] = []
+        self.told: list[events.AnyEvent | DemoLength] = []
 
     def commands(self) -> list[Command]:
         wanted, self.wanted = self.wanted, []
         return wanted
 
-    def report(self, event: events.Notice) -> None:
+    def report(self, event: events.Notice | DemoLength) -> None:
         self.told.append(event)
 
 
@@ -247,6 +247,7 @@ async def test_an_endless_demo_is_told_to_stop_when_the_screen_is_closed(
     )
     await watcher.run([])
     assert stopped == [("ada", "stop")]
+    assert [one for one in seen.control.told if isinstance(one, DemoLength)] == [DemoLength(0)]
 
 
 @pytest.mark.parametrize(

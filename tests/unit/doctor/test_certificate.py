@@ -3,9 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from p2pfl.doctor.certificate import check_authority, check_certificate, check_modes
+from p2pfl.doctor.certificate import check_authority, check_certificate, check_exclusion, check_modes
+from p2pfl.identity.exclusions import STATEMENTS_FILE
+from p2pfl.identity.revocation import REVOCATIONS_FILE
+from p2pfl.identity.signatories import load_signing
 from tests.support.federation import make_federation
 
 
@@ -104,3 +108,24 @@ def test_a_folder_that_every_user_can_write_to_is_told(ant: Path) -> None:
     assert finding is not None
     assert f"every user of this device can write to {ant}" in finding.text
     assert finding.commands == (f"chmod o-w {ant}",)
+
+
+def test_a_banned_or_revoked_device_is_told(tmp_path: Path) -> None:
+    ant = make_federation(tmp_path / "ca", "ant")["ant"]
+    assert check_exclusion(ant) is None
+    signing = load_signing(tmp_path / "ca")
+    bans = ant.directory / STATEMENTS_FILE
+    bans.write_bytes(msgspec.json.encode([signing.sign("ban", ant.node_id, "ant", reason="it was lost")]))
+    finding = check_exclusion(ant)
+    assert finding is not None
+    assert finding.level == "FAIL"
+    assert finding.text.startswith("this device is banned since 20")
+    assert finding.text.endswith("by the CA: it was lost")
+    bans.write_bytes(b"[")
+    finding = check_exclusion(ant)
+    assert finding is not None
+    assert (finding.level, "cannot be read" in finding.text) == ("warn", True)
+    (ant.directory / REVOCATIONS_FILE).write_bytes(b"no list")
+    finding = check_exclusion(ant)
+    assert finding is not None
+    assert (finding.level, finding.commands) == ("FAIL", ())

@@ -5,17 +5,22 @@ import socket
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p2pfl.doctor.finding import Finding
-from p2pfl.doctor.peers import ask, check_peers, judge
+from p2pfl.doctor.peers import ask, check_peers, judge, watch
 from p2pfl.doctor.subject import Reached, Subject
 from p2pfl.errors import HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.exclusions import STATEMENTS_FILE
 from p2pfl.identity.known_peers import KnownPeer, save_known_peers
+from p2pfl.identity.names import Role
+from p2pfl.identity.signatories import load_signing
 from p2pfl.net.transport.addresses import Address, parse_address
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, lab
+from tests.support.observed import observed
 
 PI = Address("pi.local", 9001)
 
@@ -95,6 +100,58 @@ async def test_peers_are_named_and_refusals_explained(tmp_path: Path) -> None:
     assert "signed by another CA" in refused.text
     assert isinstance(away, Finding)
     assert "nothing listens there" in away.text
+
+
+@pytest.mark.parametrize(
+    ("role", "may"), [("observer", "may watch it"), ("operator", "may watch and command it")]
+)
+async def test_a_certificate_for_people_is_tried_as_what_it_is_for(
+    tmp_path: Path, role: Role, may: str
+) -> None:
+    async with observed(tmp_path) as node:
+        (here,), eve, *_ = node.target("eve", role)
+        answer = await watch(here, eve, FAST)
+    assert isinstance(answer, Finding)
+    assert (answer.level, answer.text) == (
+        "ok",
+        f"{here} is ada ({node.credentials.node_id[:7]}), and this certificate {may}",
+    )
+    away = await watch(here, eve, FAST)
+    assert isinstance(away, Finding)
+    assert (away.level, "nothing listens there" in away.text) == ("FAIL", True)
+    assert "The device is on and refuses" in away.advice
+    foreign = make_federation(tmp_path / "other", "fox")["fox"]
+    async with lab(tmp_path) as opened:
+        fox = await opened.start(foreign)
+        refused = await watch(parse_address(fox.address), eve, FAST)
+    assert isinstance(refused, Finding)
+    assert "signed by another CA" in refused.text
+
+
+async def test_a_banned_node_is_marked_with_who_when_and_why(tmp_path: Path) -> None:
+    ant, bee = make_federation(tmp_path / "ca", "ant", "bee").values()
+    statement = load_signing(tmp_path / "ca").sign("ban", bee.node_id, "bee", reason="it was stolen")
+    (ant.directory / STATEMENTS_FILE).write_bytes(msgspec.json.encode([statement]))
+    save_known_peers(ant.directory, [KnownPeer(bee.node_id, "bee", ("192.0.2.7:9000",), time.time())])
+    async with lab(tmp_path) as opened:
+        node = await opened.start(bee)
+        given, met = (
+            Subject(tmp_path, settings=FAST, credentials=ant, addresses=addresses)
+            for addresses in ((parse_address(node.address),), ())
+        )
+        [answers] = [finding async for finding in check_peers(given)]
+        [known] = [finding async for finding in check_peers(met)]
+    assert given.reached == []
+    since = f"is banned since {time.strftime('%Y-%m-%d', time.gmtime(statement.at))}"
+    for finding, begin, end in (
+        (answers, f"{node.address} is bee ({bee.node_id[:7]})", "there is no link with it"),
+        (known, "bee, which this device met before, ", "it is not asked"),
+    ):
+        assert finding.level == "warn"
+        assert finding.text.startswith(begin)
+        assert since in finding.text
+        assert finding.text.endswith(f"by the CA: it was stolen: {end}")
+        assert "p2pfl unban" in finding.advice
 
 
 async def test_without_addresses_the_nodes_are_asked_that_this_device_met(tmp_path: Path) -> None:

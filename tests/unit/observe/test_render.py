@@ -130,6 +130,16 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         (events.UpdateReused(2, digest("update")), "·", "trained before the restart is offered again"),
         (events.Elected(2, 1, "ada", "a" * 52, 3), "★", "round 2: ada is the aggregator"),
         (events.Elected(2, 3, "ada", "a" * 52, 3), "★", "round 2: ada is the aggregator, attempt 3"),
+        (
+            msgspec.structs.replace(
+                COMMITTED,
+                left_out=(("ben", "it is banned by desk: gone"), ("cleo", "late")),
+                note="ben is banned by desk: gone",
+            ),
+            "✓",
+            f"round 3 committed by ada: 2 updates, model {digest('model')[:12]}, 1.2 s; without cleo (late); "
+            "ben is banned by desk: gone",
+        ),
         (events.UpdateRefused(2, "ben", "NaN in it"), "!", "round 2: update of ben not counted: NaN in it"),
         (
             events.SteppedDown(2, 1, "ada", "its disk is full"),
@@ -276,6 +286,12 @@ def test_joining_a_run_says_how_and_what_it_trains(how: str, words: str) -> None
 )
 def test_other_events_are_not_told(event: events.AnyEvent) -> None:
     assert line_of(event) is None
+
+
+@pytest.mark.parametrize("text", ["it is banned by desk: gone", "it was kicked by desk"])
+def test_what_a_ban_entails_has_no_line_beside_the_ban_s(text: str) -> None:
+    assert line_of(UpdateRefused(3, "ben", text)) is None
+    assert line_of(SteppedDown(3, 1, "ben", text)) is None
 
 
 def test_what_a_peer_says_reaches_the_terminal_as_plain_text_of_bounded_length() -> None:

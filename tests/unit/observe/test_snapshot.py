@@ -46,6 +46,15 @@ def test_a_running_federation_in_lines() -> None:
     assert "sends to macbook-1: " in text
 
 
+def test_where_some_members_are_selected_to_train_they_are_named() -> None:
+    state = state_of(recordings.running())
+    assert snapshot_of(state).selected == ()
+    recordings.sampled(state, "shelf-pi5", "macbook-1")
+    found = snapshot_of(state)
+    assert found.selected == ("macbook-1", "shelf-pi5")
+    assert "selected    2 of 6 members train in this round: macbook-1, shelf-pi5" in lines_of(found)
+
+
 def test_a_node_without_a_run_says_what_it_waits_for() -> None:
     found = snapshot_of(state_of(recordings.waiting()))
     assert (found.run, found.needed, found.members, found.accuracy) == ("", 0, (), None)
@@ -100,7 +109,7 @@ def test_every_dialled_address_is_shown_with_its_state_its_reason_and_the_next_t
     reason, at = "nothing listens there: is the node running, and on this port?", state.time + 5.0
     states = (
         AddressState("pi.local:9000", "listed", "", "", "unreached", reason, at),
-        AddressState("nas.local:9000", "listed", "", "", "refused", "It is of another CA.", at),
+        AddressState("nas.local:9000", "listed", "", "", "refused", "It is of another CA.", state.time),
         AddressState("192.0.2.9:9000", "found", "id", "bee", "linked", "", None),
         AddressState("cleo at 192.0.2.8:9000", "known", "", "", "dialling", "", None),
     )
@@ -112,8 +121,8 @@ def test_every_dialled_address_is_shown_with_its_state_its_reason_and_the_next_t
     at_line = lines.index("address     pi.local:9000 (listed) is not reached: nothing listens there: is the")
     assert lines[at_line + 1 : at_line + 6] == [
         "            node running, and on this port?; the next try is in 5 s",
-        "address     nas.local:9000 (listed) is refused: It is of another CA; the next",
-        "            try is in 5 s",
+        "address     nas.local:9000 (listed) is refused: It is of another CA; it is being",
+        "            tried again",
         "address     192.0.2.9:9000 (found) is linked: bee",
         "address     cleo at 192.0.2.8:9000 (known) is dialled",
     ]

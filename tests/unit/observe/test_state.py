@@ -15,6 +15,7 @@ from p2pfl.observe.peers import MAX_TRANSFERS
 from p2pfl.observe.rounds import MAX_MOVED, MAX_ROUNDS
 from p2pfl.observe.state import MAX_PEERS, State
 from p2pfl.spec import RunSpec
+from p2pfl.statements import REVOKED
 from tests.support import recordings
 from tests.support.any_events import any_item
 from tests.support.recordings import ME, NAMES, node_id_of, rows_of, state_of
@@ -197,6 +198,25 @@ def test_who_is_kept_out_is_known_until_that_is_lifted() -> None:
     assert state.excluded == {node: "x is banned by desk (operator)"}
     tell(state, events.MemberExcluded(node, "x", "is not banned any more", is_held=False))
     assert state.excluded == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_held", "kind"),
+    [
+        ("is banned by desk: gone", True, "banned"),
+        (REVOKED, True, "revoked"),
+        ("was kicked by desk", False, "kicked"),
+    ],
+)
+def test_who_is_kept_out_has_a_state_of_its_own(text: str, is_held: bool, kind: str) -> None:
+    state = state_of(recordings.running())
+    peer = state.peers["roof-jetson"]
+    tell(state, events.MemberExcluded(peer.node, peer.name, text, is_held))
+    assert (state.activity(peer).kind, state.why_out(peer)) == (kind, f"roof-jetson {text}")
+    tell(state, events.PeerLost(peer.node, peer.name, "it said goodbye"))
+    assert state.activity(peer).kind == kind, "and not lost"
+    tell(state, events.PeerLinked(peer.node, peer.name, "h:1"))
+    assert (state.why_out(peer) == "") == (kind == "kicked"), "a kicked node may come back"
 
 
 def test_a_failed_candidacy_leaves_the_round_without_aggregator() -> None:

@@ -160,16 +160,24 @@ async def test_a_sighup_that_was_ignored_from_the_start_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-async def test_a_node_ends_with_the_pipe_that_its_starter_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wait", [False, True])
+async def test_a_node_ends_with_the_pipe_that_its_starter_holds(
+    monkeypatch: pytest.MonkeyPatch, wait: bool
+) -> None:
     reading, writing = os.pipe()
     monkeypatch.setattr(
-        "p2pfl.runtime.leaving.watch_input", lambda on_end: watch_input(on_end, descriptor=reading)
+        "p2pfl.runtime.leaving.watch_input",
+        lambda on_end, on_line: watch_input(on_end, descriptor=reading, on_line=on_line),
     )
     driver, _ = leaving()
-    end_with_input(driver)  # type: ignore[arg-type]
+    end_with_input(driver, wait=wait)  # type: ignore[arg-type]
     os.write(writing, b"a line is no end\n")
     assert not driver.ended.done()
+    if wait:
+        await until(lambda: driver.fed == [inputs.Go()], "the line starts the run that is held back")
+    os.write(writing, b"and starts nothing twice\n")
     os.close(writing)
     async with asyncio.timeout(5):
         assert await driver.ended == (ExitCode.LEFT, "the program that started this node has ended")
     os.close(reading)
+    assert driver.fed == ([inputs.Go()] if wait else [])

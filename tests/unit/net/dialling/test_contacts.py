@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.errors import HandshakeRefused, LateClaimError, NetworkError, NotDialledError
+from p2pfl.errors import HandshakeRefused, KeptOutError, LateClaimError, NetworkError, NotDialledError
 from p2pfl.net.dialling.contacts import FAILURE_REPEAT_SECONDS, GRACE_SECONDS, Contacts, DialFailure
 from p2pfl.net.dialling.dialler import FoundService, TargetKey
 from p2pfl.net.transport.addresses import Address
@@ -56,6 +56,18 @@ def test_a_reason_is_reported_once_after_the_grace_time_with_the_next_try(told: 
     assert told.contacts.all()[0].next_try == WALL + 200.0 + 5.0
 
 
+def test_while_it_is_dialled_its_next_try_is_not_in_the_future(told: Told) -> None:
+    told.contacts.begins(LISTED)
+    assert told.contacts.all()[0].next_try is None, "no dial has failed"
+    told.fail(10.0, "nothing listens there")
+    told.now = 12.0  # earlier than it was to be
+    told.contacts.begins(LISTED)
+    assert told.contacts.all()[0].next_try == WALL + 12.0
+    told.now = 20.0  # it waited for others
+    told.contacts.begins(LISTED)
+    assert told.contacts.all()[0].next_try == WALL + 12.0
+
+
 def test_a_refusal_is_reported_at_once(told: Told) -> None:
     told.fail(0.0, "another CA", is_refused=True)
     assert told.notices == [DialFailure("bee:1", "another CA", is_refused=True, delay=5.0)]
@@ -74,9 +86,21 @@ def test_a_node_that_is_not_dialled_is_shown_with_the_reason_and_without_a_next_
     told.now = GRACE_SECONDS
     told.contacts.failed(LISTED, OTHER, NotDialledError("it is banned"), 5.0)
     assert told.notices == []
+    told.contacts.begins(LISTED)
     (contact,) = told.contacts.all()
     assert contact.failure == DialFailure("bee:1", "it is banned", is_refused=False, delay=0.0)
     assert contact.next_try is None
+
+
+def test_that_others_keep_this_device_out_is_told_by_the_ban_alone(told: Told) -> None:
+    for now in (0.0, GRACE_SECONDS):
+        told.now = now
+        told.contacts.failed(LISTED, OTHER, KeptOutError("ada refused this device: it is banned"), 5.0)
+    told.contacts.failed(SERVICE, OTHER, KeptOutError("ada refused this device: it is banned"), 5.0)
+    assert told.notices == []
+    (contact,) = told.contacts.all()
+    assert contact.failure is not None
+    assert contact.failure.is_refused
 
 
 def test_a_changed_reason_is_reported_again_but_not_too_often(told: Told) -> None:

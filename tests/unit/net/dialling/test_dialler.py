@@ -32,6 +32,8 @@ class Network:
         self.outcomes: list[tuple[TargetKey, str]] = []
         """By target, the node that was reached, or why nobody was."""
         self.delays: list[float] = []
+        self.begun: list[tuple[TargetKey, int]] = []
+        """By target, how many dials there were before."""
         self._dialled = asyncio.Event()
         self.dialler = Dialler(
             self.attempt,
@@ -42,6 +44,9 @@ class Network:
             self,
             self.forgotten.append,
         )
+
+    def begins(self, key: TargetKey) -> None:
+        self.begun.append((key, len(self.dials)))
 
     def reached(self, key: TargetKey, node: str) -> None:
         self.outcomes.append((key, node))
@@ -86,6 +91,7 @@ async def test_an_address_without_an_answer_is_dialled_again(network: Network) -
     network.dialler.add_listed(HERE)
     await network.until_dialled(3)
     assert set(network.dials) == {(HERE, None)}
+    assert network.begun[:3] == [(HERE, 0), (HERE, 1), (HERE, 2)]
 
 
 def dial_times(until_seconds: float, *, is_unproven: bool = False) -> list[float]:
