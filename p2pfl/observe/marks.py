@@ -14,6 +14,9 @@ from p2pfl.events import Committed, RoundRow
 MAX_MARKS = 500
 """Marks kept of a run, the latest ones."""
 
+NO_QUORUM = "no quorum"
+"""Name of the pause of a run that lost its quorum."""
+
 FIRST_ATTEMPT = 1
 """The attempt of a round's first election (`p2pfl.core.options`)."""
 

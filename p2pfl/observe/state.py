@@ -16,7 +16,7 @@ from p2pfl.events import MemberScore, Published, RoundRow
 from p2pfl.fold import EventFold
 from p2pfl.messages import quorum
 from p2pfl.numbering import Numbering
-from p2pfl.observe.marks import FIRST_ATTEMPT, Marks
+from p2pfl.observe.marks import FIRST_ATTEMPT, NO_QUORUM, Marks
 from p2pfl.observe.peers import Activity, Peer, Transfer, activity_of, update_transfers
 from p2pfl.observe.render import LogRow, row_of
 from p2pfl.observe.rounds import MAX_REFUSED, OpenRound, Round, Rounds
@@ -33,9 +33,6 @@ Phase = Literal[
 ]  # fmt: skip
 """A finished run is "complete" if it trained all its rounds, "stopped" if an operator or its own rule ended
 it earlier, and "untrained" if no update was ever counted."""
-
-NO_QUORUM = "no quorum"
-"""Name of the mark of a run that lost its quorum."""
 
 FINISHED_PHASES: tuple[Phase, ...] = ("complete", "stopped", "untrained")
 """Phases of a finished run; it continues only when a member asks for more rounds."""

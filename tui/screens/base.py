@@ -278,6 +278,21 @@ class BaseScreen(Screen[None]):
         """Return the name of the selected peer, if any."""
         return None
 
+    def choose_peer(self, *, says_so: bool = False) -> None:
+        """Add the selected peer to those whose curves the charts of the overview show, or remove it."""
+        name, chosen = self.selected_peer(), self.session.chosen
+        if name is None or name == self.state.name:
+            return  # its curve is always there
+        if name not in chosen and len(chosen) == views.MOST_CHOSEN:
+            self.notify(f"charts show at most {len(chosen)} peers: remove one of them with a", markup=False)
+            return
+        others = tuple(one for one in chosen if one != name)
+        self.session.chosen = others if name in chosen else (*others, name)
+        if says_so:
+            does = "no longer show" if name in chosen else "show"
+            who = views.display_name(name)
+            self.notify(f"the charts of the overview {does} the curve of {who}", markup=False)
+
 
 TABS = (("1", "Overview"), ("2", "Peers"), ("3", "Rounds"), ("4", "Network"), ("5", "Log"))
 """The five screens."""

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from p2pfl.observe.state import Section
+from p2pfl.observe.state import Section, State
 from tui import views
 from tui.screens.base import BaseScreen, Lines
 from tui.screens.log import LogScreen
@@ -28,6 +28,8 @@ class PeerPanels(Vertical):
 
     def __init__(self) -> None:
         super().__init__(id="details")
+        self._metric = ""
+        """The metric of the chart; empty for the primary one."""
         self.device_info = Lines(id="facts", classes="panel")
         self.chart = Chart(id="own", classes="panel")
         self.chart.can_focus = False  # the arrows go from peer to peer
@@ -44,6 +46,12 @@ class PeerPanels(Vertical):
         """Name the panels."""
         self.labels.border_title, self.its_rounds.border_title = "Its data", "Its last rounds"
 
+    def next_metric(self, state: State) -> None:
+        """Let the chart show the next metric when it is drawn again."""
+        names = views.metrics_of(state)
+        here = names.index(self._metric) if self._metric in names else 0
+        self._metric = names[(here + 1) % len(names)]
+
     def show(self, session: Session, name: str, changed: set[Section]) -> None:
         """Show the peer *name*, for the sections that *changed*."""
         state, glyphs = session.state, session.glyphs
@@ -55,8 +63,8 @@ class PeerPanels(Vertical):
         self.device_info.show(views.peer_lines(state, peer, session.now(), glyphs))
         if changed & {"rounds", "run"}:
             self.chart.glyphs = glyphs
-            title = f"{views.chart_title(state.primary)} on its data and on all"
-            self.chart.show(title, views.peer_series(state, peer), None)
+            metric = self._metric if self._metric in views.metrics_of(state) else state.primary
+            self.chart.show_values(views.peer_chart(state, peer, metric))
             room = max(1, self.its_rounds.size.height)
             self.its_rounds.show(views.peer_rounds(state, peer, room))
         if changed & {"peers", "run"}:
@@ -74,11 +82,21 @@ class PeerScreen(BaseScreen):
     """The details of one peer."""
 
     NUMBER = "2"
-    KEYS = (("←→", "peer"), ("l", "its log"), ("y", "copy id"), ("esc", "back"))
+    KEYS = (
+        ("←→", "peer"),
+        ("c", "metric"),
+        ("a", "add curve"),
+        ("l", "its log"),
+        ("y", "copy id"),
+        ("esc", "back"),
+    )
     BINDINGS: ClassVar = [
         ("escape", "app.pop_screen", "Back"),
         ("left", "step(-1)", "The peer before"),
         ("right", "step(1)", "The next peer"),
+        ("c", "metric", "Chart: the next metric"),
+        ("L", "scale", "Chart on a linear or logarithmic scale"),
+        ("a", "choose", "Charts of the overview: add or remove it"),
         ("l", "its_log", "Its log"),
         ("y", "copy_id", "Copy its node id"),
     ]
@@ -102,6 +120,19 @@ class PeerScreen(BaseScreen):
         if self.peer_name in names:
             self.peer_name = names[(names.index(self.peer_name) + step) % len(names)]
             self.draw(everything=True)
+
+    def action_metric(self) -> None:
+        """Show the next metric."""
+        self.panels.next_metric(self.state)
+        self.draw(everything=True)
+
+    def action_scale(self) -> None:
+        """Switch the scale of the chart."""
+        self.panels.chart.action_scale()
+
+    def action_choose(self) -> None:
+        """Show its curve on the overview, or no longer."""
+        self.choose_peer(says_so=True)
 
     def action_its_log(self) -> None:
         """Show the log lines about this peer."""

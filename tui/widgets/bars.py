@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tui.symbols import Glyphs, samples
-from tui.widgets.plot import DOTS
+from tui.widgets.canvas import DOTS
 
 
 def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> Text:

@@ -1,0 +1,85 @@
+"""The legend of a chart: names, and values of a fixed width. It wraps and shortens, and is never cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich.text import Text
+
+from tui.symbols import clip, fit
+
+VALUE_CELLS = 5
+"""Cells of a value, so that nothing moves while the cursor does."""
+
+SHORT_NAMES = (12, 8, 5)
+"""Cells of names that are shortened where there is no room."""
+
+GAP = "  "
+
+
+class Entry(NamedTuple):
+    """A curve, or what else needs an explanation."""
+
+    sign: str
+    name: str
+    style: str
+    value: str | None = None
+    """Its value at the cursor, "" for none there; None if it has no values at all."""
+    is_hidden: bool = False
+    is_optional: bool = False
+    """Whether it is left out where there is no room; the help explains it too. Such entries come last."""
+
+
+def draw_legend(entries: Sequence[Entry], width: int, most_lines: int) -> list[Text]:
+    """Return up to *most_lines* lines with all *entries*, shortened as little as possible.
+
+    The optional ones are there only if they need no further line. Where the others have no room, their names
+    are shortened, then only the first has a value; at last it says how many are left out.
+    """
+    needed = [entry for entry in entries if not entry.is_optional]
+    first = [entry if place == 0 else entry._replace(value=None) for place, entry in enumerate(needed)]
+    attempts = [needed, *(_shortened(needed, cells) for cells in SHORT_NAMES), first]
+    attempts += [_shortened(first, cells) for cells in SHORT_NAMES]
+    for attempt in attempts:
+        lines = _flow([_written(entry) for entry in attempt], width)
+        if _fits(lines, width, most_lines):
+            with_all = _flow([_written(entry) for entry in (*attempt, *entries[len(needed) :])], width)
+            return with_all if _fits(with_all, width, len(lines)) else lines
+    return _as_many_as_fit([_written(entry) for entry in attempts[-1]], width, most_lines)
+
+
+def _fits(lines: Sequence[Text], width: int, most_lines: int) -> bool:
+    return len(lines) <= most_lines and all(line.cell_len <= width for line in lines)
+
+
+def _shortened(entries: Sequence[Entry], cells: int) -> list[Entry]:
+    return [entry._replace(name=clip(entry.name, cells)) for entry in entries]
+
+
+def _written(entry: Entry) -> Text:
+    if entry.is_hidden:
+        return Text(f"({entry.name})", style="quiet")
+    value = "" if entry.value is None else f" {fit(entry.value, VALUE_CELLS)}"
+    return Text(f"{entry.sign} {entry.name}{value}", style=entry.style)
+
+
+def _flow(parts: Sequence[Text], width: int) -> list[Text]:
+    """Put *parts* one after the other, each into a new line where the last one is full."""
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + len(GAP) + part.cell_len <= width:
+            lines[-1].append(GAP).append_text(part)
+        else:
+            lines.append(Text(" ").append_text(part))
+    for line in lines:
+        line.rstrip()
+    return lines
+
+
+def _as_many_as_fit(parts: Sequence[Text], width: int, most_lines: int) -> list[Text]:
+    for count in range(len(parts) - 1, -1, -1):
+        lines = _flow([*parts[:count], Text(f"+{len(parts) - count}", style="quiet")], width)
+        if _fits(lines, width, most_lines):
+            return lines
+    return []
