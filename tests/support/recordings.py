@@ -19,6 +19,7 @@ import msgspec
 from p2pfl import events
 from p2pfl.cards import REGRESSION, DataCard, LabelCount
 from p2pfl.events import AddressState, AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
+from p2pfl.messages import ClassCount
 from p2pfl.observe.state import State
 from p2pfl.spec import from_options
 
@@ -458,8 +459,9 @@ class _Recording:
         examples = sum(score.examples for score in scores)
         means = {what: sum(score.sums[what] for score in scores) / examples for what in ("accuracy", "loss")}
         self._reported = events.EvaluationFinished(
-            self._round, means, examples, len(scores), len(scores), tuple(scores)
-        )
+            self._round, means, examples, len(scores), len(scores), tuple(scores),
+            classes=_counts(means["accuracy"], examples),
+        )  # fmt: skip
         self.tell(self._reported, after=0.1)
 
     def _commit_evaluated(self) -> None:
@@ -571,6 +573,13 @@ class _Recording:
         metrics = self._evaluated.metrics
         self.tell(events.RunEnded(self._run, self._round, digest, metrics, self._target))
         self.statuses("idle", 1.0, ended=True)
+
+
+def _counts(accuracy: float, examples: int) -> tuple[ClassCount, ...]:
+    """Return how ten equally frequent classes are classified: the later, the worse."""
+    part = examples // 10
+    rights = [round(part * accuracy ** (0.1 + 0.2 * label)) for label in range(10)]
+    return tuple(ClassCount(right, part, part) for right in rights)
 
 
 def _accuracy(number: int) -> float:

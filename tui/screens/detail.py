@@ -15,10 +15,10 @@ from tui import views
 from tui.screens.base import BaseScreen, Lines
 from tui.screens.log import LogScreen
 from tui.session import Session
-from tui.widgets.bars import label_bars
+from tui.widgets.bars import draw_bars, label_bars
 from tui.widgets.chart import Chart
 from tui.widgets.gantt import draw_gantt
-from tui.widgets.paint import set_title
+from tui.widgets.paint import set_subtitle, set_title
 
 
 class PeerPanels(Vertical):
@@ -68,11 +68,12 @@ class PeerPanels(Vertical):
             room = max(1, self.its_rounds.size.height)
             self.its_rounds.show(views.peer_rounds(state, peer, room))
         if changed & {"peers", "run"}:
-            counts = peer.device_info.labels if peer.device_info is not None else ()
-            size, is_counted = self.labels.size, any(counts)
+            part = peer.device_info.part if peer.device_info is not None else None
+            labels = part.labels if part is not None else ()
+            size, is_counted = self.labels.size, any(count.examples for count in labels)
             set_title(self.labels, "Its data, by label" if is_counted else "Its data")
             self.labels.show(
-                label_bars(counts, size.width, size.height, glyphs)
+                label_bars(labels, size.width, size.height, glyphs)
                 if is_counted
                 else views.data_lines(peer.device_info)
             )
@@ -167,10 +168,11 @@ class RoundScreen(BaseScreen):
         self.number = number
         self.gantt = Lines(id="gantt", classes="panel")
         self.result = Lines(id="result", classes="panel")
+        self.by_class = Lines(id="by-class", classes="panel")
 
     def body(self) -> Sequence[Widget]:
-        """Return the Gantt chart above the result."""
-        return (self.gantt, self.result)
+        """Return the Gantt chart above the result and the bars of the classes."""
+        return (self.gantt, Horizontal(self.result, self.by_class, id="outcome"))
 
     def on_mount(self) -> None:
         """Name the panels."""
@@ -194,6 +196,14 @@ class RoundScreen(BaseScreen):
         size = self.gantt.size
         self.gantt.show(draw_gantt(rows, total, size.width, glyphs), grows=True)
         self.result.show(views.round_lines(self.state, one, glyphs))
+        size = self.by_class.size
+        bars, is_sorted = views.class_bars(self.state, one, size.height)
+        if self.by_class.display != bool(bars):
+            self.by_class.display = bool(bars)
+            self.call_after_refresh(self.draw, everything=True)
+        set_title(self.by_class, "Recall by class")
+        set_subtitle(self.by_class, "lowest first" if is_sorted else "")
+        self.by_class.show(draw_bars(bars, size.width, size.height, glyphs, rest="classes"))
 
     def action_step(self, step: int) -> None:
         """Show another round."""

@@ -32,10 +32,11 @@ class OverviewScreen(BaseScreen):
     """The first screen."""
 
     NUMBER = "1"
-    KEYS = (("enter", "open"), ("c", "metric"), ("←→", "values"), ("a", "add curve"))
+    KEYS = (("enter", "open"), ("c", "metric"), ("←→", "values"), ("a", "add curve"), ("z", "enlarge"))
     KEYS_BEFORE = (("y", "copy"),)
     BINDINGS: ClassVar = [
         ("c", "metric", "Chart: the next metric"),
+        ("z", "enlarge", "Chart: as large as the screen, or not"),
         ("T", "time", "Charts over rounds, or over time"),
         ("L", "scale", "Loss on a linear or logarithmic scale"),
         ("left", "cursor(-1)", "Charts: the value before"),
@@ -217,6 +218,12 @@ class OverviewScreen(BaseScreen):
         here = names.index(self._metric) if self._metric in names else 0
         self._metric = names[(here + 1) % len(names)]
         self._draw_charts()
+
+    def action_enlarge(self) -> None:
+        """Give the first chart the whole screen, or let the other panels appear again."""
+        self.toggle_class("-enlarged")
+        (self.metric if self.has_class("-enlarged") else self.peers).focus()
+        self.call_after_refresh(self.draw, everything=True)
 
     def action_time(self) -> None:
         """Switch between rounds and time."""

@@ -29,6 +29,7 @@ from tui.views.peers import (
 from tui.views.ring import ring
 from tui.views.rounds import (
     ROUND_COLUMNS,
+    class_bars,
     open_line,
     open_lines,
     open_name,
@@ -64,6 +65,7 @@ __all__ = [
     "activity_text",
     "best_and_worst",
     "chart_title",
+    "class_bars",
     "columns",
     "data_lines",
     "display_name",

@@ -25,9 +25,6 @@ MOST_ZOOM = 64.0
 BAND = "members"
 """Name of the band in the legend and among the series that can be hidden."""
 
-LEGEND_SHARE = 3
-"""The legend takes at most one line in so many, if it needs them."""
-
 MOST_TOLD = 3
 """Marks at the cursor that are told in words."""
 
@@ -164,7 +161,7 @@ class Chart(Widget, can_focus=True):
 
     def _draw(self) -> list[Text]:
         width, height = self.size
-        legend = draw_legend(self._entries(), max(1, width), max(1, height // LEGEND_SHARE))
+        legend = draw_legend(self._entries(), max(1, width), height)
         shown = [one for one in self._values.series if one.name not in self._hidden]
         if self._plot is None:
             band = self._values.band if BAND not in self._hidden else None

@@ -12,8 +12,17 @@ from tui.symbols import clip, fit
 VALUE_CELLS = 5
 """Cells of a value, so that nothing moves while the cursor does."""
 
-SHORT_NAMES = (12, 8, 5)
+SHORT_NAMES = (12, 8)
 """Cells of names that are shortened where there is no room."""
+
+SHORTEST_NAME = 5
+"""Cells of names where not even the values have room."""
+
+SHARE = 3
+"""Lines of a chart for each line of its legend."""
+
+ROOMY = 10
+"""Lines of a chart for each line of its legend that optional entries may open."""
 
 GAP = "  "
 
@@ -31,21 +40,22 @@ class Entry(NamedTuple):
     """Whether it is left out where there is no room; the help explains it too. Such entries come last."""
 
 
-def draw_legend(entries: Sequence[Entry], width: int, most_lines: int) -> list[Text]:
-    """Return up to *most_lines* lines with all *entries*, shortened as little as possible.
+def draw_legend(entries: Sequence[Entry], width: int, height: int) -> list[Text]:
+    """Return all *entries* of a chart with *height* lines, in up to a third of them.
 
-    The optional ones are there only if they need no further line. Where the others have no room, their names
+    The optional ones are there only where there is plenty of room. Where the others have none, their names
     are shortened, then only the first has a value; at last it says how many are left out.
     """
+    most_lines = max(1, height // SHARE)
     needed = [entry for entry in entries if not entry.is_optional]
     first = [entry if place == 0 else entry._replace(value=None) for place, entry in enumerate(needed)]
     attempts = [needed, *(_shortened(needed, cells) for cells in SHORT_NAMES), first]
-    attempts += [_shortened(first, cells) for cells in SHORT_NAMES]
+    attempts += [_shortened(first, cells) for cells in (*SHORT_NAMES, SHORTEST_NAME)]
     for attempt in attempts:
         lines = _flow([_written(entry) for entry in attempt], width)
         if _fits(lines, width, most_lines):
             with_all = _flow([_written(entry) for entry in (*attempt, *entries[len(needed) :])], width)
-            return with_all if _fits(with_all, width, len(lines)) else lines
+            return with_all if _fits(with_all, width, max(len(lines), height // ROOMY)) else lines
     return _as_many_as_fit([_written(entry) for entry in attempts[-1]], width, most_lines)
 
 
