@@ -7,7 +7,7 @@ dashes, and where there are many by a letter that stands on the curve.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rich.text import Text
 
@@ -48,42 +48,57 @@ LETTER_CELLS = 16
 """Cells between two letters of the same curve."""
 
 
-def dot_of(x: float, view: View, columns: int) -> int:
-    """Return the column of dots of *x*."""
-    return round((x - view.x_low) / (view.x_high - view.x_low) * (2 * columns - 1))
+class _Pen(NamedTuple):
+    """How a curve is drawn."""
+
+    style: str
+    letter: str
+    pattern: str
 
 
-def column_of(x: float, view: View, columns: int) -> int:
-    """Return the column of cells of *x*."""
-    return dot_of(x, view, columns) // 2
+class _Strip(NamedTuple):
+    """The values of a curve in one column of dots, as rows of dots."""
+
+    x: int
+    first: int
+    low: int
+    high: int
+    last: int
 
 
 class Canvas:
     """Cells with dots, and whose they are; *view* and all that is drawn are on the same scale."""
 
     def __init__(self, columns: int, rows: int, view: View, *, is_ascii: bool) -> None:
-        self._columns, self._rows, self._view, self._is_ascii = columns, rows, view, is_ascii
+        self.columns, self._rows, self._is_ascii = columns, rows, is_ascii
+        self._left, self._top = view.x_low, view.y_high
+        self._dots_per_x = (2 * columns - 1) / (view.x_high - view.x_low)
+        self._far = 8 * rows
+        self._dots_per_y = (4 * rows - 1) / (view.y_high - view.y_low)
         self._bits = [[0] * columns for _ in range(rows)]
         self._styles: list[list[str]] = [[""] * columns for _ in range(rows)]
         self._letters: list[list[str]] = [[""] * columns for _ in range(rows)]
         """What stands in a cell instead of its dots."""
 
     def _dot_x(self, x: float) -> int:
-        return dot_of(x, self._view, self._columns)
+        return round((x - self._left) * self._dots_per_x)
 
     def _dot_y(self, y: float) -> int:
         """Return the dot row of *y*; of a value far outside, a row outside that is not as far."""
-        view = self._view
-        share = min(3.0, max(-2.0, (y - view.y_low) / (view.y_high - view.y_low)))
-        return round((1 - share) * (4 * self._rows - 1))
+        dots = (self._top - y) * self._dots_per_y
+        return round(dots) if -self._far < dots < self._far else self._far if dots > 0 else -self._far
+
+    def column_of(self, x: float) -> int:
+        """Return the column of cells of *x*."""
+        return self._dot_x(x) // 2
 
     def cell_of(self, x: float, y: float) -> tuple[int, int] | None:
         """Return row and column of a value; None outside the canvas."""
         row, column = self._dot_y(y) // 4, self._dot_x(x) // 2
-        return (row, column) if 0 <= row < self._rows and 0 <= column < self._columns else None
+        return (row, column) if 0 <= row < self._rows and 0 <= column < self.columns else None
 
     def _set(self, dot_x: int, dot_y: int, style: str, letter: str) -> None:
-        if 0 <= dot_x < 2 * self._columns and 0 <= dot_y < 4 * self._rows:
+        if 0 <= dot_x < 2 * self.columns and 0 <= dot_y < 4 * self._rows:
             row, column = dot_y // 4, dot_x // 2
             self._bits[row][column] |= DOTS[dot_y % 4][dot_x % 2]
             self._styles[row][column] = style
@@ -102,42 +117,60 @@ class Canvas:
             for (x, bottom), (_, top) in zip(low, high, strict=False)
             if bottom is not None and top is not None
         ]
+        spans: dict[int, tuple[int, int]] = {}
         for (start, top, bottom), (end, next_top, next_bottom) in zip(
             edges, edges[1:] or edges, strict=False
         ):
-            for x in range(max(0, start), min(2 * self._columns - 1, end) + 1):
+            for x in range(max(0, start), min(2 * self.columns - 1, end) + 1):
                 part = (x - start) / (end - start) if end > start else 0.0
                 upper = round(top + part * (next_top - top))
                 lower = round(bottom + part * (next_bottom - bottom))
-                for y in range(max(0, upper), min(4 * self._rows - 1, lower) + 1):
-                    if not y % 2 and not (x + y // 2) % 2:
-                        self._set(x, y, "band", ASCII_SHADE)
+                before = spans.get(x)
+                spans[x] = (min(upper, before[0]), max(lower, before[1])) if before else (upper, lower)
+        for x, (upper, lower) in spans.items():
+            first = max(0, upper)
+            first += (2 * (x % 2) - first) % 4
+            for y in range(first, min(4 * self._rows - 1, lower) + 1, 4):
+                self._set(x, y, "band", ASCII_SHADE)
 
     def line(self, points: Points, style: str, marker: Marker, letter: str = "") -> None:
         """Draw a curve from value to value, with a gap at a missing one; in ASCII with its *letter*."""
-        sign, pattern = letter or LETTERS[marker], PATTERNS[marker]
-        before: tuple[int, int] | None = None
+        pen = _Pen(style, letter or LETTERS[marker], PATTERNS[marker])
+        for strip in self._strips(points):
+            before: _Strip | None = None
+            for here in strip:
+                if before is None:
+                    self._set(here.x, here.first, style, pen.letter)
+                elif here.x >= 0:
+                    self._stroke((before.x, before.last), (here.x, here.first), pen)
+                if here.low != here.high:
+                    self._stroke((here.x, here.low), (here.x, here.high), pen)
+                before = here
+
+    def _strips(self, points: Points) -> list[list[_Strip]]:
+        """Return the unbroken parts of a curve, with the values of each column of dots put together."""
+        parts: list[list[_Strip]] = [[]]
         for x, y in points:
             if y is None:
-                before = None
+                if parts[-1]:
+                    parts.append([])
                 continue
-            here = self._dot_x(x), self._dot_y(y)
-            if before is None:
-                self._set(*here, style, sign)
-            elif here != before and here[0] >= 0:
-                self._stroke(before, here, style, sign, pattern)
-            before = here
+            dot_x, dot_y, part = self._dot_x(x), self._dot_y(y), parts[-1]
+            if part and part[-1].x == dot_x:
+                last = part[-1]
+                part[-1] = _Strip(dot_x, last.first, min(last.low, dot_y), max(last.high, dot_y), dot_y)
+            else:
+                part.append(_Strip(dot_x, dot_y, dot_y, dot_y, dot_y))
+        return parts
 
-    def _stroke(
-        self, start: tuple[int, int], end: tuple[int, int], style: str, letter: str, pattern: str
-    ) -> None:
-        """Draw from dot to dot, without those that *pattern* omits."""
+    def _stroke(self, start: tuple[int, int], end: tuple[int, int], pen: _Pen) -> None:
+        """Draw from dot to dot, without those that the pattern omits."""
         steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
         for step in range(steps + 1):
             dot_x = round(start[0] + (end[0] - start[0]) * step / steps)
-            dot_y = round(start[1] + (end[1] - start[1]) * step / steps)
-            if pattern[dot_x % len(pattern)] == "x":
-                self._set(dot_x, dot_y, style, letter)
+            if pen.pattern[dot_x % len(pen.pattern)] == "x":
+                dot_y = round(start[1] + (end[1] - start[1]) * step / steps)
+                self._set(dot_x, dot_y, pen.style, pen.letter)
 
     def name(self, points: Points, style: str, letter: str, place: int, count: int) -> None:
         """Put *letter* onto a curve now and then, at other places than those of the other *count* curves."""
@@ -145,7 +178,7 @@ class Canvas:
         cells = [cell for x, y in points if y is not None and (cell := self.cell_of(x, y)) is not None]
         wanted = {
             min(cells, key=lambda cell: abs(cell[1] - column))
-            for column in range(LETTER_CELLS * (2 * place + 1) // (2 * count), self._columns, LETTER_CELLS)
+            for column in range(LETTER_CELLS * (2 * place + 1) // (2 * count), self.columns, LETTER_CELLS)
             if cells
         }
         for row, column in sorted(wanted, key=lambda cell: cell[1]):

@@ -12,6 +12,8 @@ from tui.symbols import clip, fit
 VALUE_CELLS = 5
 """Cells of a value, so that nothing moves while the cursor does."""
 
+LONGEST_NAME = 30
+
 SHORT_NAMES = (12, 8)
 """Cells of names that are shortened where there is no room."""
 
@@ -47,7 +49,7 @@ def draw_legend(entries: Sequence[Entry], width: int, height: int) -> list[Text]
     are shortened, then only the first has a value; at last it says how many are left out.
     """
     most_lines = max(1, height // SHARE)
-    needed = [entry for entry in entries if not entry.is_optional]
+    needed = _shortened([entry for entry in entries if not entry.is_optional], LONGEST_NAME)
     first = [entry if place == 0 else entry._replace(value=None) for place, entry in enumerate(needed)]
     attempts = [needed, *(_shortened(needed, cells) for cells in SHORT_NAMES), first]
     attempts += [_shortened(first, cells) for cells in (*SHORT_NAMES, SHORTEST_NAME)]

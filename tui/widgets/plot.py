@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 from tui.symbols import MARKS, Glyphs, MarkKind
-from tui.widgets.canvas import LETTERS, Canvas, Marker, column_of
+from tui.widgets.canvas import LETTERS, Canvas, Marker
 from tui.widgets.scale import (
     LABEL_WIDTH,
     Points,
@@ -100,7 +100,7 @@ class Plot(NamedTuple):
         view = self.view
         if self.canvas is None or not view.x_low <= x <= view.x_high:
             return None
-        return LABEL_WIDTH + 1 + column_of(x, view, self.columns)
+        return LABEL_WIDTH + 1 + self.canvas.column_of(x)
 
     def x_at(self, cell: int) -> float | None:
         """Return the value of the horizontal axis at a *cell* of a line; None left or right of the plot."""
@@ -118,7 +118,7 @@ class Plot(NamedTuple):
         dots: dict[int, tuple[str, str]] = {}
         for one in reversed(series):
             here = scaled(
-                (point for point in one.points if point[0] == x and not one.is_level), is_log=look.is_log
+                tuple(point for point in one.points if point[0] == x and not one.is_level), is_log=look.is_log
             )
             cell = self.canvas.cell_of(x, here[0][1]) if here and here[0][1] is not None else None
             if cell is not None:
@@ -172,16 +172,13 @@ def draw_plot(
         return Plot([])
     curves = [scaled(one.points, is_log=look.is_log) for one in series]
     edges = [scaled(edge, is_log=look.is_log) for edge in band] if band is not None else []
-    around = bounds(curves, zoom=look.zoom, is_log=look.is_log)
-    if around is None:
+    view = bounds(curves, edges, zoom=look.zoom, is_log=look.is_log)
+    if view is None:
         nothing = Text(f"{'':{LABEL_WIDTH}} nothing is evaluated yet"[:width], style="quiet")
         return Plot([Text("")] * (rows // 2) + [nothing])
-    view = bounds([*curves, *_within(edges, around)], zoom=look.zoom, is_log=look.is_log) or around
-    view, ticks = with_ticks(
-        view._replace(x_low=around.x_low, x_high=around.x_high), rows, is_log=look.is_log
-    )
+    view, ticks = with_ticks(view, rows, is_log=look.is_log)
     canvas = Canvas(columns, rows, view, is_ascii=glyphs.is_ascii)
-    placed = _placed(marks, view, columns)
+    placed = _placed(marks, view, canvas)
     if edges:
         canvas.fill(*edges)
     if len(placed) <= MOST_RULES:
@@ -200,12 +197,7 @@ def draw_plot(
         .append_text(text)
         for row, text in enumerate(canvas.texts())
     ]
-    return Plot([*lines, *_axis(view, columns, look.x_kind, placed, glyphs)], canvas, view, columns)
-
-
-def _within(edges: Sequence[Points], view: View) -> list[Points]:
-    """Return the visible part of the band's *edges*: it does not widen the horizontal axis."""
-    return [tuple(point for point in edge if view.x_low <= point[0] <= view.x_high) for edge in edges]
+    return Plot([*lines, *_axis(view, canvas, look.x_kind, placed, glyphs)], canvas, view, columns)
 
 
 def _wall(is_labelled: bool, glyphs: Glyphs) -> Text:
@@ -222,28 +214,29 @@ def _rows_of(ticks: Iterable[Tick], view: View, rows: int) -> dict[int, str]:
 _RANKS: dict[MarkKind, int] = {kind: rank for rank, kind in enumerate(MARKS)}
 
 
-def _placed(marks: Iterable[ChartMark], view: View, columns: int) -> dict[int, MarkKind]:
+def _placed(marks: Iterable[ChartMark], view: View, canvas: Canvas) -> dict[int, MarkKind]:
     """Return the marks by their column; what happened after the last value is at the right end."""
     placed: dict[int, MarkKind] = {}
     for x, kind, _ in marks:
         if x >= view.x_low:
-            column = column_of(min(x, view.x_high), view, columns)
+            column = canvas.column_of(min(x, view.x_high))
             if column not in placed or _RANKS[kind] < _RANKS[placed[column]]:
                 placed[column] = kind
     return placed
 
 
 def _axis(
-    view: View, columns: int, kind: XKind, placed: dict[int, MarkKind], glyphs: Glyphs
+    view: View, canvas: Canvas, kind: XKind, placed: dict[int, MarkKind], glyphs: Glyphs
 ) -> tuple[Text, Text]:
     """Return the axis with its marks, and the labels below it, none over another."""
+    columns = canvas.columns
     corner, dash, stem = ("+", "-", "+") if glyphs.is_ascii else ("└", "─", "┬")
     line, signs = [" "] * columns, [dash] * columns
     ticks = x_ticks(view, columns, kind)
     reserved = columns - len(ticks[-1].label) - 1
     end, previous = 0, ""
     for place, (value, label) in enumerate(ticks):
-        column = min(columns - 1, max(0, column_of(value, view, columns)))
+        column = min(columns - 1, max(0, canvas.column_of(value)))
         at = min(max(0, column - len(label) // 2), columns - len(label))
         is_last = place == len(ticks) - 1
         if label == previous or at < end or (not is_last and at + len(label) > reserved):

@@ -6,7 +6,7 @@ On a logarithmic scale a view, and all that is drawn in it, holds decimal logari
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from tui.symbols import ago
@@ -35,7 +35,10 @@ LEAST_LOG = 1e-12
 DECADE = 10.0
 """A loss whose values differ by this factor is drawn on a logarithmic scale, if nobody chooses."""
 
-X_CELLS = 9
+STEPS = 3
+"""Steps between round values that are tried."""
+
+X_CELLS = 7
 """Cells of the horizontal axis for each label."""
 
 Points = tuple[tuple[float, float | None], ...]
@@ -63,11 +66,12 @@ def is_drawn(value: float) -> bool:
     return -MOST <= value <= MOST  # not of NaN
 
 
-def scaled(points: Iterable[tuple[float, float | None]], *, is_log: bool) -> Points:
+def scaled(points: Points, *, is_log: bool) -> Points:
     """Return *points* on the scale that is drawn; None where it cannot show the value."""
     if not is_log:
-        return tuple((x, y if y is not None and is_drawn(y) else None) for x, y in points)
-    return tuple((x, math.log10(y) if y is not None and LEAST_LOG <= y <= MOST else None) for x, y in points)
+        return tuple([(x, y if y is not None and -MOST <= y <= MOST else None) for x, y in points])
+    log10 = math.log10
+    return tuple([(x, log10(y) if y is not None and LEAST_LOG <= y <= MOST else None) for x, y in points])
 
 
 def spans_a_decade(points: Points) -> bool:
@@ -76,30 +80,40 @@ def spans_a_decade(points: Points) -> bool:
     return bool(values) and min(values) >= LEAST_LOG and max(values) >= DECADE * min(values)
 
 
-def bounds(curves: Sequence[Points], *, zoom: float = 1.0, is_log: bool = False) -> View | None:
-    """Return the range of the scaled *curves*; None without any value.
+def bounds(
+    curves: Sequence[Points], edges: Sequence[Points] = (), *, zoom: float = 1.0, is_log: bool = False
+) -> View | None:
+    """Return the range of the scaled *curves* and of the *edges* of a band; None without any value.
 
     If *zoom* is above 1, it is that of the last part. The begin of a long curve does not widen a linear axis.
     An axis of values from 0 to 1 stays within them.
     """
-    points = [(x, y) for points in curves for x, y in points if y is not None]
-    if not points:
+    ends = [x for points in curves for x in _ends(points)]
+    if not ends:
         return None
-    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
+    x_low, x_high = min(ends), max(ends)
     x_low = x_high - (x_high - x_low) / max(1.0, zoom)
-    is_long = not is_log and len({x for x, _ in points if x >= x_low}) >= LONG
+    counts = (sum(1 for x, y in points if y is not None and x >= x_low) for points in curves)
+    is_long = not is_log and any(count >= LONG for count in counts)
     settled = x_low + EARLY * (x_high - x_low) if is_long else x_low
-    shown = [y for x, y in points if x >= settled]
+    shown = [y for points in (*curves, *edges) for x, y in points if y is not None and settled <= x <= x_high]
     y_low, y_high = min(shown), max(shown)
     x_high = x_high if x_high > x_low else x_low + 1.0
     room = (y_high - y_low) * 0.05 or max(abs(y_high) * 0.05, 0.01)
-    low, high = y_low - room, y_high + room
     if is_log:
-        return View(x_low, x_high, y_low, y_high if y_high > y_low else high)
+        return View(x_low, x_high, y_low, y_high if y_high > y_low else y_high + room)
+    low, high = y_low - room, y_high + room
     if y_low >= 0:
         low = max(0.0, low)
         high = min(1.0, high) if y_high <= 1.0 else high
     return View(x_low, x_high, low, high)
+
+
+def _ends(points: Points) -> list[float]:
+    """Return where a curve begins and ends."""
+    first = next((x for x, y in points if y is not None), None)
+    last = next((x for x, y in reversed(points) if y is not None), None)
+    return [end for end in (first, last) if end is not None]
 
 
 def with_ticks(view: View, rows: int, *, is_log: bool = False) -> tuple[View, list[Tick]]:
@@ -109,11 +123,19 @@ def with_ticks(view: View, rows: int, *, is_log: bool = False) -> tuple[View, li
 
 
 def _linear_ticks(view: View, intervals: int) -> tuple[View, list[Tick]]:
+    """Choose the step that leaves least room empty, of those with at most *intervals* and if possible two."""
+    if view.y_low < 0 < view.y_high:
+        intervals = max(2, intervals)  # zero is one of the values
+    tried: list[tuple[bool, float, float, int, int]] = []
     step = _round_step((view.y_high - view.y_low) / intervals)
-    first, last = math.floor(view.y_low / step + 1e-9), math.ceil(view.y_high / step - 1e-9)
-    while last - first > intervals:
-        step = _round_step(step * 1.01)
+    while len(tried) < STEPS:
         first, last = math.floor(view.y_low / step + 1e-9), math.ceil(view.y_high / step - 1e-9)
+        if last - first <= intervals:
+            tried.append(
+                (last - first < min(2, intervals), round((last - first) * step, 12), step, first, last)
+            )
+        step = _round_step(step * 1.01)
+    _, _, step, first, last = min(tried)
     values = [round(place * step, 12) for place in range(first, last + 1)]
     ticks = [Tick(value, round_number(value)) for value in values]
     return view._replace(y_low=values[0], y_high=values[-1]), ticks
@@ -148,7 +170,7 @@ def x_ticks(view: View, columns: int, kind: XKind) -> list[Tick]:
     low, high = view.x_low, view.x_high
     if kind == "round":
         low, high = float(math.ceil(low)), float(math.floor(high))
-    step = _x_step((high - low) / max(1, columns // X_CELLS), high, kind)
+    step = _x_step((high - low) / max(1.0, columns / X_CELLS), high, kind)
     between = [place * step for place in range(math.floor(low / step) + 1, math.ceil(high / step))]
     values = [low, *between, high] if high > low else [low]
     return [Tick(value, f"{value:.0f}" if kind == "round" else ago(value)) for value in values]
@@ -167,8 +189,10 @@ def _x_step(least: float, high: float, kind: XKind) -> float:
 
 def round_number(value: float) -> str:
     """Return a round value of an axis without needless digits, in at most six characters: 0.25, 1, 40."""
-    text = f"{value:.4g}"
-    return text if len(text) <= LABEL_WIDTH else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    for text in (f"{value:.6g}", f"{value:.4g}", f"{value:.0e}"):
+        if len(text) <= LABEL_WIDTH:
+            return text
+    return text.replace("e-0", "e-").replace("e+", "e")
 
 
 def number(value: float) -> str:
