@@ -90,6 +90,8 @@ class BaseScreen(Screen[None]):
     """Sections of the state that it draws."""
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Its own keys, for the line of keys."""
+    KEYS_MORE: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """More of them, where there is room beside the keys of all screens."""
     KEYS_BEFORE: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Its own keys before there is a run."""
     NUMBER = ""
@@ -251,6 +253,7 @@ class BaseScreen(Screen[None]):
                 keys.append(("x", "stop"))
             if session.may("save") and self.state.trained:
                 keys.append(("w", "save model"))
+            keys += self.KEYS_MORE if self.state.run else ()
             general = [*([("e", "export")] if session.writes_files else []), ("t", "theme")]
             keys += [key for key in general if key not in keys]
         return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]

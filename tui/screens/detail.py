@@ -83,21 +83,15 @@ class PeerScreen(BaseScreen):
     """The details of one peer."""
 
     NUMBER = "2"
-    KEYS = (
-        ("←→", "peer"),
-        ("c", "metric"),
-        ("a", "add curve"),
-        ("l", "its log"),
-        ("y", "copy id"),
-        ("esc", "back"),
-    )
+    KEYS = (("←→", "peer"), ("l", "its log"), ("y", "copy id"), ("esc", "back"))
+    KEYS_MORE = (("c", "metric"), ("a", "add curve"))
     BINDINGS: ClassVar = [
         ("escape", "app.pop_screen", "Back"),
         ("left", "step(-1)", "The peer before"),
         ("right", "step(1)", "The next peer"),
         ("c", "metric", "Chart: the next metric"),
         ("L", "scale", "Chart on a linear or logarithmic scale"),
-        ("a", "choose", "Charts of the overview: add or remove it"),
+        ("a", "choose", "Charts of the overview: its curve, or not"),
         ("l", "its_log", "Its log"),
         ("y", "copy_id", "Copy its node id"),
     ]

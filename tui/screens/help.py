@@ -29,8 +29,6 @@ KEY_NAMES = {
     "escape": "esc",
     "left": "←",
     "right": "→",
-    "shift+left": "shift ←",
-    "shift+right": "shift →",
 }
 """How keys are shown whose Textual names are words."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
 from textual.widget import Widget
@@ -32,19 +33,20 @@ class OverviewScreen(BaseScreen):
     """The first screen."""
 
     NUMBER = "1"
-    KEYS = (("enter", "open"), ("c", "metric"), ("←→", "values"), ("a", "add curve"), ("z", "enlarge"))
+    KEYS = (("enter", "open"), ("c", "metric"))
+    KEYS_MORE = (("←→", "values"), ("a", "add curve"), ("z", "enlarge"))
     KEYS_BEFORE = (("y", "copy"),)
     BINDINGS: ClassVar = [
         ("c", "metric", "Chart: the next metric"),
         ("z", "enlarge", "Chart: as large as the screen, or not"),
         ("T", "time", "Charts over rounds, or over time"),
         ("L", "scale", "Loss on a linear or logarithmic scale"),
-        ("left", "cursor(-1)", "Charts: the value before"),
-        ("right", "cursor(1)", "Charts: the next value"),
-        ("shift+left", "cursor(-10)", "Charts: ten values before"),
-        ("shift+right", "cursor(10)", "Charts: ten values on"),
-        ("a", "choose", "Charts: add or remove the selected peer"),
-        ("A", "choose_extremes", "Charts: add the best and the worst peer, or none"),
+        ("left", "cursor(-1)", "Charts: values of the round before; shift: ten"),
+        ("right", "cursor(1)", "Charts: values of the next round; shift: ten"),
+        Binding("shift+left", "cursor(-10)", show=False),
+        Binding("shift+right", "cursor(10)", show=False),
+        ("a", "choose", "Charts: the selected peer's curve, or not"),
+        ("A", "choose_extremes", "Charts: the best and the worst peer, or none"),
         ("y", "copy_join", "Before the run: copy the line for another device"),
     ]
 

@@ -24,7 +24,7 @@ SPLIT_WIDTH = 140
 class _TableScreen(BaseScreen):
     """One table with a filter."""
 
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("enter", "open"), ("/", "filter"), ("s", "sort"))
+    KEYS = (("enter", "open"), ("/", "filter"), ("s", "sort"))
     BINDINGS: ClassVar = [
         ("slash", "filter", "Filter; ! in front inverts"),
         ("escape", "unfilter", "All rows"),
@@ -89,12 +89,12 @@ class PeersScreen(_TableScreen):
     NUMBER = "2"
     SECTIONS = ("peers", "run", "open", "traffic", "rounds")
     COLUMNS = views.WIDE_PEER_COLUMNS
-    KEYS = (*_TableScreen.KEYS, ("c", "metric"), ("a", "add curve"))
+    KEYS_MORE = (("c", "metric"), ("a", "add curve"))
     BINDINGS: ClassVar = [
         *_TableScreen.BINDINGS,
         ("c", "metric", "Chart beside the table: the next metric"),
         ("L", "scale", "Chart on a linear or logarithmic scale"),
-        ("a", "choose", "Charts of the overview: add or remove the selected peer"),
+        ("a", "choose", "Charts of the overview: its curve, or not"),
     ]
 
     def __init__(self, session: Session) -> None:

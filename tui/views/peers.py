@@ -43,7 +43,7 @@ WIDE_PEER_COLUMNS = (
     Column("trend", "TREND", TREND_CELLS, 5),
     *PEER_COLUMNS[6:11],
     Column("times", "TIMES", TREND_CELLS, 4),
-    Column("labels", "LABELS", TREND_CELLS, 4),
+    Column("labels", "LABELS", TREND_CELLS, 6),
     *PEER_COLUMNS[11:],
 )
 """Columns where the table has a screen of its own: also its last rounds, and its labels."""

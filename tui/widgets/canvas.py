@@ -44,6 +44,9 @@ LETTERS: dict[Marker, str] = {
 
 ASCII_SHADE = ":"
 
+RULE = "⠅'"
+"""A cell with nothing but the line of a mark, and its ASCII variant."""
+
 LETTER_CELLS = 16
 """Cells between two letters of the same curve."""
 
@@ -106,9 +109,9 @@ class Canvas:
                 self._letters[row][column] = letter
 
     def rule(self, column: int, style: str) -> None:
-        """Draw a thin line down the cells of *column*."""
+        """Draw a thin line down the cells of *column*, of the signs in `RULE` where nothing else is."""
         for row in range(0, 4 * self._rows, 2):
-            self._set(2 * column, row, style, "'")
+            self._set(2 * column, row, style, RULE[1])
 
     def fill(self, low: Points, high: Points) -> None:
         """Shade what is between two curves: every fourth dot."""

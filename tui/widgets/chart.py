@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
+from textual.binding import Binding
 from textual.events import Click, Leave, MouseMove
 from textual.message import Message
 from textual.reactive import reactive
@@ -47,10 +48,10 @@ class Chart(Widget, can_focus=True):
     BINDINGS: ClassVar = [
         ("plus,equals_sign", "zoom(2.0)", "Zoom in"),
         ("minus", "zoom(0.5)", "Zoom out"),
-        ("left", "cursor(-1)", "A value before"),
-        ("right", "cursor(1)", "The next value"),
-        ("shift+left", "cursor(-10)", "Ten values before"),
-        ("shift+right", "cursor(10)", "Ten values on"),
+        ("left", "cursor(-1)", "The value before; shift: ten"),
+        ("right", "cursor(1)", "The next value; shift: ten"),
+        Binding("shift+left", "cursor(-10)", show=False),
+        Binding("shift+right", "cursor(10)", show=False),
         ("h", "hide", "Hide the next series"),
     ]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 from tui.symbols import MARKS, Glyphs, MarkKind
-from tui.widgets.canvas import LETTERS, Canvas, Marker
+from tui.widgets.canvas import LETTERS, RULE, Canvas, Marker
 from tui.widgets.scale import (
     LABEL_WIDTH,
     Points,
@@ -138,7 +138,7 @@ def _crossed(line: Text, place: int, dot: tuple[str, str] | None, wall: str) -> 
     crossed = line.copy()
     crossed.pad_right(max(0, place + 1 - len(line)))
     plain = crossed.plain
-    if dot is None and plain[place] not in " \u2800":
+    if dot is None and plain[place] not in f" {RULE}":
         crossed.stylize("bold", place, place + 1)
         return crossed
     letter, style = dot or (wall, "quiet")

@@ -38,6 +38,9 @@ DECADE = 10.0
 STEPS = 3
 """Steps between round values that are tried."""
 
+MOST_X = 7
+"""Intervals of the horizontal axis between its round values."""
+
 X_CELLS = 7
 """Cells of the horizontal axis for each label."""
 
@@ -170,7 +173,7 @@ def x_ticks(view: View, columns: int, kind: XKind) -> list[Tick]:
     low, high = view.x_low, view.x_high
     if kind == "round":
         low, high = float(math.ceil(low)), float(math.floor(high))
-    step = _x_step((high - low) / max(1.0, columns / X_CELLS), high, kind)
+    step = _x_step((high - low) / max(1.0, min(MOST_X, columns / X_CELLS)), high, kind)
     between = [place * step for place in range(math.floor(low / step) + 1, math.ceil(high / step))]
     values = [low, *between, high] if high > low else [low]
     return [Tick(value, f"{value:.0f}" if kind == "round" else ago(value)) for value in values]

@@ -96,8 +96,8 @@ def test_a_run_in_which_much_happens_has_its_marks_also_for_who_comes_late() -> 
     ]
     assert all(mark.time is not None for mark in early.marks)
     late = State()
-    for item in rows_of(recording):
-        late.apply(item)
+    for row_ in rows_of(recording):
+        late.apply(row_)
     assert told(late.marks) == [
         ("loss", 9, "attic-nuc"), ("join", 15, "attic-nuc"), ("election", 21, "roof-jetson"), ("pause", 26, ""),
     ]  # fmt: skip
