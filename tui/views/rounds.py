@@ -30,7 +30,7 @@ from tui.symbols import (
     size,
 )
 from tui.views.summary import NONE, primary_of, reachable
-from tui.widgets.bars import Bar, progress
+from tui.widgets.bars import LabelledBar, progress
 from tui.widgets.gantt import GanttRow, Span
 from tui.widgets.table import Column, Row
 
@@ -379,7 +379,7 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
     return lines
 
 
-def class_bars(state: State, one: Round, most: int) -> tuple[list[Bar], bool]:
+def class_bars(state: State, one: Round, most: int) -> tuple[list[LabelledBar], bool]:
     """Return the recall of each class in a round's evaluation, and whether the lowest are first.
 
     They are where there are more than *most*, so that those can be seen. A class without held-out examples
@@ -390,7 +390,7 @@ def class_bars(state: State, one: Round, most: int) -> tuple[list[Bar], bool]:
     for name, count in zip(names, one.classes, strict=False):
         if count.examples:
             recall = count.right / count.examples
-            bars.append(Bar(name, recall, f"{score(recall):>4} {samples(count.examples):>5}"))
+            bars.append(LabelledBar(name, recall, f"{score(recall):>4} {samples(count.examples):>5}"))
     is_long = len(bars) > most
     return sorted(bars, key=lambda bar: bar.part) if is_long else bars, is_long
 

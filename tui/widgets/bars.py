@@ -26,7 +26,7 @@ def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> T
     return bar
 
 
-class Bar(NamedTuple):
+class LabelledBar(NamedTuple):
     """One bar of a panel."""
 
     label: str
@@ -35,7 +35,9 @@ class Bar(NamedTuple):
     value: str
 
 
-def draw_bars(bars: Sequence[Bar], width: int, height: int, glyphs: Glyphs, *, rest: str) -> list[Text]:
+def draw_bars(
+    bars: Sequence[LabelledBar], width: int, height: int, glyphs: Glyphs, *, rest: str
+) -> list[Text]:
     """Return a line for each of *bars*, up to *height*; the last one says how many *rest* have no line."""
     shown = bars[: max(0, height)]
     longest = max((cell_len(clip(bar.label, MAX_LABEL)) for bar in shown), default=0)
@@ -60,7 +62,7 @@ def draw_bars(bars: Sequence[Bar], width: int, height: int, glyphs: Glyphs, *, r
 def label_bars(labels: Sequence[LabelCount], width: int, height: int, glyphs: Glyphs) -> list[Text]:
     """Return a bar for each label, up to *height* of them; the bar of the largest count fills the width."""
     most = max((one.examples for one in labels), default=0) or 1
-    bars = [Bar(one.label, one.examples / most, f"{samples(one.examples):>5}") for one in labels]
+    bars = [LabelledBar(one.label, one.examples / most, f"{samples(one.examples):>5}") for one in labels]
     return draw_bars(bars, width, height, glyphs, rest="labels")
 
 

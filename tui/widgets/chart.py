@@ -18,7 +18,16 @@ from tui.theme import palette_of
 from tui.widgets.canvas import ASCII_SHADE, LETTERS, Marker
 from tui.widgets.legend import Entry, draw_legend
 from tui.widgets.paint import set_subtitle, set_title, strip_of
-from tui.widgets.plot import Band, ChartMark, ChartValues, Look, Plot, Series, draw_plot, is_log_by_default
+from tui.widgets.plot import (
+    Band,
+    ChartLook,
+    ChartMark,
+    ChartValues,
+    Plot,
+    Series,
+    draw_plot,
+    is_log_by_default,
+)
 from tui.widgets.scale import XKind, is_drawn, number
 
 MOST_ZOOM = 64.0
@@ -144,8 +153,8 @@ class Chart(Widget, can_focus=True):
         """Whether the cursor stays when the pointer leaves."""
         return self._is_pinned
 
-    def _look(self) -> Look:
-        return Look(self._values.x_kind, self._zoom, self.is_log)
+    def _look(self) -> ChartLook:
+        return ChartLook(self._values.x_kind, self._zoom, self.is_log)
 
     # --- drawing ----------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ class ChartValues(NamedTuple):
     """Shown on the lower border while there is no cursor there."""
 
 
-class Look(NamedTuple):
+class ChartLook(NamedTuple):
     """How a chart is drawn."""
 
     x_kind: XKind = "round"
@@ -110,7 +110,7 @@ class Plot(NamedTuple):
         view = self.view
         return view.x_low + (view.x_high - view.x_low) * column / max(1, self.columns - 1)
 
-    def with_cursor(self, x: float, series: Sequence[Series], look: Look, glyphs: Glyphs) -> list[Text]:
+    def with_cursor(self, x: float, series: Sequence[Series], look: ChartLook, glyphs: Glyphs) -> list[Text]:
         """Return the lines with a vertical line at *x*, and a dot at the value of each of *series* there."""
         place = self.column_of(x)
         if place is None or self.canvas is None:
@@ -159,14 +159,14 @@ def draw_plot(
     width: int,
     height: int,
     glyphs: Glyphs,
-    look: Look | None = None,
+    look: ChartLook | None = None,
     marks: Iterable[ChartMark] = (),
 ) -> Plot:
     """Draw *height* lines of at most *width* cells: the plot, and below it the axis with its labels.
 
     Where lines cross, the first of *series* is on top. Without room for a plot there are no lines.
     """
-    look = look or Look()
+    look = look or ChartLook()
     columns, rows = width - LABEL_WIDTH - 1, height - 2
     if columns < 8 or rows < 2:
         return Plot([])

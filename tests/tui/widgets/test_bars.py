@@ -6,7 +6,7 @@ import pytest
 from p2pfl.cards import LabelCount
 from tests.support.drawn import plain
 from tui.symbols import glyphs
-from tui.widgets.bars import Bar, draw_bars, histogram, label_bars, progress, sparkline, trend
+from tui.widgets.bars import LabelledBar, draw_bars, histogram, label_bars, progress, sparkline, trend
 
 UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
 COUNTS = [450, 400, 50, 25, 350, 300, 10, 0]
@@ -70,7 +70,7 @@ def test_a_few_samples_are_not_none() -> None:
 
 
 def test_names_of_bars_take_a_third_of_the_width_at_most_and_are_harmless() -> None:
-    bars = [Bar("x\x1b[2J a very long name of a class", 0.5, ".500"), Bar("dog", 1.0, "1.00")]
+    bars = [LabelledBar("x\x1b[2J a very long name of a class", 0.5, ".500"), LabelledBar("dog", 1.0, "1.00")]
     assert (
         plain(draw_bars(bars, 24, 5, ASCII, rest="classes"))
         == """

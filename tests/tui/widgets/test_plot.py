@@ -8,7 +8,7 @@ from rich.text import Text
 
 from tests.support.drawn import plain
 from tui.symbols import Glyphs, glyphs
-from tui.widgets.plot import Band, ChartMark, Look, Plot, Series, draw_plot, is_log_by_default
+from tui.widgets.plot import Band, ChartLook, ChartMark, Plot, Series, draw_plot, is_log_by_default
 
 UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
 CURVE = tuple((float(r), 1 - 0.9 * math.exp(-r / 6)) for r in range(1, 43))
@@ -66,7 +66,7 @@ def test_in_ascii_series_differ_by_their_letters_and_marks_by_their_signs() -> N
 def test_a_loss_on_a_logarithmic_scale_is_straight_where_it_falls_by_the_same_factor() -> None:
     loss = [Series("loss", tuple((float(x), 10 ** -(x / 10)) for x in range(31)), "global")]
     assert (
-        plain(draw_plot(loss, None, 31, 9, UNICODE, Look(is_log=True)).lines)
+        plain(draw_plot(loss, None, 31, 9, UNICODE, ChartLook(is_log=True)).lines)
         == """
      1┤⠉⠢⢄
       │   ⠉⠑⠤⢄
@@ -84,7 +84,7 @@ def test_a_loss_on_a_logarithmic_scale_is_straight_where_it_falls_by_the_same_fa
 
 
 def test_zoom_shows_the_last_part_and_a_time_axis_tells_ages() -> None:
-    drawn = draw_plot(SERIES[:1], None, 24, 5, UNICODE, Look("time", zoom=4)).lines
+    drawn = draw_plot(SERIES[:1], None, 24, 5, UNICODE, ChartLook("time", zoom=4)).lines
     assert (
         plain(drawn)
         == """
@@ -101,7 +101,7 @@ def test_of_marks_at_one_place_the_worst_is_seen_and_later_ones_are_at_the_end()
     assert [(place, sign) for place, sign in enumerate(axis) if sign not in " └─┬"] == [
         (11, "▲"), (26, "✗"), (49, "‖"),
     ]  # fmt: skip
-    zoomed = draw_plot(SERIES, None, 50, 9, UNICODE, Look(zoom=4), MARKS).lines[-2].plain
+    zoomed = draw_plot(SERIES, None, 50, 9, UNICODE, ChartLook(zoom=4), MARKS).lines[-2].plain
     assert "▲" not in zoomed
 
 
@@ -117,7 +117,7 @@ def test_the_cursor_shows_where_the_values_are_and_where_its_place_is_on_the_axi
     series = [*SERIES, Series("level", ((1.0, 0.7), (42.0, 0.7)), "alone", "dotted", is_level=True)]
     plot = draw_plot(series, None, 50, 9, UNICODE)
     before = plain(plot.lines)
-    lines = plot.with_cursor(32.0, series, Look(), UNICODE)
+    lines = plot.with_cursor(32.0, series, ChartLook(), UNICODE)
     place = plot.column_of(32.0)
     assert place is not None
     assert [line.plain[place] for line in lines[:-2]].count("●") == 2, "a level has no value of a round"
@@ -126,11 +126,11 @@ def test_the_cursor_shows_where_the_values_are_and_where_its_place_is_on_the_axi
         (place, place + 1)
     ]
     assert plain(plot.lines) == before, "the drawn chart is as it was"
-    assert plot.with_cursor(99.0, series, Look(), UNICODE) is plot.lines
-    ascii_lines = draw_plot(series, None, 50, 9, ASCII).with_cursor(32.0, series, Look(), ASCII)
+    assert plot.with_cursor(99.0, series, ChartLook(), UNICODE) is plot.lines
+    ascii_lines = draw_plot(series, None, 50, 9, ASCII).with_cursor(32.0, series, ChartLook(), ASCII)
     assert {line.plain[place] for line in ascii_lines[:-2]} >= {"*", "o", "|"}
-    log = draw_plot(one((1.0, 0.0), (2.0, 1.0), (3.0, 0.1)), None, 50, 9, UNICODE, Look(is_log=True))
-    crossed = log.with_cursor(2.0, one((2.0, 0.0)), Look(is_log=True), UNICODE)
+    log = draw_plot(one((1.0, 0.0), (2.0, 1.0), (3.0, 0.1)), None, 50, 9, UNICODE, ChartLook(is_log=True))
+    crossed = log.with_cursor(2.0, one((2.0, 0.0)), ChartLook(is_log=True), UNICODE)
     assert "●" not in plain(crossed), "zero is not on a logarithmic scale"
 
 
@@ -176,8 +176,8 @@ def test_rounds_are_never_labelled_twice_and_the_last_one_in_full() -> None:
 
 
 @pytest.mark.parametrize("glyph_set", [UNICODE, ASCII], ids=["unicode", "ascii"])
-@pytest.mark.parametrize("look", [Look(), Look("time", 64.0), Look(is_log=True)])
-def test_it_fits_any_size(glyph_set: Glyphs, look: Look) -> None:
+@pytest.mark.parametrize("look", [ChartLook(), ChartLook("time", 64.0), ChartLook(is_log=True)])
+def test_it_fits_any_size(glyph_set: Glyphs, look: ChartLook) -> None:
     for width in range(0, 60, 3):
         for height in range(12):
             plot = draw_plot(SERIES, BAND, width, height, glyph_set, look, MARKS)
