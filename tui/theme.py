@@ -33,7 +33,7 @@ STYLES: Final[dict[str, tuple[str, str]]] = {
     "third": ("#2fc19a", "#00664b"),
     "fourth": ("#f0e442", "#6b5f00"),
     "fifth": ("#ff8a5c", "#a63c00"),
-    "sixth": ("#6ca6e8", "#0b4fa3"),
+    "sixth": ("#8fa0ff", "#4b3fbf"),
     "seventh": ("#dde3ea", "#1c232b"),
     "band": ("#4a5b6c", "#a9bccb"),
 }

@@ -229,6 +229,13 @@ class Chart(Widget, can_focus=True):
             self._cursor = x
             self._rewrite()
 
+    def _move(self, x: float | None, *, is_pinned: bool = True) -> None:
+        """Move the cursor for the user, and say so."""
+        before = self._cursor, self._is_pinned
+        self.point(x, is_pinned=is_pinned)
+        if (self._cursor, self._is_pinned) != before:
+            self.post_message(self.Pointed(self, x))
+
     def action_zoom(self, factor: float) -> None:
         """Show a shorter or longer part of the past."""
         self._zoom = min(MOST_ZOOM, max(1.0, self._zoom * factor))
@@ -246,8 +253,7 @@ class Chart(Widget, can_focus=True):
         if self._cursor is not None:
             here = next((place for place, x in enumerate(places) if x >= self._cursor), here)
         moved = max(0, here + step)
-        self.point(places[moved] if moved < len(places) else None)
-        self.post_message(self.Pointed(self, self._cursor))
+        self._move(places[moved] if moved < len(places) else None)
 
     def action_hide(self) -> None:
         """Hide one more series; after the last one show all."""
@@ -268,18 +274,14 @@ class Chart(Widget, can_focus=True):
     def on_mouse_move(self, event: MouseMove) -> None:
         """Show the values under the pointer, unless a click or a key has fixed the cursor."""
         if not self._is_pinned:
-            self.point(self._nearest(event), is_pinned=False)
-            self.post_message(self.Pointed(self, self._cursor))
+            self._move(self._nearest(event), is_pinned=False)
 
     def on_leave(self, event: Leave) -> None:
         """Show the last values again."""
         if event.node is self and not self._is_pinned:
-            self.point(None)
-            self.post_message(self.Pointed(self, None))
+            self._move(None)
 
     def on_click(self, event: Click) -> None:
         """Fix the cursor at the value under the pointer, or free it."""
         x = self._nearest(event)
-        is_freed = self._is_pinned and x == self._cursor
-        self.point(None if is_freed else x)
-        self.post_message(self.Pointed(self, self._cursor))
+        self._move(None if self._is_pinned and x == self._cursor else x)
