@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from tui.symbols import clip, fit
@@ -14,7 +15,10 @@ VALUE_CELLS = 5
 
 LONGEST_NAME = 30
 
-SHORT_NAMES = (12, 8)
+WHOLE_NAME = 7
+"""Cells of names that are never shortened: "global", "members"."""
+
+SHORT_NAMES = (12, 8, 6)
 """Cells of names that are shortened where there is no room."""
 
 SHORTEST_NAME = 5
@@ -56,9 +60,19 @@ def draw_legend(entries: Sequence[Entry], width: int, height: int) -> list[Text]
     for attempt in attempts:
         lines = _flow([_written(entry) for entry in attempt], width)
         if _fits(lines, width, most_lines):
-            with_all = _flow([_written(entry) for entry in (*attempt, *entries[len(needed) :])], width)
-            return with_all if _fits(with_all, width, max(len(lines), height // ROOMY)) else lines
+            return _with_optional(attempt, entries[len(needed) :], width, max(len(lines), height // ROOMY))
     return _as_many_as_fit([_written(entry) for entry in attempts[-1]], width, most_lines)
+
+
+def _with_optional(
+    needed: Sequence[Entry], optional: Sequence[Entry], width: int, most_lines: int
+) -> list[Text]:
+    """Return the lines of the entries, with as many optional ones as fit."""
+    for count in range(len(optional), -1, -1):
+        lines = _flow([_written(entry) for entry in (*needed, *optional[:count])], width)
+        if _fits(lines, width, most_lines):
+            break
+    return lines
 
 
 def _fits(lines: Sequence[Text], width: int, most_lines: int) -> bool:
@@ -66,7 +80,10 @@ def _fits(lines: Sequence[Text], width: int, most_lines: int) -> bool:
 
 
 def _shortened(entries: Sequence[Entry], cells: int) -> list[Entry]:
-    return [entry._replace(name=clip(entry.name, cells)) for entry in entries]
+    return [
+        entry if cell_len(entry.name) <= WHOLE_NAME else entry._replace(name=clip(entry.name, cells))
+        for entry in entries
+    ]
 
 
 def _written(entry: Entry) -> Text:

@@ -41,12 +41,13 @@ def test_it_wraps_then_shortens_names_then_leaves_out_values() -> None:
 
 
 def test_it_says_how_many_have_no_room_at_all() -> None:
-    assert drawn(CURVES, 24, height=5) == [" ━ glob… 0.960  ╌ me  +2"]
+    assert drawn(CURVES, 24, height=5) == [" ━ global 0.960  +3"]
     assert drawn(CURVES, 2, height=5) == []
 
 
 def test_optional_entries_open_a_further_line_only_in_a_large_chart() -> None:
-    assert "lost" not in "".join(drawn([*CURVES, *MARKS], 80))
+    assert drawn([*CURVES, *MARKS], 79) == drawn(CURVES, 79)
+    assert drawn([*CURVES, *MARKS], 85)[0].endswith("░ members  ✗ lost"), "as many as fit"
     assert drawn([*CURVES, *MARKS], 80, height=25)[-1] == " ✗ lost  ★ elected again"
     assert drawn([*CURVES, *MARKS], 100)[0].endswith("░ members  ✗ lost  ★ elected again")
 
