@@ -117,10 +117,9 @@ class Plot(NamedTuple):
             return self.lines
         dots: dict[int, tuple[str, str]] = {}
         for one in reversed(series):
-            here = scaled(
-                tuple(point for point in one.points if point[0] == x and not one.is_level), is_log=look.is_log
-            )
-            cell = self.canvas.cell_of(x, here[0][1]) if here and here[0][1] is not None else None
+            points = one.points[:1] if one.is_level else tuple(point for point in one.points if point[0] == x)
+            values = [y for _, y in scaled(points, is_log=look.is_log) if y is not None]
+            cell = self.canvas.cell_of(x, values[0]) if values else None
             if cell is not None:
                 letter = one.letter or (LETTERS[one.marker] if glyphs.is_ascii else glyphs.full)
                 dots[cell[0]] = letter, one.style

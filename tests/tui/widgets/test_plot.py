@@ -120,7 +120,7 @@ def test_the_cursor_shows_where_the_values_are_and_where_its_place_is_on_the_axi
     lines = plot.with_cursor(32.0, series, ChartLook(), UNICODE)
     place = plot.column_of(32.0)
     assert place is not None
-    assert [line.plain[place] for line in lines[:-2]].count("●") == 2, "a level has no value of a round"
+    assert [line.plain[place] for line in lines[:-2]].count("●") == 3, "a level has its value everywhere"
     assert lines[-2].plain == plot.lines[-2].plain
     assert [(span.start, span.end) for span in lines[-2].spans if span.style == "reverse"] == [
         (place, place + 1)
