@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from p2pfl.cards import CLASSIFICATION, DataCard, Measures
-from p2pfl.messages import Evaluation
+from p2pfl.messages import ClassCount, Evaluation
 from p2pfl.spec import RunSpec
 
 NoticeLevel = Literal["info", "warning", "error"]
@@ -618,6 +618,8 @@ class EvaluationFinished(Event, frozen=True, tag="evaluation_finished"):
     """The mean of the primary metric that all members had reported before, if the committed one differs."""
     primary: str = "accuracy"
     """The name of the primary metric."""
+    classes: tuple[ClassCount, ...] = ()
+    """Counts by class, in the order of the run's classes; empty where the run does not count them."""
 
     @property
     def primary_value(self) -> float | None:
@@ -751,7 +753,8 @@ class RoundRow(msgspec.Struct, frozen=True, gc=False):
     strategy: str = "fedavg"
     """The strategy of the run with its options that have not their default."""
     classes: tuple[ClassScore, ...] = ()
-    """What the evaluations count of each class; only in the rows of `p2pfl history`."""
+    """What the evaluations count of each class; only in the rows of `p2pfl history` and in an observer's last
+    ones."""
 
     @property
     def primary_value(self) -> float | None:

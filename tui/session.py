@@ -48,6 +48,8 @@ class Session:
         """Warnings and errors in the log."""
         self.seen_problems = 0
         """Those of them that were there when the log was last on the screen."""
+        self.chosen: tuple[str, ...] = ()
+        """Names of the peers whose own curves the charts show."""
         self.writes_files = True
         """Whether exports may be written on this device: not from a browser."""
         self._clock = clock

@@ -33,6 +33,8 @@ class Symbol(NamedTuple):
     text: str
     style_name: str
     """A style of the theme, see `tui.theme.STYLES`."""
+    short: str = ""
+    """Another word where there is little room, as in the legend of a chart."""
 
 
 SYMBOLS: dict[ActivityKind, Symbol] = {
@@ -61,17 +63,18 @@ SYMBOLS: dict[ActivityKind, Symbol] = {
 }
 """The symbol of each activity."""
 
-MarkKind = Literal["loss", "pause", "join", "commit", "election"]
-"""What a mark on the scrub bar of a replay stands for."""
+MarkKind = Literal["loss", "pause", "join", "commit", "election", "resume"]
+"""What a mark on a chart or on the scrub bar of a replay stands for."""
 
 MARKS: dict[MarkKind, Symbol] = {
-    "loss": Symbol("✗", "x", "lost or killed", "bad"),
-    "pause": Symbol("‖", "=", "paused, or no quorum", "warning"),
-    "join": Symbol("▲", "^", "joined or linked", "move"),
+    "loss": Symbol("✗", "x", "lost or killed", "bad", "lost"),
+    "pause": Symbol("‖", "=", "paused, or no quorum", "warning", "paused"),
+    "join": Symbol("▲", "^", "joined or linked", "move", "joined"),
     "commit": Symbol("│", "|", "round committed", "good"),
-    "election": Symbol("★", "@", "aggregator elected", "lead"),
+    "election": Symbol("★", "@", "aggregator elected", "lead", "elected again"),
+    "resume": Symbol("▸", ">", "goes on after a pause", "good", "goes on"),
 }
-"""The marks of the scrub bar, those first that hide others on the same cell."""
+"""The marks of charts and of the scrub bar, those first that hide others on the same cell."""
 
 _LOG_ASCII = {"·": "-", "✓": "+", "◎": "o", "★": "@", "✗": "x"}
 """ASCII variants of the marks of the log."""

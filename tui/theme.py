@@ -30,6 +30,11 @@ STYLES: Final[dict[str, tuple[str, str]]] = {
     "global": ("#56b4e9", "#005a8c"),
     "me": ("#e69f00", "#8a5a00"),
     "alone": ("#cc79a7", "#8f3a68"),
+    "third": ("#2fc19a", "#00664b"),
+    "fourth": ("#f0e442", "#6b5f00"),
+    "fifth": ("#ff8a5c", "#a63c00"),
+    "sixth": ("#8fa0ff", "#4b3fbf"),
+    "seventh": ("#dde3ea", "#1c232b"),
     "band": ("#4a5b6c", "#a9bccb"),
 }
 """Colours on dark and on light, by meaning; meanings of the same colour differ in symbol and word."""
@@ -113,6 +118,11 @@ ANSI: Final[dict[str, str]] = {
     "global": "blue",
     "me": "yellow",
     "alone": "magenta",
+    "third": "green",
+    "fourth": "cyan",
+    "fifth": "red",
+    "sixth": "bright_blue",
+    "seventh": "default",
     "band": "bright_black",
 }
 """The terminal's own colours, by meaning."""

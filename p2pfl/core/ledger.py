@@ -456,6 +456,7 @@ class Ledger:
                 is_news,
                 reported,
                 self.agreement.measures.primary,
+                total.classes,
             )
         )
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from p2pfl.events import Committed, CountedUpdate, EvaluationFinished, MemberScore, RoundRow
+from p2pfl.events import ClassScore, Committed, CountedUpdate, EvaluationFinished, MemberScore, RoundRow
+from p2pfl.messages import ClassCount
 
 MAX_ROUNDS = 600
 """Rounds kept of a run, more than a screen is wide; of a longer run every second older round is dropped."""
@@ -85,6 +86,8 @@ class Round:
     examples: int = 0
     """Held-out examples they are the means of."""
     scores: tuple[MemberScore, ...] = ()
+    classes: tuple[ClassCount | ClassScore, ...] = ()
+    """Counts by class, in the order of the run's classes; empty if nobody counted them."""
     is_provisional: bool = False
     """Whether the evaluations are reported but not committed, so that they may still change."""
     index: int = 0
@@ -132,6 +135,7 @@ def _copy_scores(known: Round, made: Round) -> None:
     """Copy the evaluations of *known* to *made*, which is the same round."""
     made.metrics, made.examples = known.metrics, known.examples
     made.scores, made.is_provisional = known.scores, known.is_provisional
+    made.classes = known.classes
 
 
 class Rounds:
@@ -169,7 +173,7 @@ class Rounds:
         known = self._rounds.get(row.training_round)
         made = Round(
             row.run, row.training_round, row.attempt, row.aggregator, row.digest, row.members, row.updates,
-            row.left_out, row.seconds, row.note, row.then, row.metrics, row.examples, row.scores,
+            row.left_out, row.seconds, row.note, row.then, row.metrics, row.examples, row.scores, row.classes,
             bool(row.metrics) and not row.committed, row.round,
         )  # fmt: skip
         if known is not None:
@@ -207,6 +211,7 @@ class Rounds:
             return False
         known.metrics, known.examples = event.metrics, event.examples
         known.scores, known.is_provisional = event.scores, not event.committed
+        known.classes = event.classes
         return True
 
     def _put(self, made: Round) -> None:

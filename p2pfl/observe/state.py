@@ -16,6 +16,7 @@ from p2pfl.events import MemberScore, Published, RoundRow
 from p2pfl.fold import EventFold
 from p2pfl.messages import quorum
 from p2pfl.numbering import Numbering
+from p2pfl.observe.marks import FIRST_ATTEMPT, NO_QUORUM, Marks
 from p2pfl.observe.peers import Activity, Peer, Transfer, activity_of, update_transfers
 from p2pfl.observe.render import LogRow, row_of
 from p2pfl.observe.rounds import MAX_REFUSED, OpenRound, Round, Rounds
@@ -51,6 +52,8 @@ class State(EventFold):
         self.peers: dict[str, Peer] = {}
         """By name."""
         self.rounds = Rounds()
+        self.marks = Marks()
+        """Losses, joins, repeated elections and pauses of the run; a change of them is one of "rounds"."""
         self.log: deque[LogRow] = deque(maxlen=MAX_LOG)
         self.name = self.node = self.federation = self.address = self.data_dir = ""
         self.run = ""
@@ -283,10 +286,12 @@ class State(EventFold):
                 peer.links_made += 1
                 self.kicked.pop(event.node, None)
                 peer.leaving, peer.lost_reason = False, ""
+                self._mark_link(peer, item.time)
             case events.PeerLost():
                 peer = self._identified(event)
                 peer.linked, peer.since, peer.lost_reason = False, item.time, event.reason
                 peer.up = peer.down = 0.0
+                self._mark_link(peer, item.time)
             case events.PeerLeaving():
                 self._peer(event.name).leaving = True
                 self._changed("peers")
@@ -311,18 +316,21 @@ class State(EventFold):
             case events.QuorumLost():
                 self.quorum = (event.reachable, event.members, event.needed)
                 self.phase = "no quorum"
-                self._changed("run")
+                self.marks.note("pause", self._open_number, NO_QUORUM, item.time)
+                self._changed("run", "rounds")
             case events.QuorumBack():
                 self.quorum = None
                 if self.phase == "no quorum":
                     self.phase = "running"
-                self._changed("run")
+                self.marks.note("resume", self._open_number, "", item.time)
+                self._changed("run", "rounds")
             case events.ControlRequested():
                 self.control_requests[event.what] = event.by
                 self._changed("run")
             case events.Resumed():
                 self.phase = "running"
-                self._changed("run")
+                self.marks.note("resume", self._open_number, "", item.time)
+                self._changed("run", "rounds")
             case events.Committed():
                 self._commit(event, item.time)
             case events.EvaluationFinished():
@@ -374,6 +382,9 @@ class State(EventFold):
                 )
                 opened.kind, opened.proposed_at, opened.votes = event.kind, None, event.votes
                 opened.counted.clear()
+                if event.attempt > FIRST_ATTEMPT and event.kind == "train":
+                    self.marks.note("election", opened.round, event.aggregator, item.time)
+                    self._changed("rounds")
             case events.UpdateCounted():
                 opened.counted.setdefault(event.name, item.time)
             case events.UpdateRefused():
@@ -400,6 +411,7 @@ class State(EventFold):
         self.transfers.clear()
         self.addresses = ()
         self._measured_at = None
+        self.marks.forget_links()
         for peer in self.peers.values():
             peer.linked, peer.is_me, peer.status = False, False, None
             peer.sent = peer.received = 0
@@ -423,9 +435,20 @@ class State(EventFold):
         self._changed("peers")
         return peer
 
+    @property
+    def _open_number(self) -> int:
+        """The number of the open training round, or of the last one."""
+        return min(self.trained + 1, max(1, self.target_rounds))
+
+    def _mark_link(self, peer: Peer, time: float) -> None:
+        """Mark that the link to a member broke or is back; at the end of a run all links break."""
+        if peer.is_member and self.run and self.phase not in (*FINISHED_PHASES, "ended"):
+            (self.marks.linked if peer.linked else self.marks.lost)(peer.name, self._open_number, time)
+            self._changed("rounds")
+
     def _join(self, event: events.RunJoined, time: float) -> None:
         if event.run != self.run:
-            self.rounds = Rounds()
+            self.rounds, self.marks = Rounds(), Marks(event.members)
             self.trained = 0
             for peer in self.peers.values():
                 peer.aggregated = peer.counted = peer.left_out = 0
@@ -481,6 +504,8 @@ class State(EventFold):
             self._count_parts(event)
         if event.run == self.run:
             self.rounds.take(event, time, seen)
+            if event.kind == "train":
+                self.marks.decided(event, event.trained, None if event.is_late else time)
         self.members = event.members
         self.trained, self.target_rounds = event.trained, event.rounds
         self._decided = event.round
@@ -509,6 +534,7 @@ class State(EventFold):
             self._numbering.note(row.round, number)
         if row.kind == "train":
             self.trained = max(self.trained, number)
+            self.marks.decided(row, number, None)
             if self.rounds.get(number) is None:
                 self._count_parts(row)
         self.rounds.take_row(row)

@@ -31,7 +31,7 @@ from tests.support.screens import EVERYTHING, Node, greeting
 from tests.support.source import ROOT
 from tui.app import Tui
 from tui.symbols import glyphs
-from tui.widgets.plot import Band, Series, draw_chart
+from tui.widgets.plot import Band, Series, draw_plot
 
 PEERS, ROUNDS = 50, 500
 
@@ -152,7 +152,7 @@ def chart_seconds(times: int) -> float:
     signs = glyphs(ascii_only=False)
     began = time.process_time()
     for _ in range(times):
-        draw_chart(series, band, 60, 14, signs)
+        draw_plot(series, band, 60, 14, signs)
     return (time.process_time() - began) / times
 
 

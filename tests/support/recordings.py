@@ -19,6 +19,7 @@ import msgspec
 from p2pfl import events
 from p2pfl.cards import REGRESSION, DataCard, LabelCount
 from p2pfl.events import AddressState, AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
+from p2pfl.messages import ClassCount
 from p2pfl.observe.state import State
 from p2pfl.spec import from_options
 
@@ -137,6 +138,33 @@ def no_quorum() -> list[Published]:
     for name in (NAMES[0], NAMES[2], NAMES[4]):
         recording.lose(name, "nothing was heard from it for 6 s")
     recording.tell(events.QuorumLost(8, 2, 5, 3), after=0.1)
+    return recording.told
+
+
+def eventful() -> list[Published]:
+    """A run of which charts have something to tell: a member was lost and came back, a second aggregator was
+    elected in round 21, and the run was paused after round 26. It is in its round 33, and the member is lost
+    again."""
+    recording = _Recording(NAMES, target=60)
+    recording.found()
+    recording.rounds(8)
+    recording.open_round()
+    recording.lose(NAMES[5], "nothing was heard from it for 6 s")
+    recording.close_round()
+    recording.rounds(5)
+    recording.back(NAMES[5])
+    recording.rounds(6)
+    recording.open_round()
+    recording.elect_again(NAMES[4])
+    recording.close_round()
+    recording.rounds(4)
+    recording.open_round()
+    recording.tell(events.ControlRequested("pause", "ada (operator)"), after=1)
+    recording.close_round(then="pause")
+    recording.evaluated()
+    recording.tell(events.Resumed(26, "ada (operator)"), after=20)
+    recording.rounds(6)
+    recording.middle()
     return recording.told
 
 
@@ -303,6 +331,8 @@ class _Recording:
         self._sent = 0
         self._confirmed = 0
         """Number of events that only confirm others, and no message was sent for."""
+        self._elected = 0, 1, ""
+        """Of a repeated election: the round, the attempt, and who won it."""
         self._reported: events.EvaluationFinished | None = None
         """Evaluation of the last model, which the next record will commit."""
         self._evaluated: events.EvaluationFinished | None = None
@@ -415,7 +445,9 @@ class _Recording:
         """Train, average and commit the round."""
         number = self._round + 1
         self._train(number)
-        aggregator = self._aggregator(number)
+        attempt, aggregator = 1, self._aggregator(number)
+        if self._elected[0] == number:
+            _, attempt, aggregator = self._elected
         updates = []
         for index, name in enumerate(self.names):
             if name in self._lost:
@@ -427,7 +459,8 @@ class _Recording:
                 self.tell(events.UpdateCounted(number, name, SAMPLES[index % len(SAMPLES)]), after=0.3)
         digest = digest_of(f"model {number}")
         self.tell(
-            events.RecordAccepted(number, 1, aggregator, digest), after=max(u.seconds for u in updates) - 4
+            events.RecordAccepted(number, attempt, aggregator, digest),
+            after=max(u.seconds for u in updates) - 4,
         )
         left_out = tuple((name, "it is not reachable") for name in self.names if name in self._lost)
         self._now += 0.2
@@ -435,7 +468,7 @@ class _Recording:
         seconds = round(self._now - self._committed_at, 3)
         self.tell(
             events.Committed(
-                self._run, number, "train", 1, aggregator, digest, digest_of(f"record {number}"), self.names,
+                self._run, number, "train", attempt, aggregator, digest, digest_of(f"record {number}"), self.names,
                 tuple(updates), left_out, number, self._target, then, "", seconds,
             )
         )  # fmt: skip
@@ -470,8 +503,9 @@ class _Recording:
         examples = sum(score.examples for score in scores)
         means = {what: sum(score.sums[what] for score in scores) / examples for what in ("accuracy", "loss")}
         self._reported = events.EvaluationFinished(
-            self._round, means, examples, len(scores), len(scores), tuple(scores)
-        )
+            self._round, means, examples, len(scores), len(scores), tuple(scores),
+            classes=_counts(means["accuracy"], examples),
+        )  # fmt: skip
         self.tell(self._reported, after=0.1)
 
     def _commit_evaluated(self) -> None:
@@ -526,6 +560,18 @@ class _Recording:
         """Lose the link to *name*."""
         self._lost.add(name)
         self.tell(events.PeerLost(node_id_of(name), name, reason), after=0.4)
+
+    def back(self, name: str) -> None:
+        """Make the link to *name* again."""
+        self._lost.discard(name)
+        self.link(name)
+
+    def elect_again(self, name: str) -> None:
+        """Let the elected aggregator fail, and *name* win the second election of the open round."""
+        number = self._round + 1
+        self.tell(events.SteppedDown(number, 1, self._aggregator(number), "it was lost"), after=1)
+        self._elected = number, 2, name
+        self.tell(events.Elected(number, 2, name, node_id_of(name), len(self.names) // 2 + 1), after=0.2)
 
     # --- special moments ------------------------------------------------------------------------------------
 
@@ -583,6 +629,13 @@ class _Recording:
         metrics = self._evaluated.metrics
         self.tell(events.RunEnded(self._run, self._round, digest, metrics, self._target))
         self.statuses("idle", 1.0, ended=True)
+
+
+def _counts(accuracy: float, examples: int) -> tuple[ClassCount, ...]:
+    """Return how ten equally frequent classes are classified: the later, the worse."""
+    part = examples // 10
+    rights = [round(part * accuracy ** (0.1 + 0.2 * label)) for label in range(10)]
+    return tuple(ClassCount(right, part, part) for right in rights)
 
 
 def _accuracy(number: int) -> float:

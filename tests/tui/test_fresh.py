@@ -94,7 +94,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     for owner, name in (
         (Compositor, "reflow"),
         (Compositor, "render_full_update"),
-        (chart, "draw_chart"),
+        (chart, "draw_plot"),
         (base, "draw_ring"),
     ):
         count(owner, name)
@@ -115,7 +115,7 @@ async def test_a_decided_round_draws_each_chart_once_and_never_the_whole_screen(
             app.session.deliver(Published(app.session.state.seq + 1, app.session.now(), event))
         await settle(app, pilot)
         assert app.title == f"r{number} 50.0%"
-        assert calls == {"draw_chart": 2, "draw_ring": 1}
+        assert calls == {"draw_plot": 2, "draw_ring": 1}
         calls.clear()
         await settle(app, pilot)
         assert not calls, "nothing has changed"

@@ -13,6 +13,7 @@ from p2pfl.events import Published
 from p2pfl.observe.connection import Connected, Retrying
 from tests.support import recordings
 from tests.support.screens import Node, greeting, settle, shown, text_of
+from tui import views
 from tui.app import Tui
 from tui.dialogs import ConfirmDialog, ExportDialog
 from tui.screens.detail import PeerScreen, RoundScreen
@@ -281,13 +282,87 @@ async def test_problems_are_counted_until_the_log_was_looked_at() -> None:
         assert "!1" not in text_of(app).splitlines()[0]
 
 
-async def test_c_goes_through_the_charts() -> None:
-    async with shown(recordings.running()) as (app, pilot, _):
+async def test_c_goes_through_the_metrics_and_shift_t_switches_to_time() -> None:
+    async with shown(recordings.regression()) as (app, pilot, _):
         titles = []
         for _ in range(4):
             await press(app, pilot, "c")
             titles.append(app.screen.metric.border_title)
-        assert titles == ["Loss", "Accuracy over time", "Loss over time", "Accuracy"]
+        assert titles == ["Loss", "MAE", "MSE", "R2"]
+        await press(app, pilot, "T")
+        assert app.screen.metric.border_title == "R2 over time"
+        assert str(app.screen.metric.border_subtitle).startswith("highest 0.")
+    async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
+        pair = app.screen.metric, app.screen.loss
+        assert [chart.border_title for chart in pair] == ["Accuracy", "Loss · log"]
+        await press(app, pilot, "c")
+        assert [chart.border_title for chart in pair] == ["Loss · log", "Accuracy"], "none is there twice"
+        await press(app, pilot, "L")
+        assert [chart.border_title for chart in pair] == ["Loss", "Accuracy"]
+
+
+async def test_arrows_move_the_cursor_of_both_charts_and_z_enlarges_the_first() -> None:
+    async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
+        await press(app, pilot, "left", "left")
+        charts = app.screen.metric, app.screen.loss
+        assert [str(chart.border_subtitle) for chart in charts] == ["round 40"] * 2
+        await press(app, pilot, "right", "right")
+        assert ["round" in str(chart.border_subtitle)[:5] for chart in charts] == [False] * 2
+        small = app.screen.metric.size
+        await press(app, pilot, "z")
+        assert app.screen.metric.size.height > 2 * small.height
+        assert app.screen.metric.size.width > 2 * small.width
+        assert not app.screen.loss.display
+        await press(app, pilot, "z")
+        assert app.screen.metric.size == small
+
+
+async def test_a_adds_the_curve_of_the_selected_peer_and_shift_a_the_best_and_the_worst() -> None:
+    async with shown(recordings.running(8, 12), (120, 40)) as (app, pilot, _):
+        session, chart = app.session, app.screen.metric
+        await press(app, pilot, "a")
+        assert session.chosen == (), "this node's own curve is always there"
+        await press(app, pilot, "down", "a", "down", "a")
+        assert [one.letter for one in chart._values.series] == ["", "", "a", "b"]
+        assert session.chosen[0] in text_of(app)
+        await press(app, pilot, "a")
+        assert len(session.chosen) == 1
+        await press(app, pilot, "A", "A")
+        assert session.chosen == views.best_and_worst(session.state)
+        assert len(session.chosen) == 2
+        for _ in range(7):
+            await press(app, pilot, "a", "down")
+        assert len(session.chosen) == views.MOST_CHOSEN
+        assert toasts(app)[-1] == "charts show at most 5 peers: remove one of them with a"
+
+
+async def test_peers_have_the_keys_of_the_chart_too() -> None:
+    async with shown(recordings.running(), (150, 40)) as (app, pilot, _):
+        await press(app, pilot, "2", "down")
+        chart = app.screen.details.chart
+        for key, title in (("c", "Loss on its data and on all · log"), ("L", "Loss on its data and on all")):
+            await press(app, pilot, key)
+            assert chart.border_title == title
+        await press(app, pilot, "a")
+        name = app.session.chosen[0]
+        assert toasts(app)[-1] == f"the charts of the overview show the curve of {name}"
+        await press(app, pilot, "enter", "c", "L")
+        assert app.screen.panels.chart.border_title == "Loss on its data and on all"
+        await press(app, pilot, "a")
+        assert app.session.chosen == ()
+        assert toasts(app)[-1] == f"the charts of the overview no longer show the curve of {name}"
+
+
+async def test_the_help_names_the_keys_of_charts_and_their_marks() -> None:
+    async with shown(recordings.running(), (120, 60)) as (app, pilot, _):
+        await press(app, pilot, "question_mark")
+        app.screen.query_one("#help").scroll_end(animate=False)
+        await settle(app, pilot)
+        assert "lost or killed" in text_of(app)
+        app.screen.query_one("#help").scroll_home(animate=False)
+        await settle(app, pilot)
+        for words in ("Zoom in", "Chart: the next metric", "Loss on a linear or logarithmic scale"):
+            assert words in text_of(app)
 
 
 PALETTE = {

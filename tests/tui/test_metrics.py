@@ -10,6 +10,7 @@ from rich.text import Text
 
 from p2pfl import events
 from p2pfl.cards import ColumnCard, DataCard, LabelCount, Measures
+from p2pfl.messages import ClassCount
 from p2pfl.observe.state import State
 from tests.support.recordings import regression, running, state_of
 from tui import views
@@ -83,11 +84,97 @@ def test_the_details_of_a_round_and_of_a_peer_have_every_metric_and_no_accuracy(
 
 
 def test_the_chart_shows_the_metric_of_all_and_of_this_node(state: State) -> None:
-    series, band = views.primary_series(state, over_time=False)
-    assert series[0].points[0][1] == next(iter(state.rounds)).metrics["r2"]
-    assert all(value is not None for _, value in series[1].points[:-1])
-    assert band is not None
-    assert views.chart_title("r2") == "R2"
+    chart = views.metric_chart(state, "r2")
+    assert chart.series[0].points[0][1] == next(iter(state.rounds)).metrics["r2"]
+    assert all(value is not None for _, value in chart.series[1].points[:-1])
+    assert chart.band is not None
+    assert (chart.title, chart.is_loss) == ("R2", False)
+    assert chart.note.startswith("highest 0.")
+
+
+def test_charts_show_every_metric_with_its_direction(state: State) -> None:
+    assert views.metrics_of(state) == ("r2", "loss", "mae", "mse")
+    assert views.metrics_of(state_of(running(3, 1))) == ("accuracy", "loss")
+    charts = [views.metric_chart(state, name) for name in views.metrics_of(state)]
+    assert [(chart.title, chart.is_loss) for chart in charts] == [
+        ("R2", False), ("Loss", True), ("MAE", True), ("MSE", True),
+    ]  # fmt: skip
+    assert charts[2].note == "lowest 3.000 in round 1"
+    names = ("f1", "personal_accuracy", "personal_mae", "top_2")
+    assert [views.chart_title(name) for name in names] == [
+        "Macro F1", "Personal accuracy", "Personal MAE", "Top 2",
+    ]  # fmt: skip
+
+
+def test_a_chart_has_at_most_eight_curves_that_differ_in_colour_line_and_letter() -> None:
+    state = state_of(running(9, 8))
+    state.add_local_only("node-1", 0.7)
+    others = [name for name in state.peers if name != state.name]
+    series = views.metric_chart(state, "accuracy", chosen=[state.name, *others]).series
+    assert len(series) == len({one.style for one in series}) == len({one.marker for one in series}) == 8
+    assert [one.letter for one in series] == ["", "", "", *"abcde"]
+    assert series[2].is_level
+    assert series[3].points[0][1] == state.rounds.get(1).score_of(others[0]).mean("accuracy")  # type: ignore[union-attr]
+    assert {name for one in series[3:] for name in [one.name]} <= set(others)
+
+
+def test_the_values_of_a_chart_are_made_once_for_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, data = state_of(running(3, 5)), views.ChartData()
+    first = data.get(state, "accuracy")
+    assert data.get(state, "accuracy") is first
+    assert data.get(state, "accuracy", over_time=True) is not first
+    assert data.get(state, "accuracy", chosen=("node-1",)) is not first
+    state.versions["rounds"] += 1
+    again = data.get(state, "accuracy")
+    assert again is not first
+    assert again == first
+
+
+def test_what_happened_is_marked_over_rounds_and_over_time() -> None:
+    state = state_of(running(4, 6))
+    first = next(iter(state.rounds)).committed_at
+    assert first is not None
+    names = sorted(state.peers)
+    state.marks.note("join", 2, names[0], first + 9.0)
+    state.marks.note("election", 3, names[0], None)
+    for kind, name in (("pause", ""), ("pause", "no quorum"), ("resume", "")):
+        state.marks.note(kind, 3, name, first - 5.0)  # type: ignore[arg-type]
+    marks = views.metric_chart(state, "accuracy").marks
+    assert [(mark.x, mark.kind) for mark in marks][1:] == [
+        (2.0, "join"), (3.0, "election"), (3.0, "pause"), (3.0, "pause"), (3.0, "resume"),
+    ]  # fmt: skip
+    assert [mark.text for mark in marks][1:] == [
+        f"{names[0]} joined", f"{names[0]} aggregates", "paused", "no quorum", "goes on",
+    ]  # fmt: skip
+    assert (marks[0].kind, marks[0].x) == ("loss", 6.0), "the last peer of this recording is lost"
+    timed = views.metric_chart(state, "accuracy", over_time=True).marks
+    assert [(mark.x, mark.kind) for mark in timed][1:] == [
+        (pytest.approx(9.0), "join"), (0.0, "pause"), (0.0, "pause"), (0.0, "resume"),
+    ]  # fmt: skip
+    own = views.peer_chart(state, state.peers[names[0]], "accuracy")
+    assert {mark.kind for mark in own.marks} == {"join", "election"}
+
+
+def test_the_best_and_the_worst_peer_are_those_by_the_direction_of_the_metric(state: State) -> None:
+    values = {name: state.value_of(peer.score) for name, peer in state.peers.items() if not peer.is_me}
+    order = sorted(values, key=lambda name: values[name] or 0.0)
+    assert views.best_and_worst(state) == (order[-1], order[0])
+    assert views.best_and_worst(State()) == ()
+
+
+def test_the_recall_of_each_class_is_shown_the_lowest_first_where_not_all_have_room() -> None:
+    state = state_of(running())
+    one = state.rounds.last
+    assert one is not None
+    bars, is_sorted = views.class_bars(state, one, 10)
+    assert [bar.label for bar in bars] == [str(number) for number in range(10)]
+    assert bars[0].part > bars[9].part
+    assert (bars[9].value, is_sorted) == (".926   999", False)
+    bars, is_sorted = views.class_bars(state, one, 5)
+    assert ([bar.label for bar in bars][:2], is_sorted) == (["9", "8"], True)
+    state.classes = ("cat", "dog")
+    one.classes = (ClassCount(1, 2, 2), ClassCount(0, 0, 0))
+    assert [bar.label for bar in views.class_bars(state, one, 5)[0]] == ["cat"], "dogs have no examples"
 
 
 def test_a_smaller_value_is_a_gain_where_less_is_better() -> None:
@@ -111,7 +198,7 @@ def test_without_a_loss_beside_the_metric_there_is_no_column_and_no_chart_of_it(
     assert [column.title for column in columns(state, views.ROUND_COLUMNS)].count("LOSS") == 1
     state.add_local_only("node-1", 0.7)
     state.add_local_only("node-2", 0.9)
-    series, _ = views.primary_series(state, over_time=False)
+    series = views.metric_chart(state, "loss").series
     assert series[-1].points[0][1] == 0.7, "the best model alone has the smallest loss"
 
 
@@ -129,7 +216,7 @@ def test_what_only_some_members_have_reported_is_not_shown_as_the_value_of_all()
     assert shown.round.round == last.round - 1
     assert views.round_rows(state, ASCII)[0 if state.open is None else 1].cells["primary"] == NONE
     assert "reported by 2 of 6 members" in text_of(views.round_lines(state, last, ASCII))
-    whole = views.primary_series(state, over_time=False)[0][0].points
+    whole = views.metric_chart(state, state.primary).series[0].points
     assert (whole[-1][1], whole[-2][1] is None) == (None, False)
 
 

@@ -86,6 +86,19 @@ async def test_peers_with_details_beside_them(size: tuple[int, ...]) -> None:
         check(f"peers-{size[0]}x{size[1]}", text_of(app))
 
 
+@pytest.mark.parametrize(
+    ("size", "keys"),
+    [((80, 24), ["A"]), ((120, 40), ["A", "down", "down", "down", "a", *["left"] * 12, "z"])],
+    ids=["80x24", "120x40"],
+)
+async def test_a_chart_tells_what_happened(size: tuple[int, ...], keys: list[str]) -> None:
+    async with shown(recordings.eventful(), size) as (app, pilot, _):
+        await pilot.press(*keys)
+        await settle(app, pilot)
+        await settle(app, pilot)
+        check(f"chart-{size[0]}x{size[1]}", text_of(app))
+
+
 @pytest.mark.parametrize("size", [(39, 9), (45, 12)], ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_a_small_terminal_shows_what_matters_most(size: tuple[int, ...]) -> None:
     async with shown(recordings.running(), size) as (app, _, _):

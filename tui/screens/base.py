@@ -132,6 +132,8 @@ class BaseScreen(Screen[None]):
     """Sections of the state that it draws."""
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Its own keys, for the line of keys."""
+    KEYS_MORE: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """More of them, where there is room beside the keys of all screens."""
     KEYS_BEFORE: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Its own keys before there is a run."""
     NUMBER = ""
@@ -296,6 +298,7 @@ class BaseScreen(Screen[None]):
                 keys.append(("x", "stop"))
             if session.may("save") and self.state.trained:
                 keys.append(("w", "save model"))
+            keys += self.KEYS_MORE if self.state.run else ()
             general = [*([("e", "export")] if session.writes_files else []), ("t", "theme")]
             keys += [key for key in general if key not in keys]
         return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]
@@ -322,6 +325,21 @@ class BaseScreen(Screen[None]):
     def selected_peer(self) -> str | None:
         """Return the name of the selected peer, if any."""
         return None
+
+    def choose_peer(self, *, says_so: bool = False) -> None:
+        """Add the selected peer to those whose curves the charts of the overview show, or remove it."""
+        name, chosen = self.selected_peer(), self.session.chosen
+        if name is None or name == self.state.name:
+            return  # its curve is always there
+        if name not in chosen and len(chosen) == views.MOST_CHOSEN:
+            self.notify(f"charts show at most {len(chosen)} peers: remove one of them with a", markup=False)
+            return
+        others = tuple(one for one in chosen if one != name)
+        self.session.chosen = others if name in chosen else (*others, name)
+        if says_so:
+            does = "no longer show" if name in chosen else "show"
+            who = views.display_name(name)
+            self.notify(f"the charts of the overview {does} the curve of {who}", markup=False)
 
 
 TABS = (("1", "Overview"), ("2", "Peers"), ("3", "Rounds"), ("4", "Network"), ("5", "Log"))

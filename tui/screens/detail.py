@@ -10,15 +10,15 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from p2pfl.observe.state import Section
+from p2pfl.observe.state import Section, State
 from tui import views
 from tui.screens.base import BaseScreen, Lines
 from tui.screens.log import LogScreen
 from tui.session import Session
-from tui.widgets.bars import label_bars
+from tui.widgets.bars import draw_bars, label_bars
 from tui.widgets.chart import Chart
 from tui.widgets.gantt import draw_gantt
-from tui.widgets.paint import set_title
+from tui.widgets.paint import set_subtitle, set_title
 
 
 class PeerPanels(Vertical):
@@ -28,6 +28,8 @@ class PeerPanels(Vertical):
 
     def __init__(self) -> None:
         super().__init__(id="details")
+        self._metric = ""
+        """The metric of the chart; empty for the primary one."""
         self.device_info = Lines(id="facts", classes="panel")
         self.chart = Chart(id="own", classes="panel")
         self.chart.can_focus = False  # the arrows go from peer to peer
@@ -44,6 +46,12 @@ class PeerPanels(Vertical):
         """Name the panels."""
         self.labels.border_title, self.its_rounds.border_title = "Its data", "Its last rounds"
 
+    def next_metric(self, state: State) -> None:
+        """Let the chart show the next metric when it is drawn again."""
+        names = views.metrics_of(state)
+        here = names.index(self._metric) if self._metric in names else 0
+        self._metric = names[(here + 1) % len(names)]
+
     def show(self, session: Session, name: str, changed: set[Section]) -> None:
         """Show the peer *name*, for the sections that *changed*."""
         state, glyphs = session.state, session.glyphs
@@ -55,16 +63,17 @@ class PeerPanels(Vertical):
         self.device_info.show(views.peer_lines(state, peer, session.now(), glyphs))
         if changed & {"rounds", "run"}:
             self.chart.glyphs = glyphs
-            title = f"{views.chart_title(state.primary)} on its data and on all"
-            self.chart.show(title, views.peer_series(state, peer), None)
+            metric = self._metric if self._metric in views.metrics_of(state) else state.primary
+            self.chart.show_values(views.peer_chart(state, peer, metric))
             room = max(1, self.its_rounds.size.height)
             self.its_rounds.show(views.peer_rounds(state, peer, room))
         if changed & {"peers", "run"}:
-            counts = peer.device_info.labels if peer.device_info is not None else ()
-            size, is_counted = self.labels.size, any(counts)
+            part = peer.device_info.part if peer.device_info is not None else None
+            labels = part.labels if part is not None else ()
+            size, is_counted = self.labels.size, any(count.examples for count in labels)
             set_title(self.labels, "Its data, by label" if is_counted else "Its data")
             self.labels.show(
-                label_bars(counts, size.width, size.height, glyphs)
+                label_bars(labels, size.width, size.height, glyphs)
                 if is_counted
                 else views.data_lines(peer.device_info)
             )
@@ -75,10 +84,14 @@ class PeerScreen(BaseScreen):
 
     NUMBER = "2"
     KEYS = (("←→", "peer"), ("l", "its log"), ("y", "copy id"), ("esc", "back"))
+    KEYS_MORE = (("c", "metric"), ("a", "add curve"))
     BINDINGS: ClassVar = [
         ("escape", "app.pop_screen", "Back"),
         ("left", "step(-1)", "The peer before"),
         ("right", "step(1)", "The next peer"),
+        ("c", "metric", "Chart: the next metric"),
+        ("L", "scale", "Chart on a linear or logarithmic scale"),
+        ("a", "choose", "Charts of the overview: its curve, or not"),
         ("l", "its_log", "Its log"),
         ("y", "copy_id", "Copy its node id"),
     ]
@@ -102,6 +115,19 @@ class PeerScreen(BaseScreen):
         if self.peer_name in names:
             self.peer_name = names[(names.index(self.peer_name) + step) % len(names)]
             self.draw(everything=True)
+
+    def action_metric(self) -> None:
+        """Show the next metric."""
+        self.panels.next_metric(self.state)
+        self.draw(everything=True)
+
+    def action_scale(self) -> None:
+        """Switch the scale of the chart."""
+        self.panels.chart.action_scale()
+
+    def action_choose(self) -> None:
+        """Show its curve on the overview, or no longer."""
+        self.choose_peer(says_so=True)
 
     def action_its_log(self) -> None:
         """Show the log lines about this peer."""
@@ -136,10 +162,11 @@ class RoundScreen(BaseScreen):
         self.number = number
         self.gantt = Lines(id="gantt", classes="panel")
         self.result = Lines(id="result", classes="panel")
+        self.by_class = Lines(id="by-class", classes="panel")
 
     def body(self) -> Sequence[Widget]:
-        """Return the Gantt chart above the result."""
-        return (self.gantt, self.result)
+        """Return the Gantt chart above the result and the bars of the classes."""
+        return (self.gantt, Horizontal(self.result, self.by_class, id="outcome"))
 
     def on_mount(self) -> None:
         """Name the panels."""
@@ -163,6 +190,14 @@ class RoundScreen(BaseScreen):
         size = self.gantt.size
         self.gantt.show(draw_gantt(rows, total, size.width, glyphs), grows=True)
         self.result.show(views.round_lines(self.state, one, glyphs))
+        size = self.by_class.size
+        bars, is_sorted = views.class_bars(self.state, one, size.height)
+        if self.by_class.display != bool(bars):
+            self.by_class.display = bool(bars)
+            self.call_after_refresh(self.draw, everything=True)
+        set_title(self.by_class, "Recall by class")
+        set_subtitle(self.by_class, "lowest first" if is_sorted else "")
+        self.by_class.show(draw_bars(bars, size.width, size.height, glyphs, rest="classes"))
 
     def action_step(self, step: int) -> None:
         """Show another round."""

@@ -12,8 +12,9 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.symbols import MARKS, PROVISIONAL, SYMBOLS, Glyphs
+from tui.symbols import MARKS, PROVISIONAL, SYMBOLS, Glyphs, MarkKind
 from tui.theme import palette_of
+from tui.widgets.chart import Chart
 from tui.widgets.paint import painted
 
 KEY_NAMES = {
@@ -64,20 +65,29 @@ class HelpScreen(ModalScreen[None]):
                 text.append(f"  {key:<8} {what}\n")
         text.append("\nIn tables\n", style="bold")
         text.append("  ↑ ↓      select      enter    open\n  home end  first, last\n")
+        if under is not None and under.query(Chart):
+            text.append("\nOn a chart (tab moves there, a click fixes the cursor)\n", style="bold")
+            for key, what in self._rows(Chart.BINDINGS):
+                text.append(f"  {key:<8} {what}\n")
+            self._add_marks(text, "\nMarks on the charts\n", (kind for kind in MARKS if kind != "commit"))
         text.append("\nWhat a peer is doing\n", style="bold")
         for symbol in SYMBOLS.values():
             mark = symbol.ascii if self._glyphs.is_ascii else symbol.mark
             text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
         if self.app.check_action("replay_round", ()):
-            text.append("\nOn the bar of a replay\n", style="bold")
-            for symbol in MARKS.values():
-                mark = symbol.ascii if self._glyphs.is_ascii else symbol.mark
-                text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
+            self._add_marks(text, "\nOn the bar of a replay\n", MARKS)
         text.append("\nNumbers\n", style="bold")
         text.append(
             f"  {PROVISIONAL} reported, not committed: it changes if a member leaves before the commit\n"
         )
         return text
+
+    def _add_marks(self, text: Text, title: str, kinds: Iterable[MarkKind]) -> None:
+        text.append(title, style="bold")
+        for kind in kinds:
+            symbol = MARKS[kind]
+            mark = symbol.ascii if self._glyphs.is_ascii else symbol.mark
+            text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
 
     def _rows(self, bindings: Iterable[object]) -> Iterable[tuple[str, str]]:
         for binding in bindings:

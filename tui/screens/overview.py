@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar
 
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
 from textual.widget import Widget
@@ -15,7 +16,6 @@ from tui.screens.base import BaseScreen, Lines, RingPanel, ShowPeer, ShowRound
 from tui.session import Session
 from tui.widgets.chart import Chart
 from tui.widgets.paint import set_title
-from tui.widgets.plot import Band, Series
 from tui.widgets.table import LiveTable
 
 FRAME_ROWS = 3
@@ -32,17 +32,29 @@ class OverviewScreen(BaseScreen):
     """The first screen."""
 
     NUMBER = "1"
-    KEYS = (("enter", "open"), ("c", "chart"))
+    KEYS = (("enter", "open"), ("c", "metric"))
+    KEYS_MORE = (("←→", "values"), ("a", "add curve"), ("z", "enlarge"))
     KEYS_BEFORE = (("y", "copy"),)
     BINDINGS: ClassVar = [
-        ("c", "chart", "Chart: metric, loss, over time"),
+        ("c", "metric", "Chart: the next metric"),
+        ("z", "enlarge", "Chart: as large as the screen, or not"),
+        ("T", "time", "Charts over rounds, or over time"),
+        ("L", "scale", "Loss on a linear or logarithmic scale"),
+        ("left", "cursor(-1)", "Charts: values of the round before; shift: ten"),
+        ("right", "cursor(1)", "Charts: values of the next round; shift: ten"),
+        Binding("shift+left", "cursor(-10)", show=False),
+        Binding("shift+right", "cursor(10)", show=False),
+        ("a", "choose", "Charts: the selected peer's curve, or not"),
+        ("A", "choose_extremes", "Charts: the best and the worst peer, or none"),
         ("y", "copy_join", "Before the run: copy the line for another device"),
     ]
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._over_time = False
-        self._shows_loss = False
+        self._metric = ""
+        """The metric of the first chart; empty for the primary one."""
+        self._chart_data = views.ChartData()
         self._network_size = Size(0, 0)
         self._trends = views.PeerTrends()
         self.peers = LiveTable(views.PEER_COLUMNS, id="peers", classes="panel")
@@ -177,33 +189,61 @@ class OverviewScreen(BaseScreen):
         self.rounds.set_rows(views.round_rows(self.state, self.session.glyphs, LAST_ROUNDS))
 
     def _draw_charts(self) -> None:
-        self._draw_metric()
-        self._draw_loss()
-
-    def _draw_metric(self) -> None:
-        """Draw the first chart; if it is the only one, it shows the primary metric or the loss."""
-        is_one = not (self.has_class("-wide") or self.has_class("-huge"))
-        if is_one and self._shows_loss and views.has_loss(self.state):
-            self._draw(self.metric, "Loss", views.loss_series)
-        else:
-            self._draw(self.metric, views.chart_title(self.state.primary), views.primary_series)
-
-    def _draw_loss(self) -> None:
-        self.set_class(not views.has_loss(self.state), "-lossless")
+        """Draw the chart of the chosen metric; below it, where there is room, the loss or the primary one."""
+        state = self.state
+        self.set_class(not views.has_loss(state), "-lossless")
+        first = self._metric if self._metric in views.metrics_of(state) else state.primary
+        self._draw_chart(self.metric, first)
         if self.loss.display:
-            self._draw(self.loss, "Loss", views.loss_series)
+            self._draw_chart(self.loss, state.primary if first == "loss" else "loss")
 
-    def _draw(
-        self, chart: Chart, title: str, series: Callable[..., tuple[list[Series], Band | None]]
-    ) -> None:
-        x_kind: Literal["round", "time"] = "time" if self._over_time else "round"
-        chart.show(title, *series(self.state, over_time=self._over_time), x_kind=x_kind)
+    def _draw_chart(self, chart: Chart, metric: str) -> None:
+        chart.show_values(
+            self._chart_data.get(self.state, metric, over_time=self._over_time, chosen=self.session.chosen)
+        )
 
-    def action_chart(self) -> None:
-        """Switch the chart: primary metric, loss, then both over time."""
-        self._shows_loss = not self._shows_loss
-        if not self._shows_loss:
-            self._over_time = not self._over_time
+    def on_chart_pointed(self, message: Chart.Pointed) -> None:
+        """Let the other chart show the same round."""
+        for chart in (self.metric, self.loss):
+            if chart is not message.chart:
+                chart.point(message.x, is_pinned=message.chart.is_pinned)
+
+    def action_cursor(self, step: int) -> None:
+        """Move the cursor of the charts."""
+        self.metric.action_cursor(step)
+
+    def action_metric(self) -> None:
+        """Show the next metric."""
+        names = views.metrics_of(self.state)
+        here = names.index(self._metric) if self._metric in names else 0
+        self._metric = names[(here + 1) % len(names)]
+        self._draw_charts()
+
+    def action_enlarge(self) -> None:
+        """Give the first chart the whole screen, or let the other panels appear again."""
+        self.toggle_class("-enlarged")
+        (self.metric if self.has_class("-enlarged") else self.peers).focus()
+        self.call_after_refresh(self.draw, everything=True)
+
+    def action_time(self) -> None:
+        """Switch between rounds and time."""
+        self._over_time = not self._over_time
+        self._draw_charts()
+
+    def action_scale(self) -> None:
+        """Switch the scale of the charts of a loss; without any, that of the first chart."""
+        charts = [chart for chart in (self.metric, self.loss) if chart.display and chart.shows_loss]
+        for chart in charts or [self.metric]:
+            chart.action_scale()
+
+    def action_choose(self) -> None:
+        """Show the curve of the selected peer, or no longer."""
+        self.choose_peer()
+        self._draw_charts()
+
+    def action_choose_extremes(self) -> None:
+        """Show the curves of the best and the worst peer; if any are shown, none."""
+        self.session.chosen = () if self.session.chosen else views.best_and_worst(self.state)
         self._draw_charts()
 
     def action_copy_join(self) -> None:

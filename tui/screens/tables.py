@@ -89,6 +89,13 @@ class PeersScreen(_TableScreen):
     NUMBER = "2"
     SECTIONS = ("peers", "run", "open", "traffic", "rounds")
     COLUMNS = views.WIDE_PEER_COLUMNS
+    KEYS_MORE = (("c", "metric"), ("a", "add curve"))
+    BINDINGS: ClassVar = [
+        *_TableScreen.BINDINGS,
+        ("c", "metric", "Chart beside the table: the next metric"),
+        ("L", "scale", "Chart on a linear or logarithmic scale"),
+        ("a", "choose", "Charts of the overview: its curve, or not"),
+    ]
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -124,6 +131,19 @@ class PeersScreen(_TableScreen):
             return
         self.details.show(self.session, name, set(self.SECTIONS) if name != self._detailed else changed)
         self._detailed = name if self.details.chart.size.width else None
+
+    def action_metric(self) -> None:
+        """Show the next metric."""
+        self.details.next_metric(self.state)
+        self._draw_details({"rounds"})
+
+    def action_scale(self) -> None:
+        """Switch the scale of the chart."""
+        self.details.chart.action_scale()
+
+    def action_choose(self) -> None:
+        """Show the curve of the selected peer on the overview, or no longer."""
+        self.choose_peer(says_so=True)
 
     def on_live_table_moved(self, message: LiveTable.Moved) -> None:
         """Show the details of the peer that is selected now."""

@@ -5,7 +5,15 @@ These are pure functions of the state and the time.
 
 from __future__ import annotations
 
-from tui.views.charts import chart_title, loss_series, peer_series, primary_series
+from tui.views.charts import (
+    MOST_CHOSEN,
+    ChartData,
+    best_and_worst,
+    chart_title,
+    metric_chart,
+    metrics_of,
+    peer_chart,
+)
 from tui.views.finale import finale_line, finale_lines
 from tui.views.peers import (
     PEER_COLUMNS,
@@ -21,6 +29,7 @@ from tui.views.peers import (
 from tui.views.ring import ring
 from tui.views.rounds import (
     ROUND_COLUMNS,
+    class_bars,
     open_line,
     open_lines,
     open_name,
@@ -45,14 +54,18 @@ from tui.views.summary import (
 from tui.views.waiting import join_command, waiting_lines
 
 __all__ = [
+    "MOST_CHOSEN",
     "PEER_COLUMNS",
     "PHASE_WORDS",
     "ROUND_COLUMNS",
     "WIDE_PEER_COLUMNS",
+    "ChartData",
     "PeerTrends",
     "Scores",
     "activity_text",
+    "best_and_worst",
     "chart_title",
+    "class_bars",
     "columns",
     "data_lines",
     "display_name",
@@ -64,16 +77,16 @@ __all__ = [
     "join_command",
     "last_scores",
     "log_line",
-    "loss_series",
+    "metric_chart",
+    "metrics_of",
     "network_lines",
     "open_line",
     "open_lines",
     "open_name",
+    "peer_chart",
     "peer_lines",
     "peer_rounds",
     "peer_rows",
-    "peer_series",
-    "primary_series",
     "reachable",
     "remaining_seconds",
     "ring",

@@ -1,67 +1,208 @@
-"""Chart series of the primary metric and the loss: on the data of all, of this node, and of each member."""
+"""What the charts show: a metric on the data of all, of this node and of chosen members; what happened."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from p2pfl.cards import PERSONAL, UNSHOWN_SUMS
+from p2pfl.events import MemberScore
+from p2pfl.observe.marks import NO_QUORUM, RunMark
 from p2pfl.observe.peers import Peer
+from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
-from tui.symbols import clip
-from tui.widgets.plot import Band, Series
+from tui.symbols import ago, clip
+from tui.widgets.canvas import Marker
+from tui.widgets.plot import Band, ChartMark, ChartValues, Series
+from tui.widgets.scale import number
 
+TITLES = {"f1": "Macro F1", "r2": "R2", "mae": "MAE", "mse": "MSE", "rmse": "RMSE"}
+"""Metrics whose names are no words."""
 
-def primary_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | None]:
-    """Return the primary metric on all data and on this node's data, and the range of the members."""
-    return _series(state, state.primary, over_time=over_time)
+CHOSEN: tuple[tuple[str, Marker], ...] = (
+    ("third", "long"),
+    ("fourth", "short"),
+    ("fifth", "dashdot"),
+    ("sixth", "pairs"),
+    ("seventh", "sparse"),
+)
+"""Colours and line styles of the chosen members; with all, this node and the best alone that makes eight."""
+
+LETTERS = "abcde"
+"""On the curves of the chosen members, which may lie close together."""
+
+MOST_CHOSEN = len(CHOSEN)
+
+NAME_CELLS = 14
 
 
 def chart_title(metric: str) -> str:
-    """Return the name of *metric* as a chart's title: "Accuracy", "R2"."""
-    return clip(metric.replace("_", " ").capitalize(), 20)
+    """Return the name of *metric* as a chart's title: "Accuracy", "R2", "Macro F1", "Personal MAE"."""
+    plain = metric.removeprefix(PERSONAL)
+    title = TITLES.get(plain, plain.replace("_", " ").capitalize())
+    return clip(f"Personal {title if plain in TITLES else title.lower()}" if plain != metric else title, 20)
 
 
-def loss_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | None]:
-    """Return the loss on all data and on this node's data, and the range of the members."""
-    return _series(state, "loss", over_time=over_time)
+def metrics_of(state: State) -> tuple[str, ...]:
+    """Return the metrics that a chart can show: the primary one, the loss, then all others by name."""
+    last = next((one for one in reversed(list(state.rounds)) if one.metrics), None)
+    known = set(last.metrics if last is not None else state.measures.metrics) - UNSHOWN_SUMS
+    first = [name for name in (state.primary, "loss") if name == state.primary or name in known]
+    return (*dict.fromkeys(first), *sorted(known - set(first)))
 
 
-def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], Band | None]:
-    all_, mine, low, high = [], [], [], []
-    name = state.name
-    start = next((one.committed_at for one in state.rounds if one.committed_at is not None), None)
-    for one in state.rounds:
-        if over_time:
-            if one.committed_at is None or start is None:
-                continue
-            x = one.committed_at - start
-        else:
-            x = float(one.round)
-        all_.append((x, None if one.is_partial else one.metrics.get(what)))
-        value = None
-        if (score_range := one.score_range) is not None:
-            own = score_range.by_name.get(name)
-            value = own.mean(what) if own is not None else None
-            if what in score_range.ranges:
-                least, most = score_range.ranges[what]
-                low.append((x, least))
-                high.append((x, most))
-        mine.append((x, value))
-    series = [Series("global", tuple(all_), "global", "line"), Series("me", tuple(mine), "me", "dashed")]
-    if what == state.primary and state.local_only and all_:
-        best = (max if state.measures.direction == "max" else min)(state.local_only.values())
-        series.append(
-            Series("best alone", ((all_[0][0], best), (all_[-1][0], best)), "alone", "dotted"),
-        )
-    band = Band(tuple(low), tuple(high)) if len(state.members) > 1 and low else None
-    return series, band
+class ChartData:
+    """The values of the charts; made anew only when a round, a mark or the choice of members changes."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, bool], ChartValues] = {}
+        self._key: tuple[object, ...] = ()
+
+    def get(
+        self, state: State, metric: str, *, over_time: bool = False, chosen: Sequence[str] = ()
+    ) -> ChartValues:
+        """Return the chart of *metric*, with the curves of the *chosen* members."""
+        key = (state, state.versions["rounds"], state.name, len(state.members), tuple(chosen))
+        if key != self._key:
+            self._made, self._key = {}, key
+        made = self._made.get((metric, over_time))
+        if made is None:
+            made = self._made[metric, over_time] = metric_chart(
+                state, metric, over_time=over_time, chosen=chosen
+            )
+        return made
 
 
-def peer_series(state: State, peer: Peer) -> list[Series]:
-    """Return the primary metric on *peer*'s own data and on all data."""
-    own = []
-    all_ = []
-    for one in state.rounds:
-        own.append((float(one.round), state.value_of(one.score_of(peer.name))))
-        all_.append((float(one.round), state.value_of(one) if not one.is_partial else None))
-    return [
-        Series("global", tuple(all_), "global", "line"),
-        Series(clip(peer.name, 14), tuple(own), "me", "dashed"),
+def metric_chart(
+    state: State, metric: str, *, over_time: bool = False, chosen: Sequence[str] = ()
+) -> ChartValues:
+    """Return *metric* on all data, on this node's, on those of *chosen* members, and the members' range."""
+    start = _start(state)
+    rounds = [
+        (x, one) for one in state.rounds if (x := _place(one, start if over_time else None)) is not None
     ]
+    all_ = tuple((x, None if one.is_partial else one.metrics.get(metric)) for x, one in rounds)
+    series = [
+        Series("global", all_, "global"),
+        Series("me", _own(rounds, state.name, metric), "me", "dashed"),
+    ]
+    direction = state.measures.direction_of(metric)
+    if metric == state.primary and state.local_only and all_:
+        best = (max if direction == "max" else min)(state.local_only.values())
+        level = (all_[0][0], best), (all_[-1][0], best)
+        series.append(Series("best alone", level, "alone", "dotted", is_level=True))
+    others = [name for name in chosen if name != state.name][:MOST_CHOSEN]
+    for name, letter, (style, marker) in zip(others, LETTERS, CHOSEN, strict=False):
+        series.append(Series(clip(name, NAME_CELLS), _own(rounds, name, metric), style, marker, letter))
+    return ChartValues(
+        chart_title(metric),
+        tuple(series),
+        _band(state, rounds, metric),
+        "time" if over_time else "round",
+        chart_marks(state, over_time=over_time),
+        direction == "min",
+        _best(all_, direction == "max", over_time=over_time),
+    )
+
+
+def _start(state: State) -> float | None:
+    """Return when the first round was decided whose time is known: the begin of the axis of time."""
+    return next((one.committed_at for one in state.rounds if one.committed_at is not None), None)
+
+
+def _place(one: Round, start: float | None) -> float | None:
+    """Return where a round is on the axis: its number, or with a *start* its time since then."""
+    if start is None:
+        return float(one.round)
+    return one.committed_at - start if one.committed_at is not None else None
+
+
+def _own(
+    rounds: Sequence[tuple[float, Round]], name: str, metric: str
+) -> tuple[tuple[float, float | None], ...]:
+    return tuple((x, _mean(one.score_of(name), metric)) for x, one in rounds)
+
+
+def _mean(part: MemberScore | None, metric: str) -> float | None:
+    return part.mean(metric) if part is not None else None
+
+
+def _band(state: State, rounds: Sequence[tuple[float, Round]], metric: str) -> Band | None:
+    """Return the range of the members' values; None for a single member."""
+    ranges = [
+        (x, found.ranges[metric])
+        for x, one in rounds
+        if (found := one.score_range) is not None and metric in found.ranges
+    ]
+    if len(state.members) < 2 or not ranges:
+        return None
+    return Band(tuple((x, low) for x, (low, _) in ranges), tuple((x, high) for x, (_, high) in ranges))
+
+
+def _best(points: Sequence[tuple[float, float | None]], is_most: bool, *, over_time: bool) -> str:
+    """Return the best value so far, and where it was first reached."""
+    known = [(y, x) for x, y in points if y is not None]
+    if not known:
+        return ""
+    best = (max if is_most else min)(y for y, _ in known)
+    place = next(x for y, x in known if y == best)
+    where = f"after {ago(place)}" if over_time else f"in round {place:.0f}"
+    return f"{'highest' if is_most else 'lowest'} {number(best)} {where}"
+
+
+def chart_marks(state: State, *, over_time: bool) -> tuple[ChartMark, ...]:
+    """Return what happened to the members, as marks; over time only what this node has seen."""
+    if not over_time:
+        return tuple(ChartMark(float(mark.round), mark.kind, _words(mark)) for mark in state.marks)
+    start = _start(state)
+    return tuple(
+        ChartMark(max(0.0, mark.time - start), mark.kind, _words(mark))
+        for mark in state.marks
+        if mark.time is not None and start is not None
+    )
+
+
+def _words(mark: RunMark) -> str:
+    name = clip(mark.name, NAME_CELLS)
+    match mark.kind:
+        case "loss":
+            return f"{name} lost"
+        case "join":
+            return f"{name} joined"
+        case "election":
+            return f"{name} aggregates"
+        case "pause":
+            return NO_QUORUM if mark.name == NO_QUORUM else "paused"
+        case "resume":
+            return "goes on"
+
+
+def best_and_worst(state: State) -> tuple[str, ...]:
+    """Return the other members with the best and the worst primary metric on their own data."""
+    last = next((one for one in reversed(list(state.rounds)) if one.scores and not one.is_partial), None)
+    if last is None:
+        return ()
+    values = {
+        score.name: value
+        for score in last.scores
+        if score.name != state.name and (value := score.mean(state.primary)) is not None
+    }
+    order = sorted(values, key=lambda name: values[name], reverse=state.measures.direction == "max")
+    return tuple(dict.fromkeys([*order[:1], *order[-1:]]))
+
+
+def peer_chart(state: State, peer: Peer, metric: str) -> ChartValues:
+    """Return the chart of *metric* on *peer*'s own data and on all data."""
+    rounds = [(float(one.round), one) for one in state.rounds]
+    all_ = tuple((x, None if one.is_partial else one.metrics.get(metric)) for x, one in rounds)
+    own = Series(clip(peer.name, NAME_CELLS), _own(rounds, peer.name, metric), "me", "dashed")
+    direction = state.measures.direction_of(metric)
+    marks = tuple(
+        ChartMark(float(mark.round), mark.kind, _words(mark))
+        for mark in state.marks
+        if mark.name == peer.name
+    )
+    title = f"{chart_title(metric)} on its data and on all"
+    best = _best(own.points, direction == "max", over_time=False)
+    return ChartValues(
+        title, (Series("global", all_, "global"), own), None, "round", marks, direction == "min", best
+    )

@@ -39,14 +39,14 @@ TREND_CELLS = 10
 """Of the last rounds of a peer, and of its labels, in a column."""
 
 WIDE_PEER_COLUMNS = (
-    *PEER_COLUMNS[:6],
+    *(column._replace(priority=4) if column.key == "samples" else column for column in PEER_COLUMNS[:6]),
     Column("trend", "TREND", TREND_CELLS, 5),
     *PEER_COLUMNS[6:11],
     Column("times", "TIMES", TREND_CELLS, 4),
-    Column("labels", "LABELS", TREND_CELLS, 4),
+    Column("labels", "LABELS", TREND_CELLS, 6),
     *PEER_COLUMNS[11:],
 )
-"""Columns where the table has a screen of its own: also its last rounds, and its labels."""
+"""Columns where the table has a screen of its own: last rounds and labels, rather than samples."""
 
 MAX_LINKS = 50
 """Links in the list."""

@@ -14,9 +14,23 @@ from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Round
 from p2pfl.observe.state import State
 from p2pfl.strategy_specs import describe_strategy
 from p2pfl.text import plural
-from tui.symbols import PROVISIONAL, Glyphs, ago, clip, delta, duration, fit, metric, rate, share, size
+from tui.symbols import (
+    PROVISIONAL,
+    Glyphs,
+    ago,
+    clip,
+    delta,
+    duration,
+    fit,
+    metric,
+    rate,
+    samples,
+    score,
+    share,
+    size,
+)
 from tui.views.summary import NONE, primary_of, reachable
-from tui.widgets.bars import progress
+from tui.widgets.bars import LabelledBar, progress
 from tui.widgets.gantt import GanttRow, Span
 from tui.widgets.table import Column, Row
 
@@ -382,6 +396,22 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
         lines.append(Text(f"note      {clip(one.note, 200)}"))
     lines += [Text(f"left out  {clip(name, 30)}: {clip(reason, 120)}") for name, reason in one.left_out]
     return lines
+
+
+def class_bars(state: State, one: Round, most: int) -> tuple[list[LabelledBar], bool]:
+    """Return the recall of each class in a round's evaluation, and whether the lowest are first.
+
+    They are where there are more than *most*, so that those can be seen. A class without held-out examples
+    has no recall.
+    """
+    names = state.classes or tuple(str(number) for number in range(len(one.classes)))
+    bars = []
+    for name, count in zip(names, one.classes, strict=False):
+        if count.examples:
+            recall = count.right / count.examples
+            bars.append(LabelledBar(name, recall, f"{score(recall):>4} {samples(count.examples):>5}"))
+    is_long = len(bars) > most
+    return sorted(bars, key=lambda bar: bar.part) if is_long else bars, is_long
 
 
 def _average(state: State, one: Round) -> str:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 
-from tui.symbols import Glyphs, samples
-from tui.widgets.plot import DOTS
+from p2pfl.cards import LabelCount
+from tui.symbols import Glyphs, clip, fit, samples
+from tui.widgets.canvas import DOTS
+
+MAX_LABEL = 24
+"""Cells of the name of a bar at most."""
 
 HISTOGRAMS = 512
 """Histograms that are remembered: peers rarely change, but their charts are made anew after each round."""
@@ -24,32 +30,54 @@ def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> T
     return bar
 
 
-def label_bars(counts: Sequence[int], width: int, height: int, glyphs: Glyphs) -> list[Text]:
-    """Return a bar for each label, up to *height* of them; the bar of the largest count fills the width."""
+class LabelledBar(NamedTuple):
+    """One bar of a panel."""
+
+    label: str
+    part: float
+    """From 0 to 1; 1 fills the width."""
+    value: str
+
+
+def draw_bars(
+    bars: Sequence[LabelledBar], width: int, height: int, glyphs: Glyphs, *, rest: str
+) -> list[Text]:
+    """Return a line for each of *bars*, up to *height*; the last one says how many *rest* have no line."""
+    shown = bars[: max(0, height)]
+    longest = max((cell_len(clip(bar.label, MAX_LABEL)) for bar in shown), default=0)
+    label_cells = max(3, min(longest, width // 3))
+    value_cells = max((len(bar.value) for bar in shown), default=0)
+    room = max(1, width - label_cells - value_cells - 2)
     lines = []
-    most = max(counts, default=0)
-    room = max(1, width - 12)
-    for label, count in enumerate(counts[: max(0, height)]):
-        line = Text(f"{label:>3} ")
-        line.append(_bar(count / most if most else 0.0, room, glyphs), style="train")
-        line.append(f" {samples(count):>5}")
+    for bar in shown:
+        align: Literal["left", "right"] = "right" if bar.label.isdecimal() else "left"
+        line = Text(f"{fit(bar.label, label_cells, align)} ")
+        filled = _bar(bar.part, room, glyphs)
+        line.append(filled, style="train").append(glyphs.bar_empty * (room - len(filled)), style="quiet")
+        line.append(f" {bar.value:>{value_cells}}")
         lines.append(line)
-    if len(counts) > height and lines:
-        lines[-1] = Text(f"  {glyphs.more} {len(counts) - height + 1} more labels", style="quiet")
+    if len(bars) > height and lines:
+        lines[-1] = Text(f"  {glyphs.more} {len(bars) - height + 1} more {rest}", style="quiet")
     for line in lines:
         line.truncate(max(0, width), overflow="crop")
     return lines
 
 
+def label_bars(labels: Sequence[LabelCount], width: int, height: int, glyphs: Glyphs) -> list[Text]:
+    """Return a bar for each label, up to *height* of them; the bar of the largest count fills the width."""
+    most = max((one.examples for one in labels), default=0) or 1
+    bars = [LabelledBar(one.label, one.examples / most, f"{samples(one.examples):>5}") for one in labels]
+    return draw_bars(bars, width, height, glyphs, rest="labels")
+
+
 def _bar(part: float, width: int, glyphs: Glyphs) -> str:
-    """Return a bar with a resolution of an eighth of a cell, padded to *width*."""
+    """Return a bar with a resolution of an eighth of a cell, at most *width* cells."""
     steps = len(glyphs.eighths)
     filled = round(part * width * steps)
     if part > 0:
         filled = max(1, filled)  # a small count is not zero
     whole, rest = divmod(filled, steps)
-    text = glyphs.eighths[-1] * whole + (glyphs.eighths[rest - 1] if rest else "")
-    return text + " " * (width - len(text))
+    return glyphs.eighths[-1] * whole + (glyphs.eighths[rest - 1] if rest else "")
 
 
 @lru_cache(HISTOGRAMS)

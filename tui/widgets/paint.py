@@ -102,6 +102,12 @@ def set_title(widget: Widget, title: str) -> None:
         widget.border_title = Text(title)
 
 
+def set_subtitle(widget: Widget, subtitle: str) -> None:
+    """Set what stands on a panel's lower border, as `set_title` does."""
+    if widget.border_subtitle != Content(subtitle).markup:
+        widget.border_subtitle = Text(subtitle)
+
+
 def strip_of(text: Text, width: int, base: Style, console: Console, palette: Palette) -> Strip:
     """Return one line of *text*, exactly *width* cells wide, on the style *base* of its widget."""
     style = base + rich_style(text.style, palette)

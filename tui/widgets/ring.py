@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from tui.symbols import Glyphs, clip
-from tui.widgets.plot import DOTS
+from tui.widgets.canvas import DOTS
 
 LABEL = 16
 """Cells for the name of a node, and for its note below it."""

@@ -4,25 +4,36 @@ import math
 
 import pytest
 from rich.cells import cell_len
+from rich.text import Text
 
 from tests.support.drawn import plain
 from tui.symbols import Glyphs, glyphs
-from tui.widgets.plot import Band, Series, View, bounds, draw_chart, number, with_round_values
+from tui.widgets.plot import Band, ChartLook, ChartMark, Plot, Series, draw_plot, is_log_by_default
 
 UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
 CURVE = tuple((float(r), 1 - 0.9 * math.exp(-r / 6)) for r in range(1, 43))
 MINE = tuple((x, None if 10 <= x <= 14 else y - 0.1) for x, y in CURVE)
 SERIES = [Series("global", CURVE, "global"), Series("me", MINE, "me", "dashed")]
 BAND = Band(tuple((x, y - 0.2) for x, y in CURVE), tuple((x, min(1.0, y + 0.05)) for x, y in CURVE))
+MARKS = [
+    ChartMark(5.0, "join", "ada joined"),
+    ChartMark(20.0, "join", "bob joined"),
+    ChartMark(20.0, "loss", "ada lost"),
+    ChartMark(99.0, "pause", "paused"),
+]
 
 
 def one(*points: tuple[float, float | None]) -> list[Series]:
     return [Series("one", points, "global")]
 
 
+def styles(lines: list[Text]) -> set[str]:
+    return {str(span.style) for line in lines for span in line.spans}
+
+
 def test_lines_a_band_a_gap_and_axes() -> None:
     assert (
-        plain(draw_chart(SERIES, BAND, 50, 9, UNICODE))
+        plain(draw_plot(SERIES, BAND, 50, 9, UNICODE).lines)
         == """
      1┤              ⠠⠠⠡⢡⣡⠥⠥⠥⠥⠳⠳⠳⠳⠳⠫⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩⠩
       │          ⠠⠠⢡⠥⠵⠩⠩⠡⠡⠡⠡⠡⠡⠡⠡⠡⠡⣡⡡⠡⣡⡡⠡⣡⡡⠡⣡⡡⠡⣡⡡⠡⣡
@@ -31,146 +42,145 @@ def test_lines_a_band_a_gap_and_axes() -> None:
       │     ⠠⡡⠫⠡⠡⠡⠡⠡⠡⠡⠡⠁⠁⠁⠁⠁
       │    ⠠⡽⠡⠡⠡⠡⠡⠡⠁⠁
    0.6┤   ⠠⡯⠡⠵⠡⠡⠁⠁
-      └───────────────────────────────────────────
-       1         11          22        32       42"""
+      └┬────────┬─────────┬──────────┬───────────┬
+       1       10        20         30          42"""
     )
 
 
-def test_in_ascii_series_differ_by_their_letters() -> None:
+def test_in_ascii_series_differ_by_their_letters_and_marks_by_their_signs() -> None:
     assert (
-        plain(draw_chart(SERIES, BAND, 50, 9, ASCII))
+        plain(draw_plot(SERIES, BAND, 50, 9, ASCII, marks=MARKS).lines)
         == """
-     1+              :::**************************
-      |          ::******:::::::::oo:oo:oo:oo:oo:o
-      |        :****::oo:oo:oo:oo:::::::::::::::::
-   0.8+       :**::::oo:::::::::::::::::::::::::::
-      |     :**:::::::::::::
-      |    :*::::::::
-   0.6+   :*:oo:::
-      +-------------------------------------------
-       1         11          22        32       42"""
+     1+    '         :::**************************
+      |    '     ::******:':::::::oo:oo:oo:oo:oo:o
+      |    '   :****::oo:oo:oo:oo::::::::::::::::'
+   0.8+    '  :**::::oo:::'::::::::::::::::::::::'
+      |    ':**:::::::::::':                     '
+      |    '*::::::::     '                      '
+   0.6+   :*:oo:::        '                      '
+      ++---^----+---------x----------+-----------=
+       1       10        20         30          42"""
     )
 
 
-def test_a_dashed_line_has_its_gaps_where_many_values_share_a_column() -> None:
-    points = tuple((float(place), 0.2 + place % 2 * 0.6) for place in range(600))
-    full_cells = {
-        marker: plain(draw_chart([Series("one", points, "me", marker)], None, 31, 8, UNICODE)).count("⣿")
-        for marker in ("line", "dashed", "dotted")
-    }
-    assert full_cells == {"line": 48, "dashed": 16, "dotted": 0}
+def test_a_loss_on_a_logarithmic_scale_is_straight_where_it_falls_by_the_same_factor() -> None:
+    loss = [Series("loss", tuple((float(x), 10 ** -(x / 10)) for x in range(31)), "global")]
+    assert (
+        plain(draw_plot(loss, None, 31, 9, UNICODE, ChartLook(is_log=True)).lines)
+        == """
+     1┤⠉⠢⢄
+      │   ⠉⠑⠤⢄
+   0.1┤       ⠉⠢⢄
+      │          ⠉⠢⠤⢄
+  0.01┤              ⠉⠢⢄
+      │                 ⠉⠢⠤⢄
+ 0.001┤                     ⠉⠢⢄
+      └┬───────┬──────┬───────┬
+       0      10     20      30"""
+    )
+    assert is_log_by_default(loss)
+    assert not is_log_by_default(one((1.0, 0.5), (2.0, 0.2)))
+    assert not is_log_by_default([])
 
 
 def test_zoom_shows_the_last_part_and_a_time_axis_tells_ages() -> None:
-    drawn = draw_chart(SERIES[:1], None, 24, 5, UNICODE, x_kind="time", zoom=4)
+    drawn = draw_plot(SERIES[:1], None, 24, 5, UNICODE, ChartLook("time", zoom=4)).lines
     assert (
         plain(drawn)
         == """
      1┤           ⣀⣀⣀⡠⠤⠤
       │   ⣀⡠⠤⠔⠒⠉⠉⠉
  0.995┤⠤⠒⠉
-      └─────────────────
-       32s           42s"""
+      └┬────┬──────────┬
+       32s 35s       42s"""
     )
 
 
-def test_the_cursor_marks_its_place_on_the_axis() -> None:
-    axis = draw_chart(one((0.0, 0.0), (10.0, 1.0)), None, 17, 5, UNICODE, cursor=10.0)[3]
-    assert [(span.start, span.end) for span in axis.spans if span.style == "reverse"] == [(16, 17)]
+def test_of_marks_at_one_place_the_worst_is_seen_and_later_ones_are_at_the_end() -> None:
+    axis = draw_plot(SERIES, None, 50, 9, UNICODE, marks=MARKS).lines[-2].plain
+    assert [(place, sign) for place, sign in enumerate(axis) if sign not in " └─┬"] == [
+        (11, "▲"), (26, "✗"), (49, "‖"),
+    ]  # fmt: skip
+    zoomed = draw_plot(SERIES, None, 50, 9, UNICODE, ChartLook(zoom=4), MARKS).lines[-2].plain
+    assert "▲" not in zoomed
+
+
+def test_many_marks_have_no_lines_through_the_plot() -> None:
+    many = [ChartMark(float(x), "join", "") for x in range(2, 40, 4)]
+    few, crowded = (draw_plot(one(*CURVE), None, 50, 9, UNICODE, marks=marks) for marks in (MARKS, many))
+    assert "band" in styles(few.lines)
+    assert "band" not in styles(crowded.lines)
+    assert crowded.lines[-2].plain.count("▲") == len(many)
+
+
+def test_the_cursor_shows_where_the_values_are_and_where_its_place_is_on_the_axis() -> None:
+    series = [*SERIES, Series("level", ((1.0, 0.7), (42.0, 0.7)), "alone", "dotted", is_level=True)]
+    plot = draw_plot(series, None, 50, 9, UNICODE)
+    before = plain(plot.lines)
+    lines = plot.with_cursor(32.0, series, ChartLook(), UNICODE)
+    place = plot.column_of(32.0)
+    assert place is not None
+    assert [line.plain[place] for line in lines[:-2]].count("●") == 3, "a level has its value everywhere"
+    assert lines[-2].plain == plot.lines[-2].plain
+    assert [(span.start, span.end) for span in lines[-2].spans if span.style == "reverse"] == [
+        (place, place + 1)
+    ]
+    assert plain(plot.lines) == before, "the drawn chart is as it was"
+    assert plot.with_cursor(99.0, series, ChartLook(), UNICODE) is plot.lines
+    ascii_lines = draw_plot(series, None, 50, 9, ASCII).with_cursor(32.0, series, ChartLook(), ASCII)
+    assert {line.plain[place] for line in ascii_lines[:-2]} >= {"*", "o", "|"}
+    log = draw_plot(one((1.0, 0.0), (2.0, 1.0), (3.0, 0.1)), None, 50, 9, UNICODE, ChartLook(is_log=True))
+    crossed = log.with_cursor(2.0, one((2.0, 0.0)), ChartLook(is_log=True), UNICODE)
+    assert "●" not in plain(crossed), "zero is not on a logarithmic scale"
+
+
+def test_a_cell_of_the_plot_is_a_place_of_the_axis() -> None:
+    plot = draw_plot(SERIES, None, 50, 9, UNICODE)
+    assert plot.x_at(7) == 1.0
+    assert plot.x_at(49) == 42.0
+    assert plot.x_at(6) is plot.x_at(50) is Plot([]).x_at(9) is Plot([]).column_of(1.0) is None
 
 
 def test_the_first_series_is_on_top_where_two_cross() -> None:
     both = [Series("a", ((0.0, 0.5), (9.0, 0.5)), "global"), Series("b", ((0.0, 0.5), (9.0, 0.5)), "me")]
-    styles = {span.style for line in draw_chart(both, None, 30, 6, UNICODE) for span in line.spans}
-    assert "global" in styles
-    assert "me" not in styles
+    drawn = styles(draw_plot(both, None, 30, 6, UNICODE).lines)
+    assert "global" in drawn
+    assert "me" not in drawn
 
 
-def test_a_single_value_is_seen_whatever_the_kind_of_line() -> None:
-    for marker in ("line", "dashed", "dotted"):
-        for place in range(11):
-            points = tuple((float(x), 0.5 if x == place else None) for x in range(11))
-            rest = Series("all", tuple((float(x), 0.9) for x in range(11)), "global")
-            drawn = draw_chart([rest, Series("one", points, "me", marker)], None, 31, 8, UNICODE)
-            assert "me" in {span.style for line in drawn for span in line.spans}, (marker, place)
+def test_curves_of_chosen_members_have_letters() -> None:
+    named = [SERIES[0], *(Series(sign, MINE, "me", "long", sign) for sign in "ab")]
+    for signs in (UNICODE, ASCII):
+        drawn = plain(draw_plot(named, None, 60, 12, signs).lines)
+        assert {"a", "b"} <= set(drawn)
 
 
 def test_without_any_value_it_says_so() -> None:
-    drawn = draw_chart(one((1.0, None), (2.0, math.nan)), None, 40, 6, UNICODE)
+    drawn = draw_plot(one((1.0, None), (2.0, math.nan)), None, 40, 6, UNICODE).lines
     assert plain(drawn) == "\n\n\n       nothing is evaluated yet"
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1.7e308, -3.0, 1e13])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1.7e308, -1e13, 1e13])
 def test_what_no_axis_can_show_is_a_gap(value: float) -> None:
-    whole = one((1.0, 0.5), (2.0, value), (3.0, 0.6))
-    assert bounds(whole, None) == bounds(one((1.0, 0.5), (3.0, 0.6)), None)
-    assert draw_chart(whole, Band(((1.0, value),), ((1.0, value),)), 40, 8, UNICODE)
+    band = Band(((1.0, value),), ((1.0, value),))
+    whole = draw_plot(one((1.0, 0.5), (2.0, value), (3.0, 0.6)), band, 40, 8, UNICODE)
+    assert whole.view == draw_plot(one((1.0, 0.5), (3.0, 0.6)), None, 40, 8, UNICODE).view
 
 
-def test_an_axis_of_accuracies_ends_at_one_and_one_of_losses_does_not() -> None:
-    accuracies, losses = bounds(one((1.0, 0.1), (2.0, 0.99)), None), bounds(one((1.0, 0.1), (2.0, 2.4)), None)
-    assert accuracies is not None
-    assert losses is not None
-    assert accuracies.y_high == 1.0
-    assert losses.y_high > 2.4
-    assert min(accuracies.y_low, losses.y_low) >= 0.0
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "rows", "expected"),
-    [
-        (0.55, 1.0, 11, [0.4, 0.6, 0.8, 1.0]),
-        (0.12, 0.98, 7, [0.0, 0.5, 1.0]),
-        (0.95, 0.99, 12, [0.95, 0.96, 0.97, 0.98, 0.99]),
-        (0.0, 2.4, 9, [0.0, 1.0, 2.0, 3.0]),
-        (3.0, 3.0001, 3, [3.0, 3.0001]),
-    ],
-)
-def test_an_axis_has_round_values(low: float, high: float, rows: int, expected: list[float]) -> None:
-    view, values = with_round_values(View(0.0, 1.0, low, high), rows)
-    assert values == pytest.approx(expected)
-    assert view.y_low <= low + 1e-12
-    assert view.y_high >= high - 1e-12
-
-
-def test_the_begin_of_a_long_curve_does_not_widen_the_axis() -> None:
-    whole = bounds(one(*((float(x), 0.1 if x < 3 else 0.9 + x / 1000) for x in range(40))), None)
-    short = bounds(one(*((float(x), 0.1 if x < 3 else 0.9 + x / 1000) for x in range(10))), None)
-    assert whole is not None
-    assert short is not None
-    assert whole.y_low > 0.85
-    assert short.y_low < 0.1
-
-
-def test_a_leap_far_outside_the_axis_costs_nothing() -> None:
-    curve = [(float(x), 1e11 if x == 1 else 0.5) for x in range(40)]
-    assert len(draw_chart(one(*curve), None, 60, 12, UNICODE)) == 12
-
-
-def test_rounds_are_never_labelled_twice() -> None:
-    drawn = draw_chart(one((1.0, 0.1), (2.0, 0.3), (3.0, 0.4)), None, 70, 8, UNICODE)
+def test_rounds_are_never_labelled_twice_and_the_last_one_in_full() -> None:
+    drawn = draw_plot(one((1.0, 0.1), (2.0, 0.3), (3.0, 0.4)), None, 70, 8, UNICODE).lines
     assert drawn[-1].plain.split() == ["1", "2", "3"]
-
-
-def test_the_last_round_has_its_label_in_full() -> None:
-    drawn = draw_chart(one((1.0, 0.1), (12_345.0, 0.3)), None, 40, 8, UNICODE)
+    drawn = draw_plot(one((1.0, 0.1), (12_345.0, 0.3)), None, 40, 8, UNICODE).lines
     assert drawn[-1].plain.split()[-1] == "12345"
     assert drawn[-1].cell_len == 40
 
 
 @pytest.mark.parametrize("glyph_set", [UNICODE, ASCII], ids=["unicode", "ascii"])
-@pytest.mark.parametrize("zoom", [1.0, 64.0])
-def test_it_fits_any_size(glyph_set: Glyphs, zoom: float) -> None:
+@pytest.mark.parametrize("look", [ChartLook(), ChartLook("time", 64.0), ChartLook(is_log=True)])
+def test_it_fits_any_size(glyph_set: Glyphs, look: ChartLook) -> None:
     for width in range(0, 60, 3):
         for height in range(12):
-            drawn = draw_chart(SERIES, BAND, width, height, glyph_set, zoom=zoom, cursor=41.0)
+            plot = draw_plot(SERIES, BAND, width, height, glyph_set, look, MARKS)
+            drawn = plot.with_cursor(41.0, SERIES, look, glyph_set)
             assert len(drawn) <= height
             assert all(cell_len(line.plain) <= width for line in drawn), (width, height)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(0.0, "0.000"), (0.9612, "0.961"), (9.9996, "10.0"), (12.34, "12.3"), (99.96, "100"), (2.3e9, "2e+09")],
-)
-def test_values_take_five_characters_at_most(value: float, expected: str) -> None:
-    assert number(value) == expected

@@ -20,7 +20,7 @@ from p2pfl.core.effects import (
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.saved import SavedRun
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import Commit, Evaluation, Origin, RecordBlobs, Report
+from p2pfl.messages import ClassCount, Commit, Evaluation, Origin, RecordBlobs, Report
 from p2pfl.schema import layout_of
 from p2pfl.spec import MetricTarget, with_options
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, taken, told
@@ -369,6 +369,7 @@ def test_committed_evaluations_are_told_where_reports_had_said_something_else(
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
     (event,) = told(taken(ctx), events.EvaluationFinished)
     assert (event.round, event.primary_value, event.reports) == (1, 0.9, 2)
+    assert event.classes[0] == ClassCount(18, 20, 20)
 
 
 def test_an_accuracy_that_not_all_reported_is_told_again_when_it_is_committed(

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from p2pfl.events import Committed, EvaluationFinished, RoundRow
+from p2pfl.events import ClassScore, Committed, EvaluationFinished, RoundRow
+from p2pfl.messages import ClassCount
 from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Rounds
 from tests.support.recordings import finished, rows_of
 
@@ -54,6 +55,16 @@ def test_a_commit_keeps_what_was_seen_of_its_round() -> None:
     assert kept is not None
     assert (kept.committed_at, kept.seen) == (7.0, seen)
     assert kept.metrics["accuracy"] == row(1).accuracy
+
+
+def test_the_counts_of_classes_come_with_an_evaluation_or_from_the_history_and_are_kept() -> None:
+    rounds, counted = Rounds(), (ClassScore("cat", 1, 2, 3),)
+    rounds.take_row(replace(row(1), classes=counted))
+    rounds.take(commit(2), 1.0, None)
+    rounds.score(replace(evaluated(2, 10), classes=(ClassCount(1, 2, 3),)), 2)
+    for number in (1, 2):
+        rounds.take(commit(number), 2.0, None)
+    assert [one.classes for one in rounds] == [counted, (ClassCount(1, 2, 3),)]
 
 
 def test_a_commit_told_again_keeps_the_evaluation_and_who_voted() -> None:

@@ -46,7 +46,7 @@ from p2pfl.wire.observing import (
 from tests.support.federation import make_federation
 from tests.support.meshes import until
 from tests.support.recordings import finished, rows_of
-from tests.support.records import SPEC, Chain, node
+from tests.support.records import SPEC, Chain, evaluations, node
 from tests.support.watchers import Watcher, watch
 
 TOKEN, STREAM = "5e" * 32, "0a" * 16
@@ -467,14 +467,24 @@ async def test_a_journal_that_cannot_be_read_is_told_to_who_asked_and_to_nobody_
     await until(lambda: early.numbers[-1:] == [2])
 
 
-def test_of_a_long_run_the_last_rounds_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_long_run_the_last_rounds_are_told_and_of_fewer_the_counts_of_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "HISTORY_ROUNDS", 3)
     chain = Chain()
     with DataDirectory(tmp_path).open() as directory:
         journal = Journal.open(directory.journal_path, node("ada"), new_journal=False)
         journal.save_all([SaveGenesis(chain.run, chain.genesis)])
-        journal.save_all([SaveCommit(chain.run, chain.commit(), 1.0) for _ in range(5)])
-        assert [row.round for row in last_rounds(directory, chain.run)] == [3, 4, 5]
+        parts = evaluations((8, 10), (9, 10))
+        journal.save_all(
+            [
+                SaveCommit(chain.run, chain.commit(evaluated=parts if number else ()), 1.0)
+                for number in range(5)
+            ]
+        )
+        monkeypatch.setattr(module, "CLASS_ROUNDS", 2)
+        rows = last_rounds(directory, chain.run)
+        assert [(row.round, len(row.classes)) for row in rows] == [(3, 0), (4, 10), (5, 0)]
         journal.close()
 
 
