@@ -136,15 +136,16 @@ class RoundScreen(BaseScreen):
         self.number = number
         self.gantt = Lines(id="gantt", classes="panel")
         self.result = Lines(id="result", classes="panel")
+        self.meanwhile = Lines(id="meanwhile", classes="panel")
 
     def body(self) -> Sequence[Widget]:
-        """Return the Gantt chart above the result."""
-        return (self.gantt, self.result)
+        """Return the Gantt chart, the result, and on a large screen the log of the round."""
+        return (self.gantt, self.result, self.meanwhile)
 
     def on_mount(self) -> None:
         """Name the panels."""
         super().on_mount()
-        self.result.border_title = "Result"
+        self.result.border_title, self.meanwhile.border_title = "Result", "Log of the round"
 
     def draw_body(self, changed: set[Section]) -> None:
         """Draw the round if it changed."""
@@ -163,6 +164,10 @@ class RoundScreen(BaseScreen):
         size = self.gantt.size
         self.gantt.show(draw_gantt(rows, total, size.width, glyphs), grows=True)
         self.result.show(views.round_lines(self.state, one, glyphs))
+        if self.meanwhile.display:
+            width, height = self.meanwhile.content_size
+            rows = views.round_log(self.state, one)[-height:] if height else []
+            self.meanwhile.show([views.log_line(row, width, glyphs) for row in reversed(rows)])
 
     def action_step(self, step: int) -> None:
         """Show another round."""

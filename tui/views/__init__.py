@@ -26,6 +26,7 @@ from tui.views.rounds import (
     open_name,
     round_gantt,
     round_lines,
+    round_log,
     round_rows,
 )
 from tui.views.summary import (
@@ -79,6 +80,7 @@ __all__ = [
     "ring",
     "round_gantt",
     "round_lines",
+    "round_log",
     "round_rows",
     "title",
     "waiting_lines",

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from p2pfl.cards import metric_cell, metric_text
 from p2pfl.observe.peers import Peer
+from p2pfl.observe.render import LogRow
 from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Round
 from p2pfl.observe.state import State
 from p2pfl.strategy_specs import describe_strategy
@@ -363,6 +364,14 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
         lines.append(Text(f"note      {clip(one.note, 200)}"))
     lines += [Text(f"left out  {clip(name, 30)}: {clip(reason, 120)}") for name, reason in one.left_out]
     return lines
+
+
+def round_log(state: State, one: Round) -> list[LogRow]:
+    """Return the rows of the log from the commit before a round to its own; none if its time is unknown."""
+    if one.committed_at is None:
+        return []
+    began = one.committed_at - one.seconds
+    return [row for row in state.log if began <= row.time <= one.committed_at]
 
 
 def _average(state: State, one: Round) -> str:
