@@ -103,6 +103,17 @@ async def test_before_the_run_the_network_screen_has_no_panel_of_a_round() -> No
         assert "no round is open" not in text
 
 
+async def test_after_the_run_the_network_screen_has_its_result() -> None:
+    async with shown(recordings.finished(), (120, 40), local_only={"shelf-pi5": 0.8}) as (app, pilot, _):
+        await pilot.press("4")
+        await settle(app, pilot)
+        text = text_of(app)
+        assert "─ Result ─" in text
+        assert "mean alone" in text
+        assert "6 devices trained" in text
+        assert "no round is open" not in text
+
+
 @pytest.mark.parametrize("size", [(39, 9), (45, 12)], ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_a_small_terminal_shows_what_matters_most(size: tuple[int, ...]) -> None:
     async with shown(recordings.running(), size) as (app, _, _):

@@ -166,8 +166,8 @@ class RoundScreen(BaseScreen):
         self.result.show(views.round_lines(self.state, one, glyphs))
         if self.meanwhile.display:
             width, height = self.meanwhile.content_size
-            rows = views.round_log(self.state, one)[-height:] if height else []
-            self.meanwhile.show([views.log_line(row, width, glyphs) for row in reversed(rows)])
+            told = views.round_log(self.state, one)[-height:] if height else []
+            self.meanwhile.show([views.log_line(row, width, glyphs) for row in reversed(told)])
 
     def action_step(self, step: int) -> None:
         """Show another round."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 
-from p2pfl.observe.state import Section
+from p2pfl.observe.state import FINISHED_PHASES, Section
 from tui import views
 from tui.screens.base import BaseScreen, Lines
 from tui.session import Session
-from tui.widgets.paint import fit_lines
+from tui.widgets.paint import fit_lines, set_title
 from tui.widgets.ring import draw_ring
 from tui.widgets.table import FAR
 
@@ -43,7 +43,7 @@ class NetworkScreen(BaseScreen):
     def on_mount(self) -> None:
         """Set the titles of the panels."""
         super().on_mount()
-        self.ring.border_title, self.open_round.border_title = "Federation", "Round"
+        self.ring.border_title = "Federation"
         self.links_panel.border_title, self.happened.border_title = "Links of this node", "Log of the nodes"
 
     def draw_body(self, changed: set[Section]) -> None:
@@ -56,7 +56,14 @@ class NetworkScreen(BaseScreen):
         self.links.show(lines, grows=len(lines) != self._count or len(changed) == len(self.SECTIONS))
         self._lay_out(len(lines))
         if self.open_round.display:
-            self.open_round.show(views.open_lines(state, now, session.glyphs, self.open_round.size.width))
+            is_over = state.phase in FINISHED_PHASES
+            set_title(self.open_round, "Result" if is_over else "Round")
+            room = self.open_round.content_size.width
+            self.open_round.show(
+                views.finale_lines(state, session.glyphs, (), room)
+                if is_over
+                else views.open_lines(state, now, session.glyphs, room)
+            )
         if self.happened.display and "log" in changed:
             width, height = self.happened.content_size
             rows = [row for row in reversed(state.log) if row.peer or row.level in ("warning", "error")][

@@ -83,11 +83,12 @@ def finale_lines(state: State, glyphs: Glyphs, keys: Sequence[tuple[str, str]], 
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         lines.append(Text(f"{len(names)} {plural(len(names), 'device')} trained: {shown}{more}"))
     lines.append(Text(""))
-    line = Text("")
-    for key, label in keys:
-        line.append(f"{key} ", style="bold").append(f"{label}   ", style="quiet")
+    if keys:
+        line = Text("")
+        for key, label in keys:
+            line.append(f"{key} ", style="bold").append(f"{label}   ", style="quiet")
+        lines.append(line)
     lines += [
-        line,
         Text(f"train on: p2pfl node ... --rounds {2 * max(1, state.target_rounds)}", style="quiet"),
     ]
     return lines
