@@ -37,6 +37,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="a file of events (`node --events`)")
     parser.add_argument("--speed", type=float, help="of the replay")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="with --replay: write one frame")
+    parser.add_argument("--animate", action="store_true", help="with --svg: all of it, moving")
     parser.add_argument("--cast", type=Path, metavar="FILE", help="with --replay: write it for asciinema")
     parser.add_argument("--at", metavar="SECONDS|rN", help="with --svg: which moment; none: the end")
     parser.add_argument("--size", metavar="COLUMNSxROWS", help="with --svg and --cast")
@@ -108,12 +109,15 @@ def _no_animations() -> None:
 def _export(options: argparse.Namespace, replay: Replay) -> int:
     """Write a frame or all of *replay* to files."""
     _no_animations()
-    from tui.frames import SIZE, Look, size_of, write_cast, write_svg
+    from tui.frames import SIZE, Look, size_of, write_cast, write_film, write_svg
     from tui.theme import theme_name
 
     size = size_of(options.size) if options.size is not None else SIZE
     look = Look(size, theme_name(options.theme or "dark"), options.ascii)
-    if options.svg is not None:
+    if options.svg is not None and options.animate:
+        count = write_film(replay, options.svg, options.speed, look)
+        sys.stdout.write(f"{options.svg} is written, {count} frames\n")
+    elif options.svg is not None:
         write_svg(replay, options.svg, options.at, look)
         sys.stdout.write(f"{options.svg} is written\n")
     if options.cast is not None:

@@ -1,4 +1,4 @@
-"""Draws a recording without a terminal: one frame as SVG, or all of it as an asciinema recording.
+"""Draws a recording without a terminal: one frame or all of it as SVG, or all of it for asciinema.
 
 The app runs headless with a clock that stands still; what is drawn depends on the recording only.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from rich.console import Console
 from p2pfl.errors import UserError
 from p2pfl.paths import full, shown
 from tui.app import TICK_SECONDS, Tui
+from tui.film import film_svg, runs_of
 from tui.source import FASTEST, Replay
 from tui.theme import DARK
 
@@ -39,6 +41,21 @@ MAX_FRAMES = 1200
 
 MAX_CAST_BYTES = 16 * 1024 * 1024
 """Size of an asciinema recording at most."""
+
+FILM_SECONDS = 20.0
+"""Without a speed an SVG that moves is made to last this long."""
+
+FILM_END_SECONDS = 4.0
+"""The last frame of an SVG that moves stands so long."""
+
+FILM_STEP_SECONDS = 0.5
+"""From one frame of an SVG that moves to the next."""
+
+MAX_FILM_FRAMES = 120
+"""Frames of an SVG that moves at most: a minute."""
+
+MAX_FILM_BYTES = 2 * 1024 * 1024
+"""Size of an SVG that moves at most."""
 
 _AT = re.compile(r"r(?P<round>\d{1,9})|(?P<seconds>\d{1,9}(\.\d{1,6})?)")
 _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})")
@@ -109,13 +126,38 @@ def write_svg(replay: Replay, path: Path, at: str | None, look: Look) -> None:
     _write(target, asyncio.run(_svg(replay, moment, look)))
 
 
+def write_film(replay: Replay, path: Path, speed: float | None, look: Look) -> int:
+    """Write all of *replay* to *path* as an SVG that moves, at *speed*; return the number of frames.
+
+    Raises:
+        UserError: it would be too long or too large, or the file cannot be written.
+    """
+    fast = speed if speed is not None else _speed_for(replay, FILM_SECONDS)
+    count = int(replay.seconds / fast / FILM_STEP_SECONDS) + 2
+    if count > MAX_FILM_FRAMES:
+        least = replay.seconds / (MAX_FILM_FRAMES - 2) / FILM_STEP_SECONDS
+        raise UserError(
+            f"at --speed {fast:g} the picture has {count} frames, and {MAX_FILM_FRAMES} are the most: "
+            f"give --speed {least:.0f}{' or more' if least < FASTEST else ''}, or leave it out"
+        )
+    target = _writable(path)
+    text = asyncio.run(_film(replay, fast, count, look))
+    if len(text.encode()) > MAX_FILM_BYTES:
+        raise UserError(
+            f"the picture would be larger than {MAX_FILM_BYTES >> 20} MiB: "
+            "give a smaller --size or a higher --speed"
+        )
+    _write(target, text)
+    return count
+
+
 def write_cast(replay: Replay, path: Path, speed: float | None, look: Look) -> int:
     """Write *replay* to *path* for asciinema, at *speed*; return the number of frames.
 
     Raises:
         UserError: it would be too long or too large, or the file cannot be written.
     """
-    fast = speed if speed is not None else max(1.0, replay.seconds / CAST_SECONDS)
+    fast = speed if speed is not None else _speed_for(replay, CAST_SECONDS)
     count = int(replay.seconds / fast / TICK_SECONDS) + 2
     if count > MAX_FRAMES:
         least = replay.seconds / (MAX_FRAMES - 2) / TICK_SECONDS
@@ -129,11 +171,30 @@ def write_cast(replay: Replay, path: Path, speed: float | None, look: Look) -> i
     return frames
 
 
+def _speed_for(replay: Replay, seconds: float) -> float:
+    """Return the lowest speed with at most one decimal at which *replay* lasts at most *seconds*."""
+    return max(1.0, math.ceil(replay.seconds / seconds * 10) / 10)
+
+
 async def _svg(replay: Replay, moment: float, look: Look) -> str:
     app = _app(replay, look)
     async with app.run_test(size=look.size) as pilot:
         await _go(app, pilot, replay, moment)
         return app.export_screenshot(title=f"p2pfl tui --replay {replay.path.name}")
+
+
+async def _film(replay: Replay, speed: float, count: int, look: Look) -> str:
+    app = _app(replay, look)
+    replay.speed = speed
+    frames = []
+    async with app.run_test(size=look.size) as pilot:
+        for number in range(count):
+            await _go(app, pilot, replay, replay.begin + number * FILM_STEP_SECONDS * speed)
+            colours = app.theme_variables["foreground"], app.theme_variables["background"]
+            strips = app.screen._compositor.render_strips()  # noqa: SLF001 - Textual exports one frame only
+            frames.append([runs_of(strip, *colours) for strip in strips])
+    frames += frames[-1:] * round(FILM_END_SECONDS / FILM_STEP_SECONDS)
+    return film_svg(frames, FILM_STEP_SECONDS, colours[1], f"p2pfl tui --replay {replay.path.name}")
 
 
 async def _cast(replay: Replay, speed: float, count: int, look: Look) -> tuple[str, int]:

@@ -7,6 +7,7 @@ its own, with the rights of the certificate it was started with; it writes no fi
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import secrets
@@ -36,6 +37,15 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 """Nothing is loaded from elsewhere, and nobody is told the link."""
+
+_FOCUS = """<script>
+  new MutationObserver((_, classes) => {
+    if (!document.body.classList.contains("-loaded")) return;
+    classes.disconnect();
+    document.querySelector("#terminal textarea").focus();
+  }).observe(document.body, {attributeFilter: ["class"]});
+</script>"""
+"""Gives the keyboard to the terminal once it is connected; textual-serve waits for a click."""
 
 
 class Place(NamedTuple):
@@ -110,13 +120,22 @@ def guarded(place: Place, words: Sequence[str], token: str, on_start: Callable[[
     class Guarded(Server):
         """Asks for the token, and tells nobody but the user the link."""
 
-        windows = 0
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.windows: set[asyncio.Task[Any]] = set()
+            """Handlers of the open windows."""
 
         def initialize_logging(self) -> None:
             """Leave the logging as it is: textual-serve would log each request, with its token."""
 
         async def on_startup(self, app: web.Application) -> None:
             """Say nothing yet: it does not listen here."""
+
+        async def on_shutdown(self, app: web.Application) -> None:
+            """End the windows: otherwise aiohttp waits a minute for them to be closed."""
+            del app
+            for window in self.windows:
+                window.cancel()
 
         def serve(self, debug: bool = False) -> None:
             """Serve until SIGINT or SIGTERM."""
@@ -133,17 +152,21 @@ def guarded(place: Place, words: Sequence[str], token: str, on_start: Callable[[
         async def handle_index(self, request: web.Request) -> Any:
             """Send the page, with links to the host under which the browser knows this one."""
             self.public_url = f"http://{request.host}"
-            return await super().handle_index(request)
+            page: Any = await super().handle_index(request)
+            page.text = page.text.replace("</body>", f"{_FOCUS}</body>")
+            return page
 
         async def handle_websocket(self, request: web.Request) -> Any:
             """Run a terminal UI for a window, up to some at a time."""
-            if self.windows >= MAX_WINDOWS:
+            if len(self.windows) >= MAX_WINDOWS:
                 raise web.HTTPServiceUnavailable(text=f"{MAX_WINDOWS} windows are open: close one of them.")
-            self.windows += 1
+            window = asyncio.current_task()
+            assert window is not None
+            self.windows.add(window)
             try:
                 return await super().handle_websocket(request)
             finally:
-                self.windows -= 1
+                self.windows.discard(window)
 
     return Guarded(
         command, host=place.host, port=place.port, title="p2pfl", public_url=f"http://{place.text}"

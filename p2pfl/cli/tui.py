@@ -42,7 +42,8 @@ def tui(
             metavar="X",
             min=0.25,
             max=64.0,
-            help="Speed of the replay.  [default: 1; with --cast as needed for a minute]",
+            help="Speed of the replay.  [default: 1; as needed for a minute with --cast, 20 s "
+            "with --animate]",
             show_default=False,
         ),
     ] = None,
@@ -52,6 +53,10 @@ def tui(
             "--svg", metavar="FILE", help="Write one frame of --replay as SVG; no terminal is used."
         ),
     ] = None,
+    animate: Annotated[
+        bool,
+        typer.Option("--animate", help="With --svg: all of --replay, as a picture that moves by itself."),
+    ] = False,
     cast: Annotated[
         Path | None,
         typer.Option("--cast", metavar="FILE", help="Write all of --replay for 'asciinema play'."),
@@ -104,7 +109,7 @@ def tui(
             "--replay shows a recording, and the other options name a node; give one or the other"
         )
     is_written = svg is not None or cast is not None
-    _check_writing(replay, is_written=is_written, svg=svg, at=at, size=size)
+    _check_writing(replay, is_written=is_written, svg=svg, at=at, size=size, animate=animate)
     if serve is not None and (plain or is_written):
         raise UserError("--serve shows screens in a browser; --plain, --svg and --cast go without it")
     is_plain = serve is None and not is_written and (plain or not has_screen())
@@ -130,6 +135,7 @@ def tui(
         "speed": None if speed is None else f"{speed:g}",
     }
     words = [f"--{option}={value}" for option, value in given.items() if value is not None]
+    words += ["--animate"] if animate else []
     words += ["--ascii"] if ascii_only else []
     words += ["--plain"] if is_plain else []
     words += ["--notify"] if notify else []
@@ -138,7 +144,13 @@ def tui(
 
 
 def _check_writing(
-    replay: Path | None, *, is_written: bool, svg: Path | None, at: str | None, size: str | None
+    replay: Path | None,
+    *,
+    is_written: bool,
+    svg: Path | None,
+    at: str | None,
+    size: str | None,
+    animate: bool,
 ) -> None:
     """Refuse options of the files that are written where none is."""
     from p2pfl.errors import UserError
@@ -147,6 +159,8 @@ def _check_writing(
         raise UserError("--svg and --cast draw a recording: give one with --replay FILE")
     if at is not None and svg is None:
         raise UserError("--at names the moment of the frame: give its file with --svg FILE")
+    if animate and (svg is None or at is not None):
+        raise UserError("--animate draws all of a recording: give its file with --svg FILE, without --at")
     if size is not None and not is_written:
         raise UserError("--size is that of a file: give one with --svg FILE or --cast FILE")
 

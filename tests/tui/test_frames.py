@@ -17,7 +17,7 @@ from p2pfl.runtime.observing.publish import as_json
 from tests.support import recordings
 from tests.support.source import ROOT
 from tui import frames
-from tui.frames import Look, moment_of, size_of, write_cast, write_svg
+from tui.frames import Look, moment_of, size_of, write_cast, write_film, write_svg
 from tui.source import Replay
 
 
@@ -102,6 +102,24 @@ def test_a_cast_is_bounded(path: Path, tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UserError, match="larger than"):
         write_cast(Replay(path), tmp_path / "r.cast", 64.0, Look((80, 24)))
     assert not (tmp_path / "r.cast").exists()
+
+
+def test_a_film_has_all_of_the_recording_and_is_bounded(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "f.svg"
+    count = write_film(Replay(path), film, 32.0, Look((80, 24)))
+    text = text_of_svg(film)
+    assert sum(f"\nr{number}/" in text for number in range(1, 12)) > 5
+    assert "attic-nuc (vfjx7l6) lost" in text
+    assert f"animation:{(count + 8) / 2:g}s" in text, "the last frame stands for four seconds"
+    monkeypatch.setattr(frames, "MAX_FILM_FRAMES", 5)
+    with pytest.raises(UserError, match=r"5 are the most: give --speed \d+"):
+        write_film(Replay(path), film, 1.0, Look())
+    monkeypatch.undo()
+    monkeypatch.setattr(frames, "MAX_FILM_BYTES", 2000)
+    with pytest.raises(UserError, match="larger than"):
+        write_film(Replay(path), film, 64.0, Look((80, 24)))
 
 
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_drawn(path: Path, tmp_path: Path) -> None:

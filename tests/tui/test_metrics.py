@@ -31,6 +31,18 @@ def text_of(lines: Iterable[Text]) -> str:
     return "\n".join(line.plain for line in lines)
 
 
+def test_only_accuracies_are_compared_by_bars(state: State) -> None:
+    accurate = state_of(running(4, 3))
+    for one in (accurate, state):
+        one.add_local_only("node-1", 0.5)
+        one.add_local_only("node-2", 0.7)
+    bars = [line.plain.split() for line in views.finale_lines(accurate, ASCII, [], 60)[1:4]]
+    assert [(row[0], row[-1]) for row in bars[1:]] == [("best", ".7000"), ("mean", ".6000")]
+    assert [row[2].count("#") for row in bars[1:]] == [28, 24]
+    assert "mean alone" not in text_of(views.finale_lines(state, ASCII, [], 60))
+    assert "mean alone" not in text_of(views.finale_lines(accurate, ASCII, [], 25)), "there is no room"
+
+
 def test_the_tables_have_a_column_of_the_metric_in_the_place_of_the_accuracy(state: State) -> None:
     for all_ in (views.PEER_COLUMNS, views.ROUND_COLUMNS):
         titles = [column.title for column in columns(state, all_)]

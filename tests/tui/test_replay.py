@@ -184,3 +184,13 @@ async def test_without_a_demo_there_is_no_killing() -> None:
         await settle(app, pilot)
         assert "Kill" not in text_of(app)
         assert "kill" not in text_of(app).splitlines()[-1]
+
+
+async def test_the_line_of_the_recording_leaves_room_for_all_peers_of_a_small_federation(
+    replay: Replay,
+) -> None:
+    async with shown([], source=replay) as (app, pilot, _):
+        replay.seek(1.0)
+        await settle(app, pilot)
+        text = text_of(app)
+        assert [name for name in recordings.NAMES if f" {name} " not in text] == []

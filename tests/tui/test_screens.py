@@ -99,6 +99,34 @@ async def test_a_chart_tells_what_happened(size: tuple[int, ...], keys: list[str
         check(f"chart-{size[0]}x{size[1]}", text_of(app))
 
 
+async def test_a_large_network_screen_has_the_links_the_round_and_the_log_of_the_nodes() -> None:
+    async with shown(recordings.running(), (200, 50)) as (app, pilot, _):
+        await pilot.press("4")
+        await settle(app, pilot)
+        await settle(app, pilot)
+        check("network-200x50", text_of(app))
+
+
+async def test_before_the_run_the_network_screen_has_no_panel_of_a_round() -> None:
+    async with shown(recordings.checklist(), (120, 40)) as (app, pilot, _):
+        await pilot.press("4")
+        await settle(app, pilot)
+        text = text_of(app)
+        assert "192.168.1.77:9000" in text
+        assert "no round is open" not in text
+
+
+async def test_after_the_run_the_network_screen_has_its_result() -> None:
+    async with shown(recordings.finished(), (120, 40), local_only={"shelf-pi5": 0.8}) as (app, pilot, _):
+        await pilot.press("4")
+        await settle(app, pilot)
+        text = text_of(app)
+        assert "─ Result ─" in text
+        assert "mean alone" in text
+        assert "6 devices trained" in text
+        assert "no round is open" not in text
+
+
 @pytest.mark.parametrize("size", [(39, 9), (45, 12)], ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_a_small_terminal_shows_what_matters_most(size: tuple[int, ...]) -> None:
     async with shown(recordings.running(), size) as (app, _, _):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,7 @@ from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime.observing.publish import as_json
 from tests.support import recordings
+from tests.support.browser import needs_browser, page_in_browser
 from tests.support.screens import shown, text_of
 from tests.support.source import ROOT
 from tui import serve as module
@@ -85,10 +88,10 @@ async def test_from_a_browser_no_file_is_written() -> None:
         assert "Export rounds" not in [command.title for command in app.get_system_commands(app.screen)]
 
 
-@pytest.fixture(scope="module")
-def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("textual_serve")
-    path = tmp_path_factory.mktemp("serve") / "events.jsonl"
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a recording, and yield the link; in the end interrupt the server, which must end soon."""
+    path = folder / "events.jsonl"
     path.write_bytes(b"".join(as_json(one) + b"\n" for one in recordings.running(rounds=5)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -109,9 +112,19 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found[1]
     finally:
         server.send_signal(signal.SIGINT)
-        rest = server.communicate(timeout=30)[1]
+        try:
+            rest = server.communicate(timeout=30)[1]
+        finally:
+            server.kill()
     assert server.returncode == 0, rest
     assert "token" not in rest, "the log does not tell the link"
+
+
+@pytest.fixture(scope="module")
+def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("textual_serve")
+    with served(tmp_path_factory.mktemp("serve")) as found:
+        yield found
 
 
 def get(url: str, **headers: str) -> tuple[int, dict[str, str], str]:
@@ -175,3 +188,19 @@ async def test_the_socket_of_the_page_runs_a_terminal_ui(link: str) -> None:
             await browser.send_str(json.dumps(["stdin", "q"]))
             while not browser.closed:
                 await browser.receive()
+
+
+@needs_browser
+@pytest.mark.processes
+async def test_a_browser_shows_the_screen_and_takes_keys_without_a_click(tmp_path: Path) -> None:
+    pytest.importorskip("textual_serve")
+    async with page_in_browser(tmp_path) as page:
+        with served(tmp_path) as link:  # it ends though a window is open
+            await page.open(link.partition("?")[0])
+            refused = await page.until("Open the link that p2pfl tui --serve printed")
+            assert "lab-desktop" not in refused
+            await page.open(link)
+            assert "TREND" not in await page.until("lab-desktop")
+            await page.press("2")
+            await page.until("TREND")  # a column that only the screen of peers has
+        assert page.faults == []

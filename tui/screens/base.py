@@ -185,6 +185,7 @@ class BaseScreen(Screen[None]):
         flat = [name for name, least in (("-short", SHORT), ("-low", LOW)) if height < least]
         self.set_classes([self.size_class(), *flat])
         self.set_class(self.session.is_stale, "-stale")
+        self.set_class(isinstance(self.session.source, Replay), "-replay")
 
     def size_class(self) -> str:
         """Return the CSS class for the size."""

@@ -163,15 +163,16 @@ class RoundScreen(BaseScreen):
         self.gantt = Lines(id="gantt", classes="panel")
         self.result = Lines(id="result", classes="panel")
         self.by_class = Lines(id="by-class", classes="panel")
+        self.meanwhile = Lines(id="meanwhile", classes="panel")
 
     def body(self) -> Sequence[Widget]:
-        """Return the Gantt chart above the result and the bars of the classes."""
-        return (self.gantt, Horizontal(self.result, self.by_class, id="outcome"))
+        """Return the Gantt chart, the result with the bars of the classes, and on a large screen the log."""
+        return (self.gantt, Horizontal(self.result, self.by_class, id="outcome"), self.meanwhile)
 
     def on_mount(self) -> None:
         """Name the panels."""
         super().on_mount()
-        self.result.border_title = "Result"
+        self.result.border_title, self.meanwhile.border_title = "Result", "Log of the round"
 
     def draw_body(self, changed: set[Section]) -> None:
         """Draw the round if it changed."""
@@ -198,6 +199,10 @@ class RoundScreen(BaseScreen):
         set_title(self.by_class, "Recall by class")
         set_subtitle(self.by_class, "lowest first" if is_sorted else "")
         self.by_class.show(draw_bars(bars, size.width, size.height, glyphs, rest="classes"))
+        if self.meanwhile.display:
+            width, height = self.meanwhile.content_size
+            told = views.round_log(self.state, one)[-height:] if height else []
+            self.meanwhile.show([views.log_line(row, width, glyphs) for row in reversed(told)])
 
     def action_step(self, step: int) -> None:
         """Show another round."""

@@ -136,12 +136,14 @@ class OverviewScreen(BaseScreen):
     def _draw_round(self, now: float) -> None:
         """Draw the open round; after the last one, the result of the run."""
         state, glyphs = self.state, self.session.glyphs
+        self.set_class(state.phase in FINISHED_PHASES and bool(state.local_only), "-compared")
         if state.phase in FINISHED_PHASES:
             set_title(self.round, "Result")
             keys = [("w", "save the model")] if self.session.allows("save") else []
             keys += [("e", "export the rounds")] if self.session.allows("export") else []
             keys.append(("q", "detach"))
-            self.round.show(views.finale_lines(state, glyphs, keys))
+            width = self.round.content_size.width
+            self.round.show(views.finale_lines(state, glyphs, keys, width))
             self.round_line.show([views.finale_line(state, glyphs)])
             return
         aggregator = state.open.aggregator if state.open is not None else ""

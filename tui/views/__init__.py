@@ -35,6 +35,7 @@ from tui.views.rounds import (
     open_name,
     round_gantt,
     round_lines,
+    round_log,
     round_rows,
 )
 from tui.views.summary import (
@@ -92,6 +93,7 @@ __all__ = [
     "ring",
     "round_gantt",
     "round_lines",
+    "round_log",
     "round_rows",
     "title",
     "waiting_lines",

@@ -12,9 +12,15 @@ from p2pfl.observe.state import State
 from p2pfl.text import plural
 from tui.symbols import Glyphs, clip, duration, size
 from tui.views.summary import NONE, last_scores, rounds_text
+from tui.widgets.bars import progress
 
 MAX_NAMES = 6
 """Names of members that are listed."""
+
+BAR_CELLS = 40
+"""Of the longest bar of the comparison."""
+
+LEAST_BAR_CELLS = 10
 
 
 class Finale(NamedTuple):
@@ -55,10 +61,13 @@ def finale_line(state: State, glyphs: Glyphs) -> Text:
     return Text(f"{_mark(style, glyphs)} {text}", style=style)
 
 
-def finale_lines(state: State, glyphs: Glyphs, keys: Sequence[tuple[str, str]]) -> list[Text]:
-    """Return the result, the time and bytes it took, who took part, and the *keys* that work now."""
+def finale_lines(state: State, glyphs: Glyphs, keys: Sequence[tuple[str, str]], width: int) -> list[Text]:
+    """Return the result, the time and bytes it took, who took part, and the *keys* that work now.
+
+    After a demo bars of at most *width* cells compare the shared model with those trained alone.
+    """
     text, style = finale(state)
-    lines = [Text(f"{_mark(style, glyphs)} {text}", style=style), Text("")]
+    lines = [Text(f"{_mark(style, glyphs)} {text}", style=style), *_compared(state, glyphs, width), Text("")]
     facts = [f"{state.trained} {plural(state.trained, 'round')}"]
     if (seconds := _seconds(state)) is not None:
         facts[0] += f" in {duration(seconds)}"
@@ -72,14 +81,36 @@ def finale_lines(state: State, glyphs: Glyphs, keys: Sequence[tuple[str, str]]) 
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         lines.append(Text(f"{len(names)} {plural(len(names), 'device')} trained: {shown}{more}"))
     lines.append(Text(""))
-    line = Text("")
-    for key, label in keys:
-        line.append(f"{key} ", style="bold").append(f"{label}   ", style="quiet")
+    if keys:
+        line = Text("")
+        for key, label in keys:
+            line.append(f"{key} ", style="bold").append(f"{label}   ", style="quiet")
+        lines.append(line)
     lines += [
-        line,
         Text(f"train on: p2pfl node ... --rounds {2 * max(1, state.target_rounds)}", style="quiet"),
     ]
     return lines
+
+
+def _compared(state: State, glyphs: Glyphs, width: int) -> list[Text]:
+    """Return a bar for the shared model and for the best and the mean of the models trained alone."""
+    value, alone = last_scores(state).value, state.local_only.values()
+    if value is None or not alone or state.primary != "accuracy":  # it is a part of 1, as others are not
+        return []
+    rows = [
+        ("together", value, "good"),
+        ("best alone", max(alone), "alone"),
+        ("mean alone", sum(alone) / len(alone), "quiet"),
+    ]
+    room = min(BAR_CELLS, width - 20)
+    if room < LEAST_BAR_CELLS:
+        return []
+    return [
+        Text(f"  {label:<11}")
+        .append_text(progress(part, room, glyphs, style))
+        .append(f" {metric_text(part).removeprefix('0')}", style="bold" if style == "good" else "")
+        for label, part, style in rows
+    ]
 
 
 def _mark(style: str, glyphs: Glyphs) -> str:

@@ -194,7 +194,7 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
         )
     counts = f"did   aggregated {peer.aggregated}   counted {peer.counted}   left out {peer.left_out}"
     if update is not None:
-        counts += f"   last training {duration(update.seconds)}, {samples(update.examples)} samples"
+        counts += f"   trained {samples(update.examples)} samples in {duration(update.seconds)}"
         counts += f", cut at {update.cut}" if update.cut else ""
     lines.append(Text(counts))
     return lines

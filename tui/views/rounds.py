@@ -10,6 +10,7 @@ from rich.text import Text
 
 from p2pfl.cards import metric_cell, metric_text
 from p2pfl.observe.peers import Peer
+from p2pfl.observe.render import LogRow
 from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Round
 from p2pfl.observe.state import State
 from p2pfl.strategy_specs import describe_strategy
@@ -412,6 +413,14 @@ def class_bars(state: State, one: Round, most: int) -> tuple[list[LabelledBar], 
             bars.append(LabelledBar(name, recall, f"{score(recall):>4} {samples(count.examples):>5}"))
     is_long = len(bars) > most
     return sorted(bars, key=lambda bar: bar.part) if is_long else bars, is_long
+
+
+def round_log(state: State, one: Round) -> list[LogRow]:
+    """Return the rows of the log from the commit before a round to its own; none if its time is unknown."""
+    if one.committed_at is None:
+        return []
+    began = one.committed_at - one.seconds
+    return [row for row in state.log if began <= row.time <= one.committed_at]
 
 
 def _average(state: State, one: Round) -> str:

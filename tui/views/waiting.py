@@ -21,6 +21,9 @@ MOST_ADDRESSES = 8
 ADDRESS_CELLS = 22
 STATE_CELLS = 11
 
+LEAST_NOTE = 50
+"""Cells from which a long note goes on below its own beginning, not below the address."""
+
 LEAST_BESIDE = 100
 """Width from which the way to join and the data are beside the checklist, where they have no room below."""
 
@@ -59,18 +62,24 @@ def waiting_lines(
 
     *own* is this node's address for others; *may_start* whether the user may start the run here.
     """
-    first = [_head(state, glyphs, may_start=may_start), _addresses(state, now, glyphs), _options(state)]
+
+    def first(room: int) -> list[list[Text]]:
+        head = _head(state, glyphs, may_start=may_start)
+        return [head, _addresses(state, now, glyphs, room), _options(state)]
+
+    whole = first(width)
     data = _data(state, glyphs, width)
     join, check = _join(own), [Text(CHECK, style="quiet")]
-    layouts = [_stacked([*first, data, join, check])]
+    layouts = [_stacked([*whole, data, join, check])]
     if width >= LEAST_BESIDE:
-        half = _data(state, glyphs, (width - BETWEEN) // 2)
-        layouts.append(_beside(_stacked(first), _stacked([join, check, half]), width))
+        room = (width - BETWEEN) // 2
+        half = _data(state, glyphs, room)
+        layouts.append(_beside(_stacked(first(room)), _stacked([join, check, half]), width))
     layouts += [
-        _stacked([*first, data, join]),
-        [line for block in (*first, data, join) for line in block],
-        _stacked([*first, join]),
-        [line for block in (*first, join) for line in block],
+        _stacked([*whole, data, join]),
+        [line for block in (*whole, data, join) for line in block],
+        _stacked([*whole, join]),
+        [line for block in (*whole, join) for line in block],
     ]
     fitting = (lines for lines in layouts if len(fit_lines(lines, width, ANY_HEIGHT)) <= height)
     return next(fitting, layouts[-1])
@@ -102,25 +111,25 @@ def _head(state: State, glyphs: Glyphs, *, may_start: bool) -> list[Text]:
     return [line, Text("The run starts by itself when they are all here.")]
 
 
-def _addresses(state: State, now: float, glyphs: Glyphs) -> list[Text]:
-    """Return a line for each address that the node dials, and for each node that has come by itself."""
+def _addresses(state: State, now: float, glyphs: Glyphs, width: int) -> list[Text]:
+    """Return lines for each address that the node dials, and each node that has come by itself."""
     rows = sorted(state.addresses, key=lambda one: _ORDER.index(one.state))
     dialled = {one.name for one in rows if one.name}
     came = [
         peer for peer in state.peers.values() if peer.linked and not peer.is_me and peer.name not in dialled
     ]
-    lines = [_address(one, now, glyphs) for one in rows]
-    lines += [
-        _row(glyphs.check, peer.address, "linked", "good", f"{clip(peer.name, 30)}, which dialled us")
+    found = [_address(one, now, glyphs, width) for one in rows]
+    found += [
+        _row(glyphs.check, peer.address, "linked", "good", f"{clip(peer.name, 30)}, which dialled us", width)
         for peer in came
     ]
-    if len(lines) > MOST_ADDRESSES:
-        more = len(lines) - MOST_ADDRESSES + 1
-        lines[MOST_ADDRESSES - 1 :] = [Text(f"and {more} more: `p2pfl status` shows all", style="quiet")]
-    return lines
+    if len(found) > MOST_ADDRESSES:
+        more = len(found) - MOST_ADDRESSES + 1
+        found[MOST_ADDRESSES - 1 :] = [[Text(f"and {more} more: `p2pfl status` shows all", style="quiet")]]
+    return [line for lines in found for line in lines]
 
 
-def _address(one: AddressState, now: float, glyphs: Glyphs) -> Text:
+def _address(one: AddressState, now: float, glyphs: Glyphs, width: int) -> list[Text]:
     mark = {
         "linked": glyphs.check,
         "dialling": "." if glyphs.is_ascii else "◌",
@@ -133,18 +142,23 @@ def _address(one: AddressState, now: float, glyphs: Glyphs) -> Text:
     if one.next_try is not None and one.state != "linked":
         left = one.next_try - now
         notes.append(f"next try in {ago(math.ceil(left))}" if left > 0 else "trying again now")
-    return _row(mark, one.address, word, style, f" {glyphs.dot} ".join(note for note in notes if note))
+    return _row(mark, one.address, word, style, f" {glyphs.dot} ".join(note for note in notes if note), width)
 
 
 def _came(one: AddressState) -> str:
     return {"listed": "", "found": "found in this network", "known": "known from before"}[one.kind]
 
 
-def _row(mark: str, address: str, word: str, style: str, note: str) -> Text:
+def _row(mark: str, address: str, word: str, style: str, note: str, width: int) -> list[Text]:
     line = Text(f"{mark} ", style="").append(f"{fit(clip(address, ADDRESS_CELLS), ADDRESS_CELLS)} ")
     line.stylize(style, 0, 1)
     line.append(f"{word:<{STATE_CELLS}}", style=style)
-    return line.append(f"  {note}" if note else "")
+    if not note:
+        return [line]
+    line.append("  ")
+    room = width - line.cell_len
+    first, *others = fit_lines([Text(note)], room, ANY_HEIGHT) if room >= LEAST_NOTE else [Text(note)]
+    return [line + first, *(Text(" " * line.cell_len) + other for other in others)]
 
 
 def _options(state: State) -> list[Text]:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from p2pfl.cards import metric_heading, metric_text
 from tui.symbols import PROVISIONAL, Glyphs, ago, clip, delta
+from tui.widgets.bars import progress
 
 _PHASES = {
     "starting": ("◌", ".", "quiet"),
@@ -23,6 +24,9 @@ _PHASES = {
 }
 """Symbol, ASCII symbol and style of each phase."""
 
+
+ROUNDS_BAR = 16
+"""Cells of the bar of rounds, where there is room for all else."""
 
 NAME_WIDTH = 12
 """Most characters of a metric's name."""
@@ -64,6 +68,8 @@ def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: i
     if values.rounds or values.members:
         of = f"/{values.rounds}" if values.rounds else ""
         parts.append((9, Text(f"r{values.trained}{of}")))
+    if values.rounds:
+        parts.append((0, progress(values.trained / values.rounds, ROUNDS_BAR, glyphs)))
     if values.value is not None:
         mark = PROVISIONAL if values.is_provisional else ""
         name = metric_heading(values.primary, NAME_WIDTH).lower()

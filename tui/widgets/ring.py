@@ -20,6 +20,12 @@ from tui.widgets.canvas import DOTS
 LABEL = 16
 """Cells for the name of a node, and for its note below it."""
 
+MOST_LABEL = 24
+"""The same where a ring has room for longer names."""
+
+LEAST_RADIUS = 11
+"""Cells from the middle of a ring to its nodes that are left when names get more room."""
+
 LEAST_WIDTH = 4 + 2 * LABEL
 LEAST_HEIGHT = 5
 
@@ -35,8 +41,8 @@ RING_NODES = 8
 RING_ROWS = 11
 """Lower pictures have two columns of names."""
 
-CELL_SHAPE = 0.6
-"""Width of a cell over its height, about: a ring with more room than a circle needs stays a circle."""
+MOST_OVAL = 0.75
+"""Rows over columns of a ring with room to spare; that of a circle is about 0.55, the shape of a cell."""
 
 DOTTED = 4
 """Dots from one drawn dot of a dotted line to the next."""
@@ -100,24 +106,31 @@ def draw_ring(picture: RingPicture, width: int, height: int, glyphs: Glyphs) -> 
         return []
     nodes = picture.nodes[: 2 * height]
     is_ring = width >= RING_WIDTH and height >= RING_ROWS and len(nodes) <= RING_NODES
-    places = _on_ring(len(nodes), width, height) if is_ring else _in_columns(len(nodes), width, height)
+    label = _label_cells(nodes, width) if is_ring else LABEL
+    places = _on_ring(len(nodes), width, height, label) if is_ring else _in_columns(len(nodes), width, height)
     canvas = _RingCanvas(width, height, glyphs)
-    for link in picture.links:
-        if link.start < len(nodes) and link.end < len(nodes):
-            canvas.link(places[link.start], places[link.end], link)
+    links = [link for link in picture.links if max(link.start, link.end) < len(nodes)]
+    for link in sorted(links, key=lambda link: link.moved is not None):  # what moves is never hidden
+        canvas.link(places[link.start], places[link.end], link, is_bowed=not is_ring)
     for place, node in zip(places, nodes, strict=True):
-        canvas.node(place, node, has_two_lines=is_ring)
+        canvas.node(place, node, label, has_two_lines=is_ring)
     top = (height - len(picture.centre)) // 2
     for row, text in enumerate(picture.centre[:height], max(0, top)):
         canvas.centre(row, text)
     return canvas.texts()
 
 
-def _on_ring(count: int, width: int, height: int) -> list[_RingPlace]:
-    """Return places on an ellipse, clockwise from the left."""
+def _label_cells(nodes: Sequence[RingNode], width: int) -> int:
+    """Return the cells for names: as many as the longest needs and a ring of *width* cells has room for."""
+    longest = max((cell_len(node.name) for node in nodes), default=0)
+    return max(LABEL, min(longest, MOST_LABEL, width // 2 - LEAST_RADIUS - 2))
+
+
+def _on_ring(count: int, width: int, height: int, label: int) -> list[_RingPlace]:
+    """Return places on an ellipse, clockwise from the left; beside it are *label* cells for names."""
     middle_x, middle_y = (width - 1) / 2, (height - 2) / 2
-    radius_x = middle_x - LABEL - 2
-    radius_y = min(middle_y - 0.5, radius_x * CELL_SHAPE)
+    radius_x = middle_x - label - 2
+    radius_y = min(middle_y - 0.5, radius_x * MOST_OVAL)
     places = []
     for number in range(count):
         angle = math.pi * (1 + 2 * number / count)
@@ -150,9 +163,9 @@ class _RingCanvas:
         self._signs: list[list[str]] = [[""] * width for _ in range(height)]
         self._styles: list[list[str]] = [[""] * width for _ in range(height)]
 
-    def link(self, start: _RingPlace, end: _RingPlace, link: RingLink) -> None:
+    def link(self, start: _RingPlace, end: _RingPlace, link: RingLink, *, is_bowed: bool) -> None:
         """Draw a link as a line of dots, and what moves on it as a full cell."""
-        path = _path(start, end)[MARGIN:-MARGIN]
+        path = _path(start, end, self._bow(start, end) if is_bowed else 0)[MARGIN:-MARGIN]
         if not path:
             return
         is_flat = abs(2 * (end.column - start.column)) >= abs(4 * (end.row - start.row))
@@ -164,10 +177,18 @@ class _RingCanvas:
             x, y = path[round(min(1.0, max(0.0, link.moved)) * (len(path) - 1))]
             self._put(x // 2, y // 4, self._glyphs.packet, "move")
 
-    def node(self, place: _RingPlace, node: RingNode, *, has_two_lines: bool) -> None:
-        """Draw the mark of a node, and its name and note beside it."""
+    def _bow(self, start: _RingPlace, end: _RingPlace) -> int:
+        """Return how far the line between two nodes of one column swings out, past those between them."""
+        if start.column != end.column:
+            return 0
+        room = self._width - 2 * LABEL - 4  # dots, from one column of names to the middle
+        out = min(2 * abs(end.row - start.row), max(0, room))
+        return out if start.side == "left" else -out
+
+    def node(self, place: _RingPlace, node: RingNode, room: int, *, has_two_lines: bool) -> None:
+        """Draw the mark of a node, and beside it its name and note in *room* cells."""
         star = self._glyphs.star if node.is_starred else ""
-        name = clip(node.name, LABEL - (2 if star else 0))
+        name = clip(node.name, room - (2 if star else 0))
         self._put(place.column, place.row, node.mark, node.style)
         label = Text(f"{star} {name}" if star and place.side == "right" else f"{name} {star}".rstrip())
         label.stylize("bold")
@@ -176,10 +197,10 @@ class _RingCanvas:
             label.stylize("lead", at, at + 1)
         if has_two_lines:
             self._beside(place, label)
-            self._beside(place._replace(row=place.row + 1), Text(clip(node.note, LABEL), style=node.style))
+            self._beside(place._replace(row=place.row + 1), Text(clip(node.note, room), style=node.style))
         else:
-            room = LABEL - label.cell_len - 1
-            note = next((text for text in (node.note, node.note.split(" ")[0]) if cell_len(text) <= room), "")
+            left = room - label.cell_len - 1
+            note = next((text for text in (node.note, node.note.split(" ")[0]) if cell_len(text) <= left), "")
             if note:
                 short = Text(note, style=node.style)
                 parts = (label, short) if place.side == "right" else (short, label)
@@ -245,11 +266,11 @@ class _RingCanvas:
 
 
 @lru_cache(PATHS)
-def _path(start: _RingPlace, end: _RingPlace) -> tuple[tuple[int, int], ...]:
-    """Return the dots of the line between the middles of two cells."""
+def _path(start: _RingPlace, end: _RingPlace, bow: int = 0) -> tuple[tuple[int, int], ...]:
+    """Return the dots of the line between the middles of two cells; its middle is *bow* dots to the right."""
     x, y = 2 * start.column, 4 * start.row + 2
     across, down = 2 * end.column - x, 4 * end.row + 2 - y
-    steps = max(abs(across), abs(down), 1)
-    return tuple(
-        (round(x + across * step / steps), round(y + down * step / steps)) for step in range(steps + 1)
-    )
+    steps = max(abs(across) + 2 * abs(bow), abs(down), 1)
+    parts = (step / steps for step in range(steps + 1))
+    dots = ((round(x + across * part + 4 * bow * part * (1 - part)), round(y + down * part)) for part in parts)
+    return tuple(dict.fromkeys(dots))

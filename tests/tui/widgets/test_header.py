@@ -42,7 +42,7 @@ KEYS = [
         (80, " digits  ● RUNNING  r42/100  acc .9612  ▲.0011  5/6 members!  !1  ETA 13m"),
         (
             120,
-            " digits  ● RUNNING  r42/100  acc .9612  ▲.0011  5/6 members!  !1  ETA 13m  operator@192.0.2.20:9000",
+            " digits  ● RUNNING  r42/100  ▇▇▇▇▇▇▇·········  acc .9612  ▲.0011  5/6 members!  !1  ETA 13m  operator@192.0.2.20:9000",
         ),
     ],
 )

@@ -65,6 +65,26 @@ def test_what_moves_is_somewhere_on_its_link(part: float) -> None:
     assert abs(share - min(1.0, max(0.0, part))) < 0.2
 
 
+def test_a_link_in_a_column_passes_beside_the_node_between_and_what_moves_is_on_top() -> None:
+    links = (RingLink(0, 2, "move", moved=0.5), RingLink(1, 2, "bad", 3, is_dotted=True))
+    lines = draw_ring(RingPicture(nodes(5), links, ()), 50, 9, UNICODE)
+    (between,) = [line.plain for line in lines if "node-1" in line.plain]
+    assert between.index("●") < between.index("◆")
+    packet = next(line for line in lines if "◆" in line.plain)
+    assert "move" in [span.style for span in packet.spans if "◆" in packet.plain[span.start : span.end]]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(58, "shelf-pi5.local…"), (66, "shelf-pi5.local:9000"), (110, "shelf-pi5.local:9000")],
+)
+def test_a_long_name_gets_the_room_that_a_ring_has(width: int, shown: str) -> None:
+    (first, second) = nodes(2)
+    named = (first, second._replace(name="shelf-pi5.local:9000", is_starred=False))
+    text = "\n".join(line.plain for line in draw_ring(RingPicture(named, (), ()), width, 14, UNICODE))
+    assert f"{shown}\n" in text.replace(" ", "\n")
+
+
 @given(st.integers(-3, 220), st.integers(-3, 60), st.integers(0, 60), st.booleans())
 def test_a_picture_of_any_size_fills_it_and_no_more(
     width: int, height: int, count: int, is_ascii: bool

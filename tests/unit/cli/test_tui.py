@@ -49,7 +49,8 @@ def test_a_frame_and_a_cast_need_no_terminal(shown: list[list[str]], monkeypatch
     monkeypatch.setattr(module, "has_screen", lambda: False)
     invoke("--replay", "run.jsonl", "--svg", "f.svg", "--at", "r3", "--size", "80x24", "--cast", "c.cast")
     told = ["--replay=run.jsonl", "--svg=f.svg", "--cast=c.cast", "--at=r3", "--size=80x24"]
-    assert shown == [told]
+    invoke("--replay", "run.jsonl", "--svg", "f.svg", "--animate", "--speed", "2")
+    assert shown == [told, ["--replay=run.jsonl", "--svg=f.svg", "--speed=2", "--animate"]]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,8 @@ def test_a_frame_and_a_cast_need_no_terminal(shown: list[list[str]], monkeypatch
         (["--replay", "r.jsonl", "--at", "r3"], "with --svg FILE"),
         (["--replay", "r.jsonl", "--cast", "c", "--at", "r3"], "with --svg FILE"),
         (["--replay", "r.jsonl", "--size", "80x24"], "with --svg FILE or --cast FILE"),
+        (["--replay", "r.jsonl", "--animate"], "without --at"),
+        (["--replay", "r.jsonl", "--svg", "f", "--animate", "--at", "r3"], "without --at"),
         (["--replay", "r.jsonl", "--serve", "8000", "--plain"], "go without it"),
     ],
 )
