@@ -67,7 +67,7 @@ MarkKind = Literal["loss", "pause", "join", "commit", "election", "resume"]
 """What a mark on a chart or on the scrub bar of a replay stands for."""
 
 MARKS: dict[MarkKind, Symbol] = {
-    "loss": Symbol("✗", "x", "lost or killed", "bad", "lost"),
+    "loss": Symbol("✗", "x", "lost, left or removed", "bad", "gone"),
     "pause": Symbol("‖", "=", "paused, or no quorum", "warning", "paused"),
     "join": Symbol("▲", "^", "joined or linked", "move", "joined"),
     "commit": Symbol("│", "|", "round committed", "good"),

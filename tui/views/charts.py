@@ -165,7 +165,7 @@ def _words(mark: RunMark) -> str:
     name = clip(mark.name, NAME_CELLS)
     match mark.kind:
         case "loss":
-            return f"{name} lost"
+            return f"{name} gone"
         case "join":
             return f"{name} joined"
         case "election":

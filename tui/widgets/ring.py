@@ -272,5 +272,7 @@ def _path(start: _RingPlace, end: _RingPlace, bow: int = 0) -> tuple[tuple[int, 
     across, down = 2 * end.column - x, 4 * end.row + 2 - y
     steps = max(abs(across) + 2 * abs(bow), abs(down), 1)
     parts = (step / steps for step in range(steps + 1))
-    dots = ((round(x + across * part + 4 * bow * part * (1 - part)), round(y + down * part)) for part in parts)
+    dots = (
+        (round(x + across * part + 4 * bow * part * (1 - part)), round(y + down * part)) for part in parts
+    )
     return tuple(dict.fromkeys(dots))

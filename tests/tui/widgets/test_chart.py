@@ -45,11 +45,11 @@ async def test_the_cursor_reads_values_out_and_stays_at_its_round() -> None:
         assert str(chart.border_subtitle) == "highest 0.999 in round 42"
         await pilot.press("left")
         first = await legend(app, pilot)
-        assert first == " ━ global 0.999  ╌ me        ✗ lost"
+        assert first == " ━ global 0.999  ╌ me        ✗ gone"
         assert str(chart.border_subtitle) == "round 42 · ✗ e lost"
         await pilot.press("left")
         second = await legend(app, pilot)
-        assert second == " ━ global 0.999  ╌ me 0.899  ✗ lost", "nothing moves"
+        assert second == " ━ global 0.999  ╌ me 0.899  ✗ gone", "nothing moves"
         assert str(chart.border_subtitle) == "round 41 · ✗ a lost · ✗ b lost · ✗ c lost and 1 more"
         more = tuple((x, y) for x, y in (*CURVE, (43.0, 0.5)))
         chart.show("Accuracy", [Series("global", more, "global"), SERIES[1]], None)
