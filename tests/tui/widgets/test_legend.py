@@ -47,9 +47,9 @@ def test_it_says_how_many_have_no_room_at_all() -> None:
 
 def test_optional_entries_open_a_further_line_only_in_a_large_chart() -> None:
     assert drawn([*CURVES, *MARKS], 79) == drawn(CURVES, 79)
-    assert drawn([*CURVES, *MARKS], 85)[0].endswith("░ members  ✗ gone"), "as many as fit"
-    assert drawn([*CURVES, *MARKS], 80, height=25)[-1] == " ✗ gone  ★ elected again"
-    assert drawn([*CURVES, *MARKS], 100)[0].endswith("░ members  ✗ gone  ★ elected again")
+    assert drawn([*CURVES, *MARKS], 85)[0].endswith("░ members  ✗ lost"), "as many as fit"
+    assert drawn([*CURVES, *MARKS], 80, height=25)[-1] == " ✗ lost  ★ elected again"
+    assert drawn([*CURVES, *MARKS], 100)[0].endswith("░ members  ✗ lost  ★ elected again")
 
 
 def test_a_hidden_curve_keeps_its_name() -> None:
