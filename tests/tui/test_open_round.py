@@ -158,3 +158,15 @@ def test_the_result_has_the_votes_and_the_bytes_that_this_node_saw() -> None:
     assert rows["shelf-pi5"].endswith(" 2.0M")
     assert rows["lab-desktop"].endswith(" 1.0M")
     assert "M" not in rows["roof-jetson"]
+
+
+def test_who_has_the_model_is_told_while_the_run_goes_on_and_not_of_nodes_that_have_ended() -> None:
+    told = []
+    for recording in (recordings.running(), recordings.finished()):
+        state = state_of(recording)
+        one = state.rounds.last
+        assert one is not None
+        told += [
+            line.plain for line in views.round_lines(state, one, ASCII) if line.plain.startswith("model")
+        ]
+    assert ["same model on" in line for line in told] == [True, False]

@@ -12,7 +12,7 @@ from p2pfl.cards import metric_cell, metric_text
 from p2pfl.observe.peers import Peer
 from p2pfl.observe.render import LogRow
 from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Round
-from p2pfl.observe.state import State
+from p2pfl.observe.state import FINISHED_PHASES, State
 from p2pfl.strategy_specs import describe_strategy
 from p2pfl.text import plural
 from tui.symbols import (
@@ -461,9 +461,12 @@ def _bytes(seen: OpenRound) -> str:
 
 
 def _same_model(state: State, one: Round) -> str:
-    """Return how many peers are known to hold the model of the last round; no peer can hold another one."""
+    """Return how many peers are known to hold the model of the last round; no peer can hold another one.
+
+    Nothing after the run: nodes end when they have the model, and the others hear no status of that.
+    """
     last = state.rounds.last
-    if last is None or last.round != one.round:
+    if last is None or last.round != one.round or state.phase in FINISHED_PHASES:
         return ""
     here = [
         peer
