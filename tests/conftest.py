@@ -34,7 +34,8 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the long matrix on real processes run in one process, one test after another: they wait for deadlines."""
     for item in items:
-        if item.get_closest_marker("long") and not item.get_closest_marker("xdist_group"):
+        on_nodes = item.get_closest_marker("long") and item.get_closest_marker("processes")
+        if on_nodes and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group("long"))
 
 

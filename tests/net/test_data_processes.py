@@ -26,6 +26,8 @@ def log_of(process: Process, folder: Path) -> str:
     return process.output + "".join(path.read_text(encoding="utf-8") for path in logs)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("data")
 async def test_two_nodes_train_on_pictures_from_a_folder_and_evaluate_the_whole_test_split(
     nodes: Fleet, tmp_path: Path
 ) -> None:
@@ -44,6 +46,8 @@ async def test_two_nodes_train_on_pictures_from_a_folder_and_evaluate_the_whole_
     assert (ready.task, ready.parameters) == ("fashion-mnist", 199_210)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("data")
 async def test_a_download_without_a_network_is_one_sentence_and_exit_code_2(
     nodes: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,8 @@ async def test_a_port_where_nothing_listens(tmp_path: Path, ant: Credentials) ->
     assert f"The device is on and refuses: start its node with --listen {port}" in fault["advice"]
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("doctor")
 async def test_a_firewall_that_drops(tmp_path: Path, ant: Credentials) -> None:
     with wires("ada", "ben") as network:
         filtered(network, "drop_incoming")
@@ -122,6 +124,8 @@ def filtered(network: Wires, rule: str, name: str = "ben") -> None:
         pytest.skip(f"there is no packet filter here: {error}")
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("doctor")
 async def test_a_network_that_blocks_multicast(tmp_path: Path, ant: Credentials) -> None:
     with wires("ada", "ben") as network:
         works = await doctor(ant.directory, tmp_path / "data", inside=network.inside("ada"), mdns=True)
@@ -135,6 +139,8 @@ async def test_a_network_that_blocks_multicast(tmp_path: Path, ant: Credentials)
     assert "let UDP port 5353 in" in warning["advice"]
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("doctor")
 async def test_a_way_that_loses_large_packets(tmp_path: Path, ant: Credentials) -> None:
     bee = make_federation(tmp_path / "ca", "bee")["bee"]
     with wires("ada", "ben") as network:

@@ -26,10 +26,10 @@ async def nodes(tmp_path: Path) -> AsyncIterator[Fleet]:
 @pytest.mark.parametrize(
     ("shell", "noted"),
     [
-        ('set -o pipefail; "$@" 2>/dev/null | head -1', "Broken pipe"),
+        pytest.param('set -o pipefail; "$@" 2>/dev/null | head -1', "Broken pipe", marks=pytest.mark.long),
         ('exec "$@" >/dev/full 2>&1', "No space left on device"),
         ('exec "$@" >&- 2>&-', ""),
-        ('PYTHONIOENCODING=ascii exec "$@"', ""),
+        pytest.param('PYTHONIOENCODING=ascii exec "$@"', "", marks=pytest.mark.long),
     ],
     ids=["reader-gone", "full", "closed", "ascii"],
 )

@@ -36,6 +36,8 @@ async def test_three_nodes_complete_a_run_with_one_model(nodes: Fleet) -> None:
     assert f"run complete after 3 rounds, accuracy {ended[0].primary_value:.4f}" in three[0].output
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("processes")
 async def test_a_node_that_leaves_politely_is_dropped_and_the_others_finish(nodes: Fleet) -> None:
     three = await nodes.start_all("ada", "ben", "cleo", options=["--rounds=6", "--pace=0.6"])
     leaver = three[2]

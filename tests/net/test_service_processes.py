@@ -101,6 +101,8 @@ async def test_sigterm_ends_a_node_that_starts(nodes: Fleet) -> None:
     assert await ada.exit_code() in (-signal.SIGTERM, ExitCode.LEFT)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("service")
 async def test_sigterm_ends_a_node_whose_worker_hangs_and_the_worker(nodes: Fleet) -> None:
     options = ["--rounds=60", "--pace=0.5", "--leave-within=0.5"]
     ada, ben, cleo = await nodes.start_all("ada", "ben", "cleo", options=options, program=LIGHT)

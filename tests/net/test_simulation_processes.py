@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("simulation")]
 @pytest.mark.parametrize(
     ("strategy", "args"),
     [
-        ("fedavg", {}),
+        pytest.param("fedavg", {}, marks=pytest.mark.long),
         pytest.param("median", {}, marks=pytest.mark.long),
         pytest.param("trimmed-mean", {"attackers": 1}, marks=pytest.mark.long),
         pytest.param("fedadam", {"server_lr": 0.01}, marks=pytest.mark.long),  # a state of the server

@@ -16,7 +16,7 @@ from p2pfl.identity.credentials import read_credentials
 from p2pfl.net.transport.tls import client_context
 from tests.support.processes import LIGHT, PATIENCE_SECONDS, Process, address_of, digests, fleet
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("strangers")]
 
 
 def refused_for(words: str) -> Callable[[events.PeerRefused | events.AddressFailed], bool]:

@@ -20,7 +20,9 @@ def check(seeds: range, **setting: Any) -> None:
             pytest.fail(f"seed {seed} of {setting}: {violation}")
 
 
-@pytest.mark.parametrize("first", range(0, 80, 20))
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(first, marks=pytest.mark.long) for first in range(20, 80, 20))]
+)
 def test_the_invariants_hold_for_five_nodes(first: int) -> None:
     check(range(first, first + 20), nodes=5, rounds=5, faults=HEAVY)
 

@@ -28,7 +28,13 @@ from tui.widgets.ring import RingNode, RingPicture
 EVENTS = 200
 """Of a recording, spread over all of it."""
 
-SIZES = [(60, 20), (80, 24), (100, 30), (120, 40), (200, 50)]
+SIZES = [
+    pytest.param((60, 20), id="60x20", marks=pytest.mark.long),
+    pytest.param((80, 24), id="80x24"),
+    pytest.param((100, 30), id="100x30", marks=pytest.mark.long),
+    pytest.param((120, 40), id="120x40", marks=pytest.mark.long),
+    pytest.param((200, 50), id="200x50"),
+]
 
 
 def text_of(screen: Screen[object]) -> str:
@@ -44,7 +50,7 @@ def pieces(seed: int) -> list[list[Published]]:
     return [told[start:end] for start, end in zip([0, *cuts], [*cuts, len(told)], strict=True)]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("key", ["1", "2", "3", "4"])
 async def test_no_panel_is_older_than_one_tick(size: tuple[int, int], key: str) -> None:
     async with shown([], size) as (app, pilot, _):

@@ -100,7 +100,13 @@ def test_themes_have_names() -> None:
         theme_name("blue")
 
 
-@pytest.mark.parametrize("theme", [*OURS, *BUILTIN_THEMES.values()], ids=lambda theme: theme.name)
+@pytest.mark.parametrize(
+    "theme",
+    [
+        *(pytest.param(theme, id=theme.name) for theme in OURS),
+        *(pytest.param(theme, id=theme.name, marks=pytest.mark.long) for theme in BUILTIN_THEMES.values()),
+    ],
+)
 async def test_every_theme_draws_the_same_text(theme: Any) -> None:
     async with shown(recordings.running(), (120, 40), theme=theme.name) as (app, _, _):
         assert app.current_theme.name == theme.name

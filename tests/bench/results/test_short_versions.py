@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import p2pfl
+
+pytestmark = pytest.mark.long
 
 
 def accuracies(strategy: str, partition: str, rounds: int, **options: Any) -> list[float]:

@@ -146,6 +146,8 @@ def test_check_runs_a_script_for_two_rounds_alone(tmp_path: Path, caplog: pytest
     assert {"arguments --depth 3", "after 2 of 2"} <= set(caplog.messages)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("task check")
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
@@ -167,6 +169,8 @@ def test_check_says_where_a_script_fails(tmp_path: Path, old: str, new: str, sen
     assert str(refused.value).startswith(sentence)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("task check")
 def test_check_warns_of_a_script_that_trains_or_measures_nothing(tmp_path: Path) -> None:
     still = SCRIPT.replace("optimizer.step()", "pass").replace(", metrics=evaluate", "")
     said = run("check", str(write_task(tmp_path, still)))

@@ -24,7 +24,7 @@ from tests.support.simulated import QUICK, quick_federation, quick_run
 from tests.support.source import ROOT
 from tests.support.user_tasks import write_task
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ray")]
 
 
 @pytest.fixture(scope="module", autouse=True)
