@@ -84,7 +84,7 @@ def doctor(
     if as_json:
         typer.echo(_as_json(found))
     else:
-        _summarise([finding for _, finding in found], failures, fix=fix)
+        _summarise([finding for _, finding in found], failures, fix=fix, is_whole=only is None)
     if failures:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -116,7 +116,7 @@ async def _examine(subject: Subject, only: frozenset[str], *, silent: bool) -> l
     return found
 
 
-def _summarise(findings: list[Finding], failures: int, *, fix: bool) -> None:
+def _summarise(findings: list[Finding], failures: int, *, fix: bool, is_whole: bool) -> None:
     from p2pfl.doctor.finding import MARKS
 
     helpful = [one for one in findings if one.commands and (fix or one.level != "ok")]
@@ -131,8 +131,12 @@ def _summarise(findings: list[Finding], failures: int, *, fix: bool) -> None:
         typer.echo("Commands that may help: the same with --fix, which prints them and runs nothing.")
     if failures:
         typer.echo(f"{failures} of these to solve ({MARKS['FAIL']}); then run this again.")
-    else:
+    elif is_whole:
         typer.echo("A node can run here.")
+    else:
+        typer.echo(
+            "Nothing to solve in these checks." if findings else "These checks had nothing to look at."
+        )
 
 
 def _as_json(found: list[tuple[Check, Finding]]) -> str:

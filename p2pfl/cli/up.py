@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2pfl.cli.certs import PassphraseFile
-from p2pfl.cli.options import GroupedCommand
+from p2pfl.cli.options import WORDS, GroupedCommand
 from p2pfl.errors import CredentialsError, UserError
 
 if TYPE_CHECKING:
@@ -123,17 +123,26 @@ def up(
         "--strategy": strategy,
         "--passphrase-file": passphrase_file,
     }
+    before, script = _parted(context)
     words = [
         "--wait" if count is None else f"--min-nodes={count + 1}",
         *(f"{option}={value}" for option, value in given.items() if value is not None),
-        *context.args,
+        *before,
     ]
-    load("node").make_context("p2pfl up", list(words))  # names a mistake before anything is made
+    load("node").make_context("p2pfl up", [*words, *script])  # names a mistake before anything is made
     check_can_confirm(yes=yes)
     own, passphrase = prepare(certs, name, federation, passphrase_file)
     options = replace(options, passphrase=passphrase)
-    words.append(f"--certs={certs / own}")
+    words += [f"--certs={certs / own}", *script]
     raise typer.Exit(tasks.run(_run(options, own, words, is_held=count is None, yes=yes)))
+
+
+def _parted(context: typer.Context) -> tuple[list[str], list[str]]:
+    """Return the other options of the node, and "--" with the script's arguments: empty if there are none."""
+    given = list(context.meta[WORDS])
+    script = given[given.index("--") :] if "--" in given else []
+    options = len(context.args) - len(script[1:])  # "--" itself is in none of them
+    return context.args[:options], script
 
 
 def prepare(
@@ -216,6 +225,10 @@ async def _run(
         return await exited
 
 
+def _devices(count: int) -> str:
+    return "another device is" if count == 1 else f"{count} other devices are"
+
+
 def _banner(
     invitation: OpenInvitation, own: str, options: InvitationOptions, *, is_held: bool, yes: bool
 ) -> str:
@@ -224,7 +237,7 @@ def _banner(
     start = (
         "Press Enter when everybody is here: then the training starts."
         if is_held
-        else f"The training starts by itself when {options.count} others are linked."
+        else f"The training starts by itself when {_devices(options.count)} linked."
     )
     whole = f"{invitation.command} --start"
     if invitation.address.is_loopback:  # announced to nobody

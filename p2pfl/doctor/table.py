@@ -28,6 +28,8 @@ class Check(NamedTuple):
     name: str
     """One word, for programs."""
     run: Run
+    needs: tuple[str, ...] = ()
+    """Earlier checks whose results it uses."""
 
 
 async def _software(_: Subject) -> AsyncIterator[Finding]:
@@ -85,26 +87,41 @@ async def _links(subject: Subject) -> AsyncIterator[Finding]:
 CHECKS = (
     Check("software", _software),
     Check("certificate", _certificate),
-    Check("port", _port),
+    Check("port", _port, ("certificate",)),
     Check("files", _files),
-    Check("disk", _disk),
-    Check("running", _running),
+    Check("disk", _disk, ("certificate", "port")),
+    Check("running", _running, ("certificate",)),
     Check("data", _data),
-    Check("mdns", _mdns),
-    Check("peers", check_peers),
-    Check("way", check_ways),
-    Check("links", _links),
+    Check("mdns", _mdns, ("certificate",)),
+    Check("peers", check_peers, ("certificate", "port")),
+    Check("way", check_ways, ("peers",)),
+    Check("links", _links, ("way",)),
 )
 """All checks, in their order."""
+
+GATES = ("certificate", "peers", "way")
+"""Checks whose failure leaves nothing to look at for those that need them."""
 
 
 async def examine(subject: Subject, only: Collection[str] = ()) -> AsyncIterator[tuple[Check, Finding]]:
     """Run every check on *subject*, and yield each finding at once: a peer that is silent takes a while.
 
-    With *only*, no others than those with these names.
+    With *only*, no others than those with these names, and those that they need. Of the latter, only a
+    failure is yielded that leaves nothing to look at.
     """
+    wanted = _with_needed(only) if only else {check.name for check in CHECKS}
     for check in CHECKS:
-        if only and check.name not in only:
+        if check.name not in wanted:
             continue
         async for finding in check.run(subject):
-            yield check, finding
+            if not only or check.name in only or (check.name in GATES and finding.level == "FAIL"):
+                yield check, finding
+
+
+def _with_needed(names: Collection[str]) -> set[str]:
+    """Return *names* and the names of all checks that those need."""
+    wanted = set(names)
+    for check in reversed(CHECKS):  # a check needs only earlier ones
+        if check.name in wanted:
+            wanted.update(check.needs)
+    return wanted

@@ -99,8 +99,6 @@ async def run_node(
     check_is_node(config.credentials)
     exclusions = Exclusions(config.credentials)
     check_not_revoked(config.credentials, exclusions)
-    if config.owns_process:
-        sockets.raise_files_limit()
     _check_files(config)
     publisher = Publisher(time.time)
     for sink in sinks:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from p2pfl.errors import WorkerError
 from p2pfl.learning.process import Worker
+from p2pfl.net.transport.sockets import raise_files_limit
 from p2pfl.runtime.node_config import NodeConfig
 
 if TYPE_CHECKING:
@@ -29,11 +30,15 @@ async def start_node(
 ) -> ExitCode:
     """Start the worker of a node and run the node: see `p2pfl.runtime.node.run_node`.
 
+    If the node owns the process, its limit of open files is raised first: the worker inherits it.
+
     Where a script trains, the worker only aggregates, and starts with its first job.
 
     Raises:
         UserError: as `run_node`.
     """
+    if config.owns_process:
+        raise_files_limit()
     worker = Worker(config.worker)
     try:
         if config.script is None:

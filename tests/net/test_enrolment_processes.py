@@ -196,7 +196,7 @@ async def test_ctrl_c_at_up_ends_the_node_politely_and_up_goes_on_later(shell: S
     )
     first = shell.start(*words, *QUICK)
     await first.until(re.compile("listens on"))
-    assert "The training starts by itself when 1 others are linked" in first.output
+    assert "The training starts by itself when another device is linked" in first.output
     first.signal(signal.SIGINT)
     assert await first.ended() == ExitCode.LEFT
     again = shell.start(*words, *QUICK)

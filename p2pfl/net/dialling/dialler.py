@@ -3,8 +3,8 @@
 A *target* is a listed address (whichever node answers there), a node (at any of its addresses), or a service
 found in the local network (whichever node answers at its addresses). Each target has its own task and its own
 retry delay, which doubles with every failure and is reset after a link. In the first half minute it stays
-short, except for nodes that only peers have named. A node of another version is dialled seldom: it refuses
-every time, until one of the two is upgraded.
+short, except for nodes that only peers have named and for services. A node of another version is dialled
+seldom: it refuses every time, until one of the two is upgraded.
 
 Peers may send any number of node ids. A node that was never linked is *unproven*: a peer may name a bounded
 number of them, few are dialled at a time, and one that is not reached after some attempts is dropped until a
@@ -81,6 +81,11 @@ class _DialTarget:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     """When dialling it began."""
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether only others say that it is there: a peer that named it, or whoever announced a service."""
+        return self.source is not None or isinstance(self.key, FoundService)
 
 
 def next_delay(delay: float, age: float, settings: NetSettings, *, is_unproven: bool) -> float:
@@ -317,7 +322,5 @@ class Dialler:
                 waits = target.delay > 0
             except TimeoutError:
                 waits = False
-                age = asyncio.get_running_loop().time() - target.since
-                target.delay = next_delay(
-                    target.delay, age, self._settings, is_unproven=target.source is not None
-                )
+        age = asyncio.get_running_loop().time() - target.since
+        target.delay = next_delay(target.delay, age, self._settings, is_unproven=target.is_unproven)

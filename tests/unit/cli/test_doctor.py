@@ -65,6 +65,12 @@ def test_only_some_checks_are_run(ant: Path) -> None:
         run(*places, "--only", "port,ports", catch=False)
 
 
+def test_some_checks_say_nothing_about_the_others(ant: Path) -> None:
+    places = ("--certs", str(ant), "--listen", "127.0.0.1:0")
+    assert run(*places, "--only", "port").output.splitlines()[-1] == "Nothing to solve in these checks."
+    assert run(*places, "--only", "peers,way").output == "These checks had nothing to look at.\n"
+
+
 def test_fix_prints_commands_and_runs_none(tmp_path: Path, ant: Path) -> None:
     key = ant / "node.key"
     key.chmod(0o644)

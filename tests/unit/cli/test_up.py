@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from p2pfl.cli import load
-from p2pfl.cli.up import prepare
+from p2pfl.cli.up import _banner, prepare
+from p2pfl.enrolment.inviter import Inviter
+from p2pfl.enrolment.serving import InvitationOptions, OpenInvitation
 from p2pfl.errors import UserError
 from p2pfl.identity.authority import create_authority, issue, list_certificates, read_federation
 from p2pfl.identity.credentials import load_credentials
+from p2pfl.net.transport.addresses import parse_address
 
 
 def test_a_federation_and_the_first_certificate_are_made_once(
@@ -68,6 +72,35 @@ def test_an_option_that_no_node_has_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="No such option: --roundz"):
         load("up").main([f"--certs={tmp_path / 'certs'}", "--yes", "--roundz=5"], standalone_mode=False)
     assert not (tmp_path / "certs").exists()
+
+
+def test_the_arguments_of_a_script_stay_behind_all_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+
+    async def run(_options: object, _own: str, words: list[str], **_: object) -> int:
+        started.append(words)
+        return 0
+
+    monkeypatch.setattr("p2pfl.cli.up._run", run)
+    certs = tmp_path / "certs"
+    words = [f"--certs={certs}", "--name=ada", "--yes", "--count=1", "--script", "train.py", "--stay"]
+    for script in ([], ["--"], ["--", "--lr", "0.1", "--", "x"]):
+        assert load("up").main([*words, *script], standalone_mode=False) == 0
+        options = ["--min-nodes=2", "--listen=9000", "--script", "train.py", "--stay"]
+        assert started.pop() == [*options, f"--certs={certs / 'ada'}", *script]
+
+
+@pytest.mark.parametrize(
+    ("count", "which"), [(1, "another device is linked"), (3, "3 other devices are linked")]
+)
+def test_the_banner_says_how_many_devices_start_the_training(count: int, which: str, tmp_path: Path) -> None:
+    address = parse_address("127.0.0.1:9010")
+    invitation = OpenInvitation("lab", address, "a code", 0.0, goes_on=False, inviter=cast("Inviter", None))
+    options = InvitationOptions(tmp_path, count=count, ttl=900.0, listen=None, node_port=9000)
+    shown = _banner(invitation, "ada", options, is_held=False, yes=True)
+    assert f"The training starts by itself when {which}.\n" in shown
 
 
 @pytest.mark.parametrize(

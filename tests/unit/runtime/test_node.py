@@ -145,7 +145,6 @@ async def test_a_node_that_may_not_have_its_links_open_says_so_and_does_not_star
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sockets, "files_limit", lambda: 64)
-    monkeypatch.setattr(sockets, "raise_files_limit", lambda: None)
     with pytest.raises(UserError, match=r"may have 64 files.*too few for 40 nodes.*`ulimit -n 1024`"):
         await run_node(config(tmp_path, "node", 39), Worker(), (), 0.0)
     assert not (tmp_path / "data").exists()

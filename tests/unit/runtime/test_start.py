@@ -92,3 +92,22 @@ async def test_a_node_that_cannot_start_ends_its_worker(
     with pytest.raises(CredentialsError, match="has the role observer"):
         await start.start_node(wrong, (), 0.0)
     assert [worker.asked for worker in Noted.made] == [asked]
+
+
+@pytest.mark.parametrize("owns_process", [True, False])
+async def test_a_worker_inherits_the_raised_limit_of_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owns_process: bool
+) -> None:
+    order: list[str] = []
+
+    class Ordered(Noted):
+        async def start(self) -> None:
+            order.append("worker")
+
+    Noted.made = []
+    monkeypatch.setattr(start, "Worker", Ordered)
+    monkeypatch.setattr(start, "raise_files_limit", lambda: order.append("limit"))
+    chosen = msgspec.structs.replace(config(tmp_path, "observer"), owns_process=owns_process)
+    with pytest.raises(CredentialsError):
+        await start.start_node(chosen, (), 0.0)
+    assert order == (["limit", "worker"] if owns_process else ["worker"])

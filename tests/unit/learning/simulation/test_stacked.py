@@ -16,7 +16,8 @@ from p2pfl.learning.simulation.stacked import check_stacking, load_stack, stack,
 from p2pfl.spec import LocalTraining
 
 CLIENTS, EXAMPLES = 3, 11
-OBJECTIVE = Classification(Agreement(("left", "right", "up"), 99))
+AGREEMENT = Agreement(("left", "right", "up"), 99)
+OBJECTIVE = Classification(AGREEMENT)
 SEEDS = (5, 6, 7)
 
 
@@ -119,6 +120,31 @@ def test_layers_that_cannot_be_stacked_are_named(module: nn.Module, why: str) ->
     assert why in stacking_flaw(module)
 
 
+def test_examples_that_are_not_finite_tell_nothing_about_the_model() -> None:
+    module, data = linear(), parts()
+    data[1].x[data[1].rows[:2]] = torch.tensor([torch.nan, torch.inf]).view(2, 1, 1, 1)
+    check_stacking(module, data, 4)
+    with pytest.raises(TaskError, match="in one batch"):
+        check_stacking(Mixing(), data, 4)
+
+
+class Noisy(Classification):
+    """Draws random numbers."""
+
+    def losses(self, outputs: Tensor, targets: Tensor, parts: int, /) -> Tensor:
+        return super().losses(outputs + torch.randn_like(outputs), targets, parts)
+
+
+def test_the_seeds_determine_what_a_loss_draws() -> None:
+    module, data = linear(), parts()
+    found = []
+    for _ in range(2):
+        stacked = stack(module, CLIENTS)
+        _, losses = train_stack(stacked, data, Noisy(AGREEMENT), options(), SEEDS)
+        found.append(losses.tolist())
+    assert found[0] == found[1]
+
+
 class Mixing(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +160,13 @@ class Reading(Mixing):
         return functional.linear(x.flatten(1), self.out.weight)
 
 
-@pytest.mark.parametrize("make", [Mixing, Reading])
+class Asserting(Mixing):
+    def forward(self, x: Tensor) -> Tensor:
+        assert len(x) == 4
+        return self.out(x.flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("make", [Mixing, Reading, Asserting])
 def test_a_model_that_does_more_than_its_layers_is_refused(make: Callable[[], nn.Module]) -> None:
     module = make()
     assert stacking_flaw(module) == ""

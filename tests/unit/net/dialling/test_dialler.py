@@ -168,6 +168,18 @@ async def test_dial_now_ends_the_wait(network: Network) -> None:
     assert len(network.dials) >= 2
 
 
+async def test_dial_now_dials_once() -> None:
+    network = Network(msgspec.structs.replace(FAST, redial_first_seconds=1000.0, redial_max_seconds=1000.0))
+    network.dialler.add_listed(HERE)
+    await until(lambda: len(network.delays) == 1)
+    network.dialler.dial_now()
+    for port in range(2, 10):  # each after the one before: time for another dial of HERE
+        network.dialler.add_listed(Address("there", port))
+        await until(lambda: network.dials[-1][0].port == port)  # noqa: B023  awaited at once
+    assert network.dials.count((HERE, None)) == 2
+    await network.dialler.close()
+
+
 @pytest.mark.parametrize("error", [OSError(97, "Address family not supported"), RuntimeError("ours")])
 async def test_unexpected_errors_do_not_stop_dialling_and_are_logged_once(
     network: Network, caplog: pytest.LogCaptureFixture, error: Exception
@@ -284,6 +296,18 @@ async def test_a_service_is_dialled_at_all_its_addresses_until_one_answers(netwo
     assert network.dials == [(HERE, None), (THERE, None)]
     network.lose(BEE)
     await network.until_dialled(4)
+
+
+async def test_a_service_is_not_dialled_often_since_anybody_may_announce_one() -> None:
+    settings = NetSettings(
+        redial_first_seconds=0.001, redial_max_seconds=1000.0, redial_early_max_seconds=0.001
+    )
+    network = Network(settings)
+    network.dialler.add_service(FoundService("b"), [HERE])
+    network.dialler.add_listed(THERE)
+    await network.until_dialled(60)
+    assert network.dials.count((HERE, None)) < network.dials.count((THERE, None)) / 2
+    await network.dialler.close()
 
 
 async def test_a_service_that_moved_is_dialled_at_its_new_address_at_once() -> None:
