@@ -133,13 +133,7 @@ def write_film(replay: Replay, path: Path, speed: float | None, look: Look) -> i
         UserError: it would be too long or too large, or the file cannot be written.
     """
     fast = speed if speed is not None else _speed_for(replay, FILM_SECONDS)
-    count = int(replay.seconds / fast / FILM_STEP_SECONDS) + 2
-    if count > MAX_FILM_FRAMES:
-        least = replay.seconds / (MAX_FILM_FRAMES - 2) / FILM_STEP_SECONDS
-        raise UserError(
-            f"at --speed {fast:g} the picture has {count} frames, and {MAX_FILM_FRAMES} are the most: "
-            f"give --speed {least:.0f}{' or more' if least < FASTEST else ''}, or leave it out"
-        )
+    count = _count_frames("picture", replay.seconds / FILM_STEP_SECONDS, fast, MAX_FILM_FRAMES)
     target = _writable(path)
     text = asyncio.run(_film(replay, fast, count, look))
     if len(text.encode()) > MAX_FILM_BYTES:
@@ -158,17 +152,28 @@ def write_cast(replay: Replay, path: Path, speed: float | None, look: Look) -> i
         UserError: it would be too long or too large, or the file cannot be written.
     """
     fast = speed if speed is not None else _speed_for(replay, CAST_SECONDS)
-    count = int(replay.seconds / fast / TICK_SECONDS) + 2
-    if count > MAX_FRAMES:
-        least = replay.seconds / (MAX_FRAMES - 2) / TICK_SECONDS
-        raise UserError(
-            f"at --speed {fast:g} the recording has {count} frames, and {MAX_FRAMES} are the most: "
-            f"give --speed {least:.0f}{' or more' if least < FASTEST else ''}, or leave it out"
-        )
+    count = _count_frames("recording", replay.seconds / TICK_SECONDS, fast, MAX_FRAMES)
     target = _writable(path)
     text, frames = asyncio.run(_cast(replay, fast, count, look))
     _write(target, text)
     return frames
+
+
+def _count_frames(what: str, steps: float, speed: float, most: int) -> int:
+    """Return the frames that *steps* at speed 1 make at *speed*.
+
+    Raises:
+        UserError: they are more than *most*; the message names a speed at which they are not.
+    """
+    count = int(steps / speed) + 2
+    if count > most:
+        least = math.ceil(steps / (most - 2))
+        advice = f"give --speed {least}{' or more' if least < FASTEST else ''}"
+        raise UserError(
+            f"at --speed {speed:g} the {what} has {count} frames, and {most} are the most: "
+            f"{advice if least <= FASTEST else 'leave out --speed'}"
+        )
+    return count
 
 
 def _speed_for(replay: Replay, seconds: float) -> float:
