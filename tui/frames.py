@@ -19,6 +19,7 @@ from rich.console import Console
 
 from p2pfl.errors import UserError
 from p2pfl.paths import full, shown
+from p2pfl.text import one_line
 from tui.app import TICK_SECONDS, Tui
 from tui.film import film_svg, runs_of
 from tui.source import FASTEST, Replay
@@ -176,6 +177,11 @@ def _count_frames(what: str, steps: float, speed: float, most: int) -> int:
     return count
 
 
+def _title(replay: Replay) -> str:
+    """Return the command that shows *replay*, as text for XML, which allows no control characters."""
+    return one_line(f"p2pfl tui --replay {replay.path.name}")
+
+
 def _speed_for(replay: Replay, seconds: float) -> float:
     """Return the lowest speed with at most one decimal at which *replay* lasts at most *seconds*."""
     return max(1.0, math.ceil(replay.seconds / seconds * 10) / 10)
@@ -185,7 +191,7 @@ async def _svg(replay: Replay, moment: float, look: Look) -> str:
     app = _app(replay, look)
     async with app.run_test(size=look.size) as pilot:
         await _go(app, pilot, replay, moment)
-        return app.export_screenshot(title=f"p2pfl tui --replay {replay.path.name}")
+        return app.export_screenshot(title=_title(replay))
 
 
 async def _film(replay: Replay, speed: float, count: int, look: Look) -> str:
@@ -199,7 +205,7 @@ async def _film(replay: Replay, speed: float, count: int, look: Look) -> str:
             strips = app.screen._compositor.render_strips()  # noqa: SLF001 - Textual exports one frame only
             frames.append([runs_of(strip, *colours) for strip in strips])
     frames += frames[-1:] * round(FILM_END_SECONDS / FILM_STEP_SECONDS)
-    return film_svg(frames, FILM_STEP_SECONDS, colours[1], f"p2pfl tui --replay {replay.path.name}")
+    return film_svg(frames, FILM_STEP_SECONDS, colours[1], _title(replay))
 
 
 async def _cast(replay: Replay, speed: float, count: int, look: Look) -> tuple[str, int]:

@@ -59,7 +59,8 @@ def test_the_end_is_shown_unless_a_moment_is_named(path: Path, tmp_path: Path) -
     replay = Replay(path)
     assert moment_of(replay, None) == replay.begin + replay.seconds
     assert moment_of(replay, "2.5") == replay.begin + 2.5
-    write_svg(replay, tmp_path / "f.svg", None, Look((80, 24), "p2pfl-light", ascii_only=True))
+    odd = Replay(path.rename(tmp_path / "\x1b.jsonl"))
+    write_svg(odd, tmp_path / "f.svg", None, Look((80, 24), "p2pfl-light", ascii_only=True))
     text = text_of_svg(tmp_path / "f.svg")
     assert "r11/" in text
     assert text.isascii()
@@ -125,6 +126,7 @@ def test_a_film_has_all_of_the_recording_and_is_bounded(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film = tmp_path / "f.svg"
+    path = path.rename(tmp_path / "\x1b.jsonl")
     count = write_film(Replay(path), film, 32.0, Look((80, 24)))
     text = text_of_svg(film)
     assert sum(f"\nr{number}/" in text for number in range(1, 12)) > 5
