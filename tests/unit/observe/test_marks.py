@@ -21,12 +21,11 @@ def row(*counted: str, members: tuple[str, ...] = (ADA, BOB, CAS), **changes: ob
     return replace(ROW, updates=updates, members=members, **changes)
 
 
-def commit(number: int, *members: str, **changes: object) -> Committed:
+def commit(number: int, *members: str) -> Committed:
     """Round *number*, after which *members* are the roster."""
     return Committed(
-        "run", number, "train", 1, ADA, "model", "record", members, (), changes.pop("left_out", ()),  # type: ignore[arg-type]
-        number, 100, "go", "", 1.0, **changes,
-    )  # fmt: skip
+        "run", number, "train", 1, ADA, "model", "record", members, (), (), number, 100, "go", "", 1.0
+    )
 
 
 def told(marks: Marks) -> list[tuple[str, int, str]]:
