@@ -330,6 +330,13 @@ class UpdateEntry(Struct, frozen=True, omit_defaults=True):
         return self.blobs.update
 
 
+LEAVING = "it is leaving"
+NOT_IN_RUN = "it is not in this run"
+NOT_REACHABLE = "it was not reachable"
+ABSENT = (LEAVING, NOT_IN_RUN, NOT_REACHABLE)
+"""Reasons for leaving out a member that is absent; a member that is here has others."""
+
+
 class LeftOut(Struct, frozen=True):
     """A member selected for the round whose update is not in the manifest, and why."""
 

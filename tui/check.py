@@ -16,6 +16,7 @@ from rich.text import Text
 from p2pfl.doctor.finding import NOBODY_TRAINS
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
+from p2pfl.net.transport.addresses import parse_address
 from p2pfl.observe.state import State
 from p2pfl.programs import PYTHON, environment
 from p2pfl.text import one_line
@@ -60,17 +61,26 @@ def doctor_words(target: Target, state: State) -> list[str]:
     peers += [one.address.rpartition(" at ")[2] for one in state.addresses]
     if not is_node:
         peers.insert(0, target.text)
+    asked = dict.fromkeys(written for text in peers if (written := _as_parsed(text)))
     checks = NODE_CHECKS if is_node and state.run else (*NODE_CHECKS, "mdns") if is_node else WATCHER_CHECKS
     words = [
         "doctor",
         "--json",
         f"--certs={target.credentials.directory}",
         f"--only={','.join(checks)}",
-        f"--peers={','.join(list(dict.fromkeys(peers))[:MOST_ADDRESSES])}",
+        f"--peers={','.join(list(asked)[:MOST_ADDRESSES])}",
     ]
     if is_node:
-        words.append(f"--listen={state.address.partition(',')[0].strip() or target.addresses[0].port}")
+        words.append(f"--listen={_as_parsed(state.address.partition(',')[0]) or target.addresses[0].port}")
     return words
+
+
+def _as_parsed(text: str) -> str:
+    """Return the address *text*, which another device stated, in its usual form; empty if it is none."""
+    try:
+        return str(parse_address(text))
+    except UserError:
+        return ""
 
 
 async def run_doctor(words: Sequence[str]) -> list[CheckFinding]:

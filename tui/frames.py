@@ -19,6 +19,7 @@ from rich.console import Console
 
 from p2pfl.errors import UserError
 from p2pfl.paths import full, shown
+from p2pfl.text import one_line
 from tui.app import TICK_SECONDS, Tui
 from tui.film import film_svg, runs_of
 from tui.source import FASTEST, Replay
@@ -133,13 +134,7 @@ def write_film(replay: Replay, path: Path, speed: float | None, look: Look) -> i
         UserError: it would be too long or too large, or the file cannot be written.
     """
     fast = speed if speed is not None else _speed_for(replay, FILM_SECONDS)
-    count = int(replay.seconds / fast / FILM_STEP_SECONDS) + 2
-    if count > MAX_FILM_FRAMES:
-        least = replay.seconds / (MAX_FILM_FRAMES - 2) / FILM_STEP_SECONDS
-        raise UserError(
-            f"at --speed {fast:g} the picture has {count} frames, and {MAX_FILM_FRAMES} are the most: "
-            f"give --speed {least:.0f}{' or more' if least < FASTEST else ''}, or leave it out"
-        )
+    count = _count_frames("picture", replay.seconds / FILM_STEP_SECONDS, fast, MAX_FILM_FRAMES)
     target = _writable(path)
     text = asyncio.run(_film(replay, fast, count, look))
     if len(text.encode()) > MAX_FILM_BYTES:
@@ -158,17 +153,33 @@ def write_cast(replay: Replay, path: Path, speed: float | None, look: Look) -> i
         UserError: it would be too long or too large, or the file cannot be written.
     """
     fast = speed if speed is not None else _speed_for(replay, CAST_SECONDS)
-    count = int(replay.seconds / fast / TICK_SECONDS) + 2
-    if count > MAX_FRAMES:
-        least = replay.seconds / (MAX_FRAMES - 2) / TICK_SECONDS
-        raise UserError(
-            f"at --speed {fast:g} the recording has {count} frames, and {MAX_FRAMES} are the most: "
-            f"give --speed {least:.0f}{' or more' if least < FASTEST else ''}, or leave it out"
-        )
+    count = _count_frames("recording", replay.seconds / TICK_SECONDS, fast, MAX_FRAMES)
     target = _writable(path)
     text, frames = asyncio.run(_cast(replay, fast, count, look))
     _write(target, text)
     return frames
+
+
+def _count_frames(what: str, steps: float, speed: float, most: int) -> int:
+    """Return the frames that *steps* at speed 1 make at *speed*.
+
+    Raises:
+        UserError: they are more than *most*; the message names a speed at which they are not.
+    """
+    count = int(steps / speed) + 2
+    if count > most:
+        least = math.ceil(steps / (most - 2))
+        advice = f"give --speed {least}{' or more' if least < FASTEST else ''}"
+        raise UserError(
+            f"at --speed {speed:g} the {what} has {count} frames, and {most} are the most: "
+            f"{advice if least <= FASTEST else 'leave out --speed'}"
+        )
+    return count
+
+
+def _title(replay: Replay) -> str:
+    """Return the command that shows *replay*, as text for XML, which allows no control characters."""
+    return one_line(f"p2pfl tui --replay {replay.path.name}")
 
 
 def _speed_for(replay: Replay, seconds: float) -> float:
@@ -180,7 +191,7 @@ async def _svg(replay: Replay, moment: float, look: Look) -> str:
     app = _app(replay, look)
     async with app.run_test(size=look.size) as pilot:
         await _go(app, pilot, replay, moment)
-        return app.export_screenshot(title=f"p2pfl tui --replay {replay.path.name}")
+        return app.export_screenshot(title=_title(replay))
 
 
 async def _film(replay: Replay, speed: float, count: int, look: Look) -> str:
@@ -194,7 +205,7 @@ async def _film(replay: Replay, speed: float, count: int, look: Look) -> str:
             strips = app.screen._compositor.render_strips()  # noqa: SLF001 - Textual exports one frame only
             frames.append([runs_of(strip, *colours) for strip in strips])
     frames += frames[-1:] * round(FILM_END_SECONDS / FILM_STEP_SECONDS)
-    return film_svg(frames, FILM_STEP_SECONDS, colours[1], f"p2pfl tui --replay {replay.path.name}")
+    return film_svg(frames, FILM_STEP_SECONDS, colours[1], _title(replay))
 
 
 async def _cast(replay: Replay, speed: float, count: int, look: Look) -> tuple[str, int]:

@@ -34,12 +34,18 @@ def roles_flaw(record: Record | Genesis, spec: RunSpec) -> str:
 
 
 def metrics_flaw(evaluation: Evaluation, agreement: Agreement) -> str:
-    """Return how the metrics of *evaluation* differ from those of *agreement*; empty if they are the same."""
+    """Return what in *evaluation* does not fit *agreement* or is impossible; empty if nothing is."""
     agreed, classes = agreement.measures.metrics, counted_classes(agreement)
     if evaluation.names != agreed:
         return f"an evaluation has the metrics {', '.join(evaluation.names)}, not {', '.join(agreed)}"
     if len(evaluation.classes) != classes:
         return f"an evaluation counts {len(evaluation.classes)} classes, not {classes}"
+    wrong = next((one for one in evaluation.classes if one.right > min(one.examples, one.predicted)), None)
+    if wrong is not None:
+        return (
+            f"an evaluation counts {wrong.right} right examples of a class that has {wrong.examples} and was "
+            f"predicted for {wrong.predicted}"
+        )
     return ""
 
 

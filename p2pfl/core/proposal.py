@@ -17,7 +17,16 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.pausing import TrainingSummary, decide_holding, decide_pausing
 from p2pfl.core.roster import Newcomer, RosterView, contains, next_roster
 from p2pfl.core.stopping import STOPPED
-from p2pfl.messages import Ballot, LeftOut, MemberEvaluation, Record, RecordBlobs
+from p2pfl.messages import (
+    LEAVING,
+    NOT_IN_RUN,
+    NOT_REACHABLE,
+    Ballot,
+    LeftOut,
+    MemberEvaluation,
+    Record,
+    RecordBlobs,
+)
 
 
 @dataclass(frozen=True)
@@ -125,11 +134,11 @@ class Draft:
         if contribution is not None and contribution.stage is Stage.ANNOUNCED:
             return "its update could not be pulled in time"
         if self._is_leaving(ctx, node):
-            return "it is leaving"
+            return LEAVING
         if node in self.collection.failures:
             return self.collection.failures[node]
         if not any(ctx.is_seated(entry) for entry in self.ledger.roster if entry.node == node):
-            return "it is not in this run" if ctx.is_reachable(node) else "it was not reachable"
+            return NOT_IN_RUN if ctx.is_reachable(node) else NOT_REACHABLE
         return "its update came too late"
 
     def _roster_view(self, ctx: Context) -> RosterView:

@@ -31,6 +31,7 @@ from p2pfl.core.turn import Turn
 from p2pfl.disclosure import told_to_peers
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
+    LEAVING,
     Accept,
     Accepted,
     Ack,
@@ -123,7 +124,7 @@ class Running:
     @property
     def _declines(self) -> str:
         """Why this member declines to train; empty if it trains."""
-        return "it is leaving" if self.leaving else ENDED_NOW if "end-now" in self.requests.open else ""
+        return LEAVING if self.leaving else ENDED_NOW if "end-now" in self.requests.open else ""
 
     def close(self) -> None:
         """Stop the work for this run, since the node leaves it for another one."""
@@ -349,7 +350,7 @@ class Running:
         self.leaving = self.aggregator.leaving_myself = True
         self.speculation.drop()
         if self.local_trainer.is_training_round:
-            self.local_trainer.decline("it is leaving")
+            self.local_trainer.decline(LEAVING)
 
     # --- results --------------------------------------------------------------------------------------------
 

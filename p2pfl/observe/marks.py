@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from p2pfl.events import Committed, RoundRow
+from p2pfl.messages import ABSENT
 
 MAX_MARKS = 500
 """Marks kept of a run, the latest ones."""
@@ -19,9 +20,6 @@ NO_QUORUM = "no quorum"
 
 FIRST_ATTEMPT = 1
 """The attempt of a round's first election (`p2pfl.core.options`)."""
-
-ABSENT = "it "
-"""Reasons that a member itself was absent begin so; those about its update begin with "its "."""
 
 RunMarkKind = Literal["loss", "join", "election", "pause", "resume"]
 """A member was lost or left, a member joined or returned, another aggregator was elected after the first one
@@ -46,7 +44,7 @@ class Marks:
     def __init__(self, members: tuple[str, ...] = ()) -> None:
         self._marks: dict[tuple[RunMarkKind, int, str], RunMark] = {}
         self._members = frozenset(members)
-        """Of the last decided round; empty before the first."""
+        """After the last decided round, as far as it is known; empty if it is not."""
         self._away: dict[str, bool] = {}
         """Lost members; whether the observed node noticed it, so that only a new link ends it."""
         self._last = 0
@@ -57,6 +55,10 @@ class Marks:
 
     def __len__(self) -> int:
         return len(self._marks)
+
+    def has_member(self, name: str) -> bool:
+        """Whether *name* is a member after the last decided round."""
+        return name in self._members
 
     def note(self, kind: RunMarkKind, number: int, name: str, time: float | None) -> None:
         """Add a mark in round *number*, unless it is known."""
@@ -83,10 +85,29 @@ class Marks:
 
     def decided(self, one: Committed | RoundRow, number: int, time: float | None) -> None:
         """Note what the decided round *number* tells; earlier rounds are known already."""
+        if isinstance(one, Committed):
+            if number >= self._last:  # if only a row has told of this round, the next roster is news
+                self._take_members(one.members, number, time)
+        elif number > self._last:  # its members are its voters, whom the round before decided
+            self._take_members(one.members, self._last or number, None)
         if number <= self._last:
             return
         self._last = number
-        members = frozenset(one.members)
+        for name, reason in one.left_out:
+            if reason in ABSENT and name in self._members and name not in self._away:
+                self._away[name] = False
+                self.note("loss", number, name, time)
+        for update in one.updates:
+            if self._away.get(update.name) is False:
+                self.linked(update.name, number, time)
+        if one.attempt > FIRST_ATTEMPT:
+            self.note("election", number, one.aggregator, time)
+        if one.then == "pause":
+            self.note("pause", number, "", time)
+
+    def _take_members(self, names: tuple[str, ...], number: int, time: float | None) -> None:
+        """Note how the roster that round *number* decided differs from the one before."""
+        members = frozenset(names)
         if self._members:
             for name in sorted(members - self._members):
                 self._away.pop(name, None)
@@ -94,16 +115,5 @@ class Marks:
             for name in sorted(self._members - members - self._away.keys()):
                 self.note("loss", number, name, time)
         self._members = members
-        for name, reason in one.left_out:
-            if reason.startswith(ABSENT) and name in members and name not in self._away:
-                self._away[name] = False
-                self.note("loss", number, name, time)
-        for update in one.updates:
-            if self._away.get(update.name) is False:
-                self.linked(update.name, number, time)
         for name in self._away.keys() - members:
             del self._away[name]
-        if one.attempt > FIRST_ATTEMPT:
-            self.note("election", number, one.aggregator, time)
-        if one.then == "pause":
-            self.note("pause", number, "", time)

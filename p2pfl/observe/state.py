@@ -441,8 +441,12 @@ class State(EventFold):
         return min(self.trained + 1, max(1, self.target_rounds))
 
     def _mark_link(self, peer: Peer, time: float) -> None:
-        """Mark that the link to a member broke or is back; at the end of a run all links break."""
-        if peer.is_member and self.run and self.phase not in (*FINISHED_PHASES, "ended"):
+        """Mark that the link to a member broke or is back; at the end of a run all links break.
+
+        An observer who comes late hears of links that broke long ago, and of the run's first roster, only
+        after the decided rounds: so the members are those of the last one.
+        """
+        if self.marks.has_member(peer.name) and self.run and self.phase not in (*FINISHED_PHASES, "ended"):
             (self.marks.linked if peer.linked else self.marks.lost)(peer.name, self._open_number, time)
             self._changed("rounds")
 

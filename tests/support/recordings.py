@@ -19,7 +19,7 @@ import msgspec
 from p2pfl import events
 from p2pfl.cards import REGRESSION, DataCard, LabelCount
 from p2pfl.events import AddressState, AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
-from p2pfl.messages import ClassCount
+from p2pfl.messages import NOT_REACHABLE, ClassCount
 from p2pfl.observe.state import State
 from p2pfl.spec import from_options
 
@@ -462,7 +462,7 @@ class _Recording:
             events.RecordAccepted(number, attempt, aggregator, digest),
             after=max(u.seconds for u in updates) - 4,
         )
-        left_out = tuple((name, "it is not reachable") for name in self.names if name in self._lost)
+        left_out = tuple((name, NOT_REACHABLE) for name in self.names if name in self._lost)
         self._now += 0.2
         self._commit_evaluated()
         seconds = round(self._now - self._committed_at, 3)

@@ -56,6 +56,18 @@ def test_a_node_of_this_device_is_checked_with_the_way_to_its_peers(tmp_path: Pa
     assert {"192.168.1.33:9000", "192.168.1.77:9000"} <= set(asked["peers"].split(","))
 
 
+def test_what_the_observed_node_states_as_an_address_is_asked_only_if_it_is_one(tmp_path: Path) -> None:
+    mine, state = target(tmp_path), state_of(recordings.running(4, 2))
+    others = [peer for peer in state.peers.values() if not peer.is_me]
+    stated = ["192.0.2.1:9000,192.0.2.2:9000", "no address", " [2001:db8::1]:9000 "]
+    for peer, address in zip(others, stated, strict=True):
+        peer.address = address
+    state.address = "--help, 192.0.2.20:9000"
+    asked = words(mine, state)
+    assert asked["peers"] == "[2001:db8::1]:9000"
+    assert asked["listen"] == "9000"
+
+
 def test_a_certificate_that_watches_is_checked_for_that(tmp_path: Path) -> None:
     asked = words(target(tmp_path, "observer"), state_of(recordings.running()))
     assert asked["only"] == "certificate,peers"

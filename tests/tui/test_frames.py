@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -58,7 +59,8 @@ def test_the_end_is_shown_unless_a_moment_is_named(path: Path, tmp_path: Path) -
     replay = Replay(path)
     assert moment_of(replay, None) == replay.begin + replay.seconds
     assert moment_of(replay, "2.5") == replay.begin + 2.5
-    write_svg(replay, tmp_path / "f.svg", None, Look((80, 24), "p2pfl-light", ascii_only=True))
+    odd = Replay(path.rename(tmp_path / "\x1b.jsonl"))
+    write_svg(odd, tmp_path / "f.svg", None, Look((80, 24), "p2pfl-light", ascii_only=True))
     text = text_of_svg(tmp_path / "f.svg")
     assert "r11/" in text
     assert text.isascii()
@@ -94,29 +96,42 @@ def test_a_cast_plays_all_of_the_recording(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_cast_is_bounded(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "MAX_FRAMES", 20)
-    with pytest.raises(UserError, match=r"20 are the most: give --speed \d+"):
-        write_cast(Replay(path), tmp_path / "r.cast", 1.0, Look())
-    monkeypatch.undo()
     monkeypatch.setattr(frames, "MAX_CAST_BYTES", 2000)
     with pytest.raises(UserError, match="larger than"):
         write_cast(Replay(path), tmp_path / "r.cast", 64.0, Look((80, 24)))
     assert not (tmp_path / "r.cast").exists()
 
 
+@pytest.mark.parametrize(
+    ("write", "seconds", "speed", "said"),
+    [
+        (write_film, 610.0, 1.0, "120 are the most: give --speed 11 or more$"),
+        (write_film, 610.0, 11.0, "it is a folder"),
+        (write_film, 4000.0, 64.0, "120 are the most: leave out --speed$"),
+        (write_film, 4000.0, None, "it is a folder"),
+        (write_cast, 610.0, 1.0, "1200 are the most: give --speed 3 or more$"),
+        (write_cast, 610.0, 3.0, "it is a folder"),
+        (write_cast, 19_100.0, 1.0, "1200 are the most: give --speed 64$"),
+    ],
+)
+def test_a_speed_with_too_many_frames_is_refused_with_advice_that_is_not(
+    write: Any, seconds: float, speed: float | None, said: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Replay, "seconds", seconds)
+    with pytest.raises(UserError, match=said):
+        write(Replay(path), path.parent, speed, Look())
+
+
 def test_a_film_has_all_of_the_recording_and_is_bounded(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film = tmp_path / "f.svg"
+    path = path.rename(tmp_path / "\x1b.jsonl")
     count = write_film(Replay(path), film, 32.0, Look((80, 24)))
     text = text_of_svg(film)
     assert sum(f"\nr{number}/" in text for number in range(1, 12)) > 5
     assert "attic-nuc (vfjx7l6) lost" in text
     assert f"animation:{(count + 8) / 2:g}s" in text, "the last frame stands for four seconds"
-    monkeypatch.setattr(frames, "MAX_FILM_FRAMES", 5)
-    with pytest.raises(UserError, match=r"5 are the most: give --speed \d+"):
-        write_film(Replay(path), film, 1.0, Look())
-    monkeypatch.undo()
     monkeypatch.setattr(frames, "MAX_FILM_BYTES", 2000)
     with pytest.raises(UserError, match="larger than"):
         write_film(Replay(path), film, 64.0, Look((80, 24)))

@@ -333,6 +333,9 @@ async def test_a_adds_the_curve_of_the_selected_peer_and_shift_a_the_best_and_th
             await press(app, pilot, "a", "down")
         assert len(session.chosen) == views.MOST_CHOSEN
         assert toasts(app)[-1] == "charts show at most 5 peers: remove one of them with a"
+        session.chosen = tuple(f"gone-{number}" for number in range(views.MOST_CHOSEN))
+        await press(app, pilot, "a")
+        assert session.chosen == (app.screen.selected_peer(),), "names of an earlier run are no longer there"
 
 
 async def test_peers_have_the_keys_of_the_chart_too() -> None:

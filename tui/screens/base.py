@@ -329,14 +329,15 @@ class BaseScreen(Screen[None]):
 
     def choose_peer(self, *, says_so: bool = False) -> None:
         """Add the selected peer to those whose curves the charts of the overview show, or remove it."""
-        name, chosen = self.selected_peer(), self.session.chosen
+        name = self.selected_peer()
+        chosen = [one for one in self.session.chosen if one in self.state.peers]  # others left no row
         if name is None or name == self.state.name:
             return  # its curve is always there
         if name not in chosen and len(chosen) == views.MOST_CHOSEN:
             self.notify(f"charts show at most {len(chosen)} peers: remove one of them with a", markup=False)
             return
-        others = tuple(one for one in chosen if one != name)
-        self.session.chosen = others if name in chosen else (*others, name)
+        others = (one for one in chosen if one != name)
+        self.session.chosen = tuple(others) if name in chosen else (*chosen, name)
         if says_so:
             does = "no longer show" if name in chosen else "show"
             who = views.display_name(name)

@@ -73,7 +73,7 @@ def label_bars(labels: Sequence[LabelCount], width: int, height: int, glyphs: Gl
 def _bar(part: float, width: int, glyphs: Glyphs) -> str:
     """Return a bar with a resolution of an eighth of a cell, at most *width* cells."""
     steps = len(glyphs.eighths)
-    filled = round(part * width * steps)
+    filled = round(min(1.0, max(0.0, part)) * width * steps)
     if part > 0:
         filled = max(1, filled)  # a small count is not zero
     whole, rest = divmod(filled, steps)

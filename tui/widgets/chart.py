@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -19,16 +18,13 @@ from tui.widgets.canvas import ASCII_SHADE, LETTERS, Marker
 from tui.widgets.legend import Entry, draw_legend
 from tui.widgets.paint import set_subtitle, set_title, strip_of
 from tui.widgets.plot import (
-    Band,
     ChartLook,
-    ChartMark,
     ChartValues,
     Plot,
-    Series,
     draw_plot,
     is_log_by_default,
 )
-from tui.widgets.scale import XKind, is_drawn, number
+from tui.widgets.scale import is_drawn, number
 
 MOST_ZOOM = 64.0
 
@@ -92,13 +88,6 @@ class Chart(Widget, can_focus=True):
         """The drawn lines; None if they must be put together again."""
 
     # --- what it shows ----------------------------------------------------------------------
-
-    def show(
-        self, title: str, series: Sequence[Series], band: Band | None, *, x_kind: XKind = "round",
-        marks: Sequence[ChartMark] = (), is_loss: bool = False, note: str = "",
-    ) -> None:  # fmt: skip
-        """Show *series* and *band*; unchanged values cost nothing."""
-        self.show_values(ChartValues(title, tuple(series), band, x_kind, tuple(marks), is_loss, note))
 
     def show_values(self, given: ChartValues) -> None:
         """Show *given*; unchanged values cost nothing."""

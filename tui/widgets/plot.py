@@ -29,9 +29,6 @@ from tui.widgets.scale import (
 MOST_RULES = 8
 """Marks up to this number have a thin line up through the plot; more of them would hide it."""
 
-MOST_SERIES = 8
-"""Curves that a chart can tell apart."""
-
 
 class Series(NamedTuple):
     """One line."""

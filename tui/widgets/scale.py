@@ -130,9 +130,12 @@ def _linear_ticks(view: View, intervals: int) -> tuple[View, list[Tick]]:
     if view.y_low < 0 < view.y_high:
         intervals = max(2, intervals)  # zero is one of the values
     tried: list[tuple[bool, float, float, int, int]] = []
-    step = _round_step((view.y_high - view.y_low) / intervals)
+    # Nearly equal values have an axis too: its step is one that floats can tell apart there.
+    resolution = 4 * math.ulp(max(abs(view.y_low), abs(view.y_high)))
+    step = _round_step(max((view.y_high - view.y_low) / intervals, resolution))
     while len(tried) < STEPS:
-        first, last = math.floor(view.y_low / step + 1e-9), math.ceil(view.y_high / step - 1e-9)
+        first = math.floor(view.y_low / step + 1e-9)
+        last = max(first + 1, math.ceil(view.y_high / step - 1e-9))
         if last - first <= intervals:
             tried.append(
                 (last - first < min(2, intervals), round((last - first) * step, 12), step, first, last)
@@ -199,10 +202,12 @@ def round_number(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a value of a chart in at most five characters: 0.961, 12.3, 1e+09, -0.12."""
+    """Return a value of a chart in at most five characters: 0.961, 12.3, 1e+09, -0.12, 1e-5."""
     sign, amount = ("-", -value) if value < 0 else ("", value)
     for decimals, room in ((2, 4), (1, 4), (0, 4)) if sign else ((3, 5), (1, 4), (0, 5)):
         if len(text := f"{amount:.{decimals}f}") <= room:
-            return sign + text
+            short = f"{amount:.0e}".replace("e-0", "e-")
+            is_tiny = amount > 0 and not float(text) and len(sign + short) <= 5
+            return sign + (short if is_tiny else text)
     text = f"{amount:.0e}"
     return sign + (text.replace("e+0", "e").replace("e+", "e") if sign else text)

@@ -69,6 +69,12 @@ def test_a_few_samples_are_not_none() -> None:
     assert bars[2].plain == f"  2 {30 * '·'}     0"
 
 
+@pytest.mark.parametrize(("part", "filled"), [(2.0**53, "####"), (-1.0, "....")])
+def test_a_share_that_is_none_of_the_whole_has_room(part: float, filled: str) -> None:
+    (line,) = draw_bars([LabelledBar("cat", part, "?")], 10, 5, ASCII, rest="classes")
+    assert line.plain == f"cat {filled} ?"
+
+
 def test_names_of_bars_take_a_third_of_the_width_at_most_and_are_harmless() -> None:
     bars = [LabelledBar("x\x1b[2J a very long name of a class", 0.5, ".500"), LabelledBar("dog", 1.0, "1.00")]
     assert (

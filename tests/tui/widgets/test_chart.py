@@ -10,7 +10,7 @@ from tests.support.drawn import alone, lines_of
 from tests.support.recordings import HOSTILE
 from tui.symbols import glyphs
 from tui.widgets.chart import Chart
-from tui.widgets.plot import Band, ChartMark, Series
+from tui.widgets.plot import Band, ChartMark, ChartValues, Series
 
 CURVE = tuple((float(r), 1 - 0.9 * math.exp(-r / 6)) for r in range(1, 43))
 MINE = tuple((x, y - 0.1 if x < 42 else None) for x, y in CURVE)
@@ -26,7 +26,7 @@ async def legend(app: Any, pilot: Any) -> str:
 async def test_a_legend_with_the_last_values_above_the_plot() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
-        chart.show("Accuracy", SERIES, BAND)
+        chart.show_values(ChartValues("Accuracy", SERIES, BAND))
         lines = await lines_of(app, pilot)
         assert chart.border_title == "Accuracy"
         assert lines[0] == " ━ global 0.999  ╌ me 0.899  ░ members"
@@ -41,7 +41,9 @@ async def test_the_cursor_reads_values_out_and_stays_at_its_round() -> None:
         for x, name in zip((41, 41, 41, 41, 42), "abcde", strict=True)
     ]
     async with alone(chart, SIZE) as (app, pilot, _):
-        chart.show("Accuracy", SERIES, None, marks=marks, note="highest 0.999 in round 42")
+        chart.show_values(
+            ChartValues("Accuracy", SERIES, marks=tuple(marks), note="highest 0.999 in round 42")
+        )
         assert str(chart.border_subtitle) == "highest 0.999 in round 42"
         await pilot.press("left")
         first = await legend(app, pilot)
@@ -52,7 +54,7 @@ async def test_the_cursor_reads_values_out_and_stays_at_its_round() -> None:
         assert second == " ━ global 0.999  ╌ me 0.899  ✗ gone", "nothing moves"
         assert str(chart.border_subtitle) == "round 41 · ✗ a lost · ✗ b lost · ✗ c lost and 1 more"
         more = tuple((x, y) for x, y in (*CURVE, (43.0, 0.5)))
-        chart.show("Accuracy", [Series("global", more, "global"), SERIES[1]], None)
+        chart.show_values(ChartValues("Accuracy", (Series("global", more, "global"), SERIES[1])))
         assert str(chart.border_subtitle) == "round 41"
         await pilot.press("right", "right", "right")
         assert (await legend(app, pilot)).startswith(" ━ global 0.500")
@@ -64,7 +66,7 @@ async def test_the_cursor_stops_at_the_first_value_and_a_level_has_its_value_eve
     chart = Chart()
     level = Series("best alone", ((1.0, 0.8), (9.0, 0.8)), "alone", "dotted", is_level=True)
     async with alone(chart, SIZE) as (app, pilot, _):
-        chart.show("Accuracy", [Series("global", CURVE[:2], "global"), level], None)
+        chart.show_values(ChartValues("Accuracy", (Series("global", CURVE[:2], "global"), level)))
         await pilot.press("left", "left", "left", "left", "right")
         assert str(chart.border_subtitle) == "round 2"
         assert (await legend(app, pilot)).endswith("best alone 0.800")
@@ -73,9 +75,10 @@ async def test_the_cursor_stops_at_the_first_value_and_a_level_has_its_value_eve
 async def test_the_cursor_of_rounds_is_no_cursor_of_times() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
-        chart.show("Accuracy", SERIES, None)
+        chart.show_values(ChartValues("Accuracy", SERIES))
         await pilot.press("left")
-        chart.show("Accuracy", [Series("global", ((0.0, 0.1), (3600.0, 0.2)), "global")], None, x_kind="time")
+        later = Series("global", ((0.0, 0.1), (3600.0, 0.2)), "global")
+        chart.show_values(ChartValues("Accuracy", (later,), x_kind="time"))
         assert chart.border_title == "Accuracy over time"
         assert await legend(app, pilot) == " ━ global 0.200"
         assert not str(chart.border_subtitle)
@@ -86,7 +89,7 @@ async def test_the_cursor_of_rounds_is_no_cursor_of_times() -> None:
 async def test_the_pointer_shows_values_and_a_click_fixes_the_cursor() -> None:
     chart = Chart()
     async with alone(chart, SIZE, message=Chart.Pointed) as (app, pilot, posted):
-        chart.show("Accuracy", SERIES, None)
+        chart.show_values(ChartValues("Accuracy", SERIES))
         await lines_of(app, pilot)
         await pilot.hover(chart, offset=(7, 3))
         assert str(chart.border_subtitle) == "round 1"
@@ -108,19 +111,19 @@ async def test_the_pointer_shows_values_and_a_click_fixes_the_cursor() -> None:
 
 async def test_a_loss_that_spans_a_decade_is_logarithmic_unless_somebody_wants_it_linear() -> None:
     chart = Chart()
-    loss = [Series("global", tuple((float(x), 2 * 0.9**x) for x in range(42)), "global")]
+    loss = (Series("global", tuple((float(x), 2 * 0.9**x) for x in range(42)), "global"),)
     async with alone(chart, SIZE) as (app, pilot, _):
-        chart.show("Loss", loss, None, is_loss=True)
+        chart.show_values(ChartValues("Loss", loss, is_loss=True))
         assert chart.border_title == "Loss · log"
         ticks = [line.split("┤")[0].strip() for line in await lines_of(app, pilot) if "┤" in line]
         assert ticks == ["1", "0.1"]
         chart.action_scale()
         titles = [str(chart.border_title)]
-        chart.show("Loss", [loss[0], *SERIES], None, is_loss=True)
+        chart.show_values(ChartValues("Loss", (loss[0], *SERIES), is_loss=True))
         titles.append(str(chart.border_title))
-        chart.show("MAE", loss, None, is_loss=True)
+        chart.show_values(ChartValues("MAE", loss, is_loss=True))
         titles.append(str(chart.border_title))
-        chart.show("Accuracy", loss, None)
+        chart.show_values(ChartValues("Accuracy", loss))
         titles.append(str(chart.border_title))
         chart.action_scale()
         titles.append(str(chart.border_title))
@@ -130,7 +133,7 @@ async def test_a_loss_that_spans_a_decade_is_logarithmic_unless_somebody_wants_i
 async def test_zoom_shows_less_of_the_past_and_all_again() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
-        chart.show("Accuracy", SERIES, BAND)
+        chart.show_values(ChartValues("Accuracy", SERIES, BAND))
         await pilot.press("plus", "plus")
         assert chart.border_title == "Accuracy · last 1/4"
         assert (await lines_of(app, pilot))[-1].split()[0] == "32"
@@ -142,7 +145,7 @@ async def test_zoom_shows_less_of_the_past_and_all_again() -> None:
 async def test_series_are_hidden_one_by_one_and_then_all_shown() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
-        chart.show("Accuracy", SERIES, BAND)
+        chart.show_values(ChartValues("Accuracy", SERIES, BAND))
         legends = []
         for _ in range(3):
             await pilot.press("h")
@@ -157,7 +160,7 @@ async def test_series_are_hidden_one_by_one_and_then_all_shown() -> None:
 async def test_the_same_values_again_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
-        chart.show("Accuracy", SERIES, BAND)
+        chart.show_values(ChartValues("Accuracy", SERIES, BAND))
         await lines_of(app, pilot)
         drawn: list[int] = []
         draw = chart._draw
@@ -167,10 +170,10 @@ async def test_the_same_values_again_are_not_drawn_again(monkeypatch: pytest.Mon
             return draw()
 
         monkeypatch.setattr(chart, "_draw", counted)
-        chart.show("Accuracy", list(SERIES), Band(*BAND))
+        chart.show_values(ChartValues("Accuracy", SERIES, Band(*BAND)))
         await lines_of(app, pilot)
         assert drawn == []
-        chart.show("Accuracy", SERIES[:1], BAND)
+        chart.show_values(ChartValues("Accuracy", SERIES[:1], BAND))
         await lines_of(app, pilot)
         assert drawn == [1]
 
@@ -178,7 +181,7 @@ async def test_the_same_values_again_are_not_drawn_again(monkeypatch: pytest.Mon
 async def test_other_signs_are_drawn_when_they_are_asked_for() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
-        chart.show("Accuracy", SERIES, BAND)
+        chart.show_values(ChartValues("Accuracy", SERIES, BAND))
         await lines_of(app, pilot)
         chart.glyphs = glyphs(ascii_only=True)
         lines = await lines_of(app, pilot)
@@ -191,9 +194,10 @@ async def test_it_draws_at_any_size_and_after_any_key(size: Any) -> None:
     chart = Chart()
     async with alone(chart, size) as (app, pilot, _):
         await pilot.press("left", "right", "plus", "minus", "h")
-        chart.show(HOSTILE, [Series(HOSTILE, ((1.0, math.nan), (2.0, 1e300)), "global")], None)
+        odd = Series(HOSTILE, ((1.0, math.nan), (2.0, 1e300)), "global")
+        chart.show_values(ChartValues(HOSTILE, (odd,)))
         await pilot.press("left", "left", "right", "plus", "minus", "h")
-        chart.show("Loss", SERIES, BAND)
+        chart.show_values(ChartValues("Loss", SERIES, BAND))
         await pilot.press("left", "plus", "h")
         await pilot.resize_terminal(size[0] + 7, size[1] + 3)
         assert len(await lines_of(app, pilot)) == size[1] + 3

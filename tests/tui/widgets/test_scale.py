@@ -95,6 +95,13 @@ def test_an_axis_has_round_values(low: float, high: float, rows: int, expected: 
     assert view.y_high >= high - 1e-12
 
 
+@pytest.mark.parametrize("values", [(0.0, 1e-19), (1.0, 1.0 + 2e-16), (-1e-30, 0.0), (2e9, 2e9 + 3e-7)])
+def test_an_axis_of_nearly_equal_values_has_a_height(values: tuple[float, float]) -> None:
+    view, ticks = with_ticks(view_of(*values), 9)
+    assert view.y_low < view.y_high
+    assert len(ticks) >= 2
+
+
 @pytest.mark.parametrize(
     ("low", "high", "rows", "expected"),
     [
@@ -147,7 +154,8 @@ def test_labels_of_the_axis_have_room() -> None:
     [
         (0.0, "0.000"), (0.9612, "0.961"), (9.9996, "10.0"), (12.34, "12.3"), (99.96, "100"),
         (99_999.4, "99999"), (2.3e9, "2e+09"), (-0.123, "-0.12"), (-9.996, "-10.0"), (-1234.5, "-1234"),
-        (-12_345.0, "-1e4"), (-1e12, "-1e12"),
+        (-12_345.0, "-1e4"), (-1e12, "-1e12"), (0.0004, "4e-4"), (1e-5, "1e-5"), (1e-12, "1e-12"), (1e-100, "0.000"),
+        (-0.003, "-3e-3"), (-1e-12, "-0.00"),
     ],
 )  # fmt: skip
 def test_values_take_five_characters_at_most(value: float, expected: str) -> None:

@@ -14,7 +14,7 @@ from p2pfl.core.content import (
     roles_flaw,
     shortage,
 )
-from p2pfl.messages import Evaluation, MemberEvaluation, Origin, Record, RecordBlobs, UpdateBlobs
+from p2pfl.messages import ClassCount, Evaluation, MemberEvaluation, Origin, Record, RecordBlobs, UpdateBlobs
 from tests.support.records import (
     AGREEMENT,
     CARD,
@@ -62,6 +62,16 @@ def test_counts_of_other_classes_are_named() -> None:
     whole = evaluation(8, 10, 2.0)
     flaw = metrics_flaw(msgspec.structs.replace(whole, classes=whole.classes[:3]), AGREEMENT)
     assert flaw == "an evaluation counts 3 classes, not 10"
+
+
+def test_more_right_examples_than_a_class_has_or_was_predicted_for_are_refused() -> None:
+    whole = evaluation(8, 10, 2.0)
+    for count in (ClassCount(2**53, 1, 2**53), ClassCount(8, 10, 7)):
+        flaw = metrics_flaw(msgspec.structs.replace(whole, classes=(count, *whole.classes[1:])), AGREEMENT)
+        assert flaw == (
+            f"an evaluation counts {count.right} right examples of a class that has {count.examples} and was "
+            f"predicted for {count.predicted}"
+        )
 
 
 def test_an_update_counts_no_more_examples_than_its_members_card_stated() -> None:

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from p2pfl import events
 from p2pfl.events import Committed, CountedUpdate, Published, RoundRow
+from p2pfl.messages import NOT_REACHABLE
 from p2pfl.observe import marks as module
 from p2pfl.observe.marks import Marks
 from p2pfl.observe.state import State
@@ -18,6 +19,13 @@ ROW = rows_of(recordings.running(3, 3))[0]
 def row(*counted: str, members: tuple[str, ...] = (ADA, BOB, CAS), **changes: object) -> RoundRow:
     updates = tuple(CountedUpdate(name, 1, 1, 0.5, 1.0) for name in counted)
     return replace(ROW, updates=updates, members=members, **changes)
+
+
+def commit(number: int, *members: str) -> Committed:
+    """Round *number*, after which *members* are the roster."""
+    return Committed(
+        "run", number, "train", 1, ADA, "model", "record", members, (), (), number, 100, "go", "", 1.0
+    )
 
 
 def told(marks: Marks) -> list[tuple[str, int, str]]:
@@ -35,10 +43,40 @@ def test_a_member_that_was_not_reachable_is_lost_once_and_joins_with_its_next_up
 
 
 def test_a_change_of_the_roster_is_a_join_or_a_loss() -> None:
-    marks = Marks((ADA, BOB))
-    marks.decided(row(members=(ADA, BOB, CAS)), 1, None)
-    marks.decided(row(members=(ADA, CAS)), 2, None)
-    assert told(marks) == [("join", 1, CAS), ("loss", 2, BOB)]
+    live, late = Marks((ADA, BOB)), Marks()
+    for number, members in ((1, (ADA, BOB)), (2, (ADA, BOB, CAS)), (3, (ADA, CAS)), (4, (ADA, BOB, CAS))):
+        live.decided(commit(number, *members), number, 1.0)
+    expected = [("join", 2, CAS), ("loss", 3, BOB), ("join", 4, BOB)]
+    assert told(live) == expected
+    for number, voters in ((1, (ADA, BOB)), (2, (ADA, BOB)), (3, (ADA, BOB, CAS)), (4, (ADA, CAS))):
+        late.decided(row(members=voters), number, None)
+    assert told(late) == expected[:2], "a row has the voters of its round"
+    late.decided(commit(4, ADA, BOB, CAS), 4, 2.0)
+    late.decided(commit(3, ADA, CAS), 3, 1.0)
+    assert told(late) == expected
+
+
+@pytest.mark.parametrize(
+    "reason", ["it claims 700 samples, and its data card stated 600", "it is not from a member of the roster"]
+)
+def test_a_member_whose_update_was_refused_was_not_absent(reason: str) -> None:
+    marks = Marks()
+    marks.decided(row(ADA, left_out=((BOB, reason),)), 1, None)
+    assert not len(marks)
+
+
+def test_who_left_the_roster_long_ago_is_not_lost_again_for_an_observer_who_comes_late() -> None:
+    joined = next(one for one in recordings.running(3, 3) if isinstance(one.event, events.RunJoined))
+    assert isinstance(joined.event, events.RunJoined)
+    everybody = joined.event.members
+    *rest, gone = everybody
+    state = State()
+    for number, voters in enumerate((everybody, everybody, everybody, tuple(rest)), 1):
+        absent = ((gone, NOT_REACHABLE),) if number == 3 else ()
+        state.apply(row(members=voters, round=number, trained=number, left_out=absent))
+    state.apply(joined)
+    state.apply(Published(joined.seq + 1, joined.time, events.PeerLost(node_id_of(gone), gone, "gone")))
+    assert told(state.marks) == [("loss", 3, gone)]
 
 
 def test_who_was_seen_to_be_lost_returns_with_a_link_and_not_with_an_update_that_came_before() -> None:
@@ -58,9 +96,9 @@ def test_who_was_seen_to_be_lost_returns_with_a_link_and_not_with_an_update_that
 def test_a_lost_member_that_leaves_the_roster_is_no_second_loss_and_may_join_again() -> None:
     marks = Marks((ADA, BOB))
     marks.lost(BOB, 1, 1.0)
-    marks.decided(row(members=(ADA,)), 2, 2.0)
+    marks.decided(commit(2, ADA), 2, 2.0)
     marks.linked(BOB, 3, 3.0)
-    marks.decided(row(members=(ADA, BOB)), 3, 3.0)
+    marks.decided(commit(3, ADA, BOB), 3, 3.0)
     assert told(marks) == [("loss", 1, BOB), ("join", 3, BOB)]
 
 
