@@ -32,6 +32,7 @@ def descendants_of(pid: int) -> Iterator[None]:
     assert psutil.wait_procs(processes, 60)[1] == []
 
 
+@pytest.mark.nightly
 def test_an_interrupted_program_ends_its_ray() -> None:
     source = ENDLESS.format(options={**QUICK, "rounds": 100_000})
     program = [sys.executable, "-c", source]

@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("simulation")]
     ("strategy", "args"),
     [
         pytest.param("fedavg", {}, marks=pytest.mark.long),
-        pytest.param("median", {}, marks=pytest.mark.long),
-        pytest.param("trimmed-mean", {"attackers": 1}, marks=pytest.mark.long),
-        pytest.param("fedadam", {"server_lr": 0.01}, marks=pytest.mark.long),  # a state of the server
+        pytest.param("median", {}, marks=pytest.mark.nightly),
+        pytest.param("trimmed-mean", {"attackers": 1}, marks=pytest.mark.nightly),
+        pytest.param("fedadam", {"server_lr": 0.01}, marks=pytest.mark.nightly),  # a state of the server
         ("scaffold", {}),  # a state, controls of the updates, and a memory of each device
     ],
 )

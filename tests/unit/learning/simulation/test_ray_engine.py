@@ -67,12 +67,15 @@ def test_ray_makes_the_same_updates_and_evaluations_as_this_process() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"strategy": "fedavg", "sample": 3},
-        {"strategy": "scaffold"},
-        {"strategy": "ditto"},
-        {"strategy": "multi-krum", "clients": 7, "attackers": 2, "attack": "sign-flip"},
+        pytest.param({"strategy": "fedavg", "sample": 3}, id="fedavg"),
+        pytest.param({"strategy": "scaffold"}, id="scaffold"),
+        pytest.param({"strategy": "ditto"}, id="ditto", marks=pytest.mark.nightly),
+        pytest.param(
+            {"strategy": "multi-krum", "clients": 7, "attackers": 2, "attack": "sign-flip"},
+            id="multi-krum",
+            marks=pytest.mark.nightly,
+        ),
     ],
-    ids=lambda options: options["strategy"],
 )
 def test_the_models_are_those_of_the_local_engine_round_by_round(options: dict[str, Any]) -> None:
     runs = [
