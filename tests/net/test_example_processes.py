@@ -127,7 +127,7 @@ def test_a_node_is_watched_from_python(tmp_path: Path, certs: Path) -> None:
     assert lines[-1].startswith("the run is over, complete")
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.xdist_group("example")
 def test_the_cells_of_the_notebook_run_in_order(tmp_path: Path) -> None:
     notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))

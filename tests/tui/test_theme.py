@@ -104,7 +104,7 @@ def test_themes_have_names() -> None:
     "theme",
     [
         *(pytest.param(theme, id=theme.name) for theme in OURS),
-        *(pytest.param(theme, id=theme.name, marks=pytest.mark.long) for theme in BUILTIN_THEMES.values()),
+        *(pytest.param(theme, id=theme.name, marks=pytest.mark.nightly) for theme in BUILTIN_THEMES.values()),
     ],
 )
 async def test_every_theme_draws_the_same_text(theme: Any) -> None:
