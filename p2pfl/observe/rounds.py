@@ -101,6 +101,11 @@ class Round:
     """A cache: the scores and their range. Charts ask for the range of every round after each commit."""
 
     @property
+    def is_settled(self) -> bool:
+        """Whether its evaluations are committed: they never change."""
+        return bool(self.metrics) and not self.is_provisional
+
+    @property
     def is_partial(self) -> bool:
         """Whether only some members have reported yet: what they measured is no value of the federation."""
         return self.is_provisional and len(self.scores) < len(self.members)
@@ -206,8 +211,7 @@ class Rounds:
         known = self._rounds.get(number)
         if known is None:
             return False
-        has_committed = bool(known.metrics) and not known.is_provisional
-        if not event.committed and (has_committed or event.examples < known.examples):
+        if not event.committed and (known.is_settled or event.examples < known.examples):
             return False
         known.metrics, known.examples = event.metrics, event.examples
         known.scores, known.is_provisional = event.scores, not event.committed

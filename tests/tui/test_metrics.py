@@ -11,8 +11,10 @@ from rich.text import Text
 from p2pfl import events
 from p2pfl.cards import ColumnCard, DataCard, LabelCount, Measures
 from p2pfl.messages import ClassCount
+from p2pfl.observe import rounds
 from p2pfl.observe.state import State
-from tests.support.recordings import regression, running, state_of
+from tests.support import recordings
+from tests.support.recordings import eventful, regression, running, state_of
 from tui import views
 from tui.export import rows_of
 from tui.symbols import glyphs
@@ -140,6 +142,52 @@ def test_the_values_of_a_chart_are_made_once_for_each_change(monkeypatch: pytest
     again = data.get(state, "accuracy")
     assert again is not first
     assert again == first
+
+
+def of_another_run(item: events.Published) -> events.Published:
+    """Return *item* as of a run whose accuracy and loss are half as high."""
+    event = item.event
+    if isinstance(event, events.EvaluationFinished):
+        event = replace(event, metrics={name: value / 2 for name, value in event.metrics.items()}, scores=())
+    if getattr(event, "run", ""):
+        event = replace(event, run=recordings.digest_of("another run"))  # type: ignore[call-arg]
+    return replace(item, event=event)
+
+
+@pytest.mark.parametrize("over_time", [False, True])
+def test_points_that_are_kept_are_those_of_a_chart_made_anew(
+    monkeypatch: pytest.MonkeyPatch, *, over_time: bool
+) -> None:
+    monkeypatch.setattr(rounds, "MAX_ROUNDS", 12)  # so that older ones are dropped on the way
+    live = eventful()
+    state, data = State(), views.ChartData()
+    for item in [*live[: len(live) // 2], *recordings.rows_of(live), *live[len(live) // 2 :]]:
+        state.apply(item)
+        for metric in ("accuracy", "loss"):
+            kept = data.get(state, metric, over_time=over_time, chosen=("node-1",))
+            assert kept == views.metric_chart(state, metric, over_time=over_time, chosen=("node-1",))
+
+
+def test_the_points_of_another_run_are_not_kept() -> None:
+    state, data = state_of(running(4, 20)), views.ChartData()
+    first = data.get(state, "accuracy")
+    for item in running(4, 20):
+        state.apply(of_another_run(item))
+    then = data.get(state, "accuracy")
+    assert then == views.metric_chart(state, "accuracy") != first
+
+
+def test_a_new_round_does_not_read_the_committed_ones_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, data = state_of(running(4, 20)), views.ChartData()
+    data.get(state, "accuracy")
+    read: list[int] = []
+    score_of = rounds.Round.score_of
+    monkeypatch.setattr(
+        rounds.Round, "score_of", lambda one, name: read.append(one.round) or score_of(one, name)
+    )
+    state.versions["rounds"] += 1
+    data.get(state, "accuracy")
+    assert read == [one.round for one in state.rounds if not one.is_settled] == [19]
 
 
 def test_what_happened_is_marked_over_rounds_and_over_time() -> None:

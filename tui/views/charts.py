@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from p2pfl.cards import PERSONAL, UNSHOWN_SUMS
-from p2pfl.events import MemberScore
 from p2pfl.observe.marks import NO_QUORUM, RunMark
 from p2pfl.observe.peers import Peer
 from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
 from tui.symbols import ago, clip
+from tui.views.curves import Curves, Placed
 from tui.widgets.canvas import Marker
 from tui.widgets.plot import Band, ChartMark, ChartValues, Series
-from tui.widgets.scale import number
+from tui.widgets.scale import Points, number
 
 TITLES = {"f1": "Macro F1", "r2": "R2", "mae": "MAE", "mse": "MSE", "rmse": "RMSE"}
 """Metrics whose names are no words."""
@@ -56,6 +57,7 @@ class ChartData:
     def __init__(self) -> None:
         self._made: dict[tuple[str, bool], ChartValues] = {}
         self._key: tuple[object, ...] = ()
+        self._curves = Curves()
 
     def get(
         self, state: State, metric: str, *, over_time: bool = False, chosen: Sequence[str] = ()
@@ -67,23 +69,32 @@ class ChartData:
         made = self._made.get((metric, over_time))
         if made is None:
             made = self._made[metric, over_time] = metric_chart(
-                state, metric, over_time=over_time, chosen=chosen
+                state, metric, over_time=over_time, chosen=chosen, curves=self._curves
             )
         return made
 
 
 def metric_chart(
-    state: State, metric: str, *, over_time: bool = False, chosen: Sequence[str] = ()
+    state: State,
+    metric: str,
+    *,
+    over_time: bool = False,
+    chosen: Sequence[str] = (),
+    curves: Curves | None = None,
 ) -> ChartValues:
-    """Return *metric* on all data, on this node's, on those of *chosen* members, and the members' range."""
+    """Return *metric* on all data, on this node's, on those of *chosen* members, and the members' range.
+
+    What *curves* has kept of an earlier chart is not computed again.
+    """
+    curves = curves or Curves()
     start = _start(state)
     rounds = [
         (x, one) for one in state.rounds if (x := _place(one, start if over_time else None)) is not None
     ]
-    all_ = tuple((x, None if one.is_partial else one.metrics.get(metric)) for x, one in rounds)
+    all_ = _common(curves, state, rounds, metric)
     series = [
         Series("global", all_, "global"),
-        Series("me", _own(rounds, state.name, metric), "me", "dashed"),
+        Series("me", _own(curves, state, rounds, state.name, metric), "me", "dashed"),
     ]
     direction = state.measures.direction_of(metric)
     if metric == state.primary and state.local_only and all_:
@@ -92,11 +103,12 @@ def metric_chart(
         series.append(Series("best alone", level, "alone", "dotted", is_level=True))
     others = [name for name in chosen if name != state.name][:MOST_CHOSEN]
     for name, letter, (style, marker) in zip(others, LETTERS, CHOSEN, strict=False):
-        series.append(Series(clip(name, NAME_CELLS), _own(rounds, name, metric), style, marker, letter))
+        points = _own(curves, state, rounds, name, metric)
+        series.append(Series(clip(name, NAME_CELLS), points, style, marker, letter))
     return ChartValues(
         chart_title(metric),
         tuple(series),
-        _band(state, rounds, metric),
+        _band(curves, state, rounds, metric),
         "time" if over_time else "round",
         chart_marks(state, over_time=over_time),
         direction == "min",
@@ -116,26 +128,38 @@ def _place(one: Round, start: float | None) -> float | None:
     return one.committed_at - start if one.committed_at is not None else None
 
 
-def _own(
-    rounds: Sequence[tuple[float, Round]], name: str, metric: str
-) -> tuple[tuple[float, float | None], ...]:
-    return tuple((x, _mean(one.score_of(name), metric)) for x, one in rounds)
+def _common(curves: Curves, state: State, rounds: Placed, metric: str) -> Points:
+    """Return *metric* on the data of all; nothing where only some have reported."""
+
+    def value(one: Round) -> float | None:
+        return None if one.is_partial else one.metrics.get(metric)
+
+    return curves.of(state.rounds, "all", metric).points(rounds, value)
 
 
-def _mean(part: MemberScore | None, metric: str) -> float | None:
-    return part.mean(metric) if part is not None else None
+def _own(curves: Curves, state: State, rounds: Placed, name: str, metric: str) -> Points:
+    """Return *metric* on the data of member *name*."""
+
+    def value(one: Round) -> float | None:
+        score = one.score_of(name)
+        return score.mean(metric) if score is not None else None
+
+    return curves.of(state.rounds, "own", metric, name).points(rounds, value)
 
 
-def _band(state: State, rounds: Sequence[tuple[float, Round]], metric: str) -> Band | None:
+def _band(curves: Curves, state: State, rounds: Placed, metric: str) -> Band | None:
     """Return the range of the members' values; None for a single member."""
-    ranges = [
-        (x, found.ranges[metric])
-        for x, one in rounds
-        if (found := one.score_range) is not None and metric in found.ranges
-    ]
-    if len(state.members) < 2 or not ranges:
-        return None
-    return Band(tuple((x, low) for x, (low, _) in ranges), tuple((x, high) for x, (_, high) in ranges))
+
+    def edge(side: Literal[0, 1]) -> tuple[tuple[float, float], ...]:
+        def value(one: Round) -> float | None:
+            found = one.score_range
+            return found.ranges[metric][side] if found is not None and metric in found.ranges else None
+
+        points = curves.of(state.rounds, "range", metric, str(side)).points(rounds, value)
+        return tuple([(x, y) for x, y in points if y is not None])
+
+    low = edge(0)
+    return Band(low, edge(1)) if len(state.members) >= 2 and low else None
 
 
 def _best(points: Sequence[tuple[float, float | None]], is_most: bool, *, over_time: bool) -> str:
@@ -192,9 +216,10 @@ def best_and_worst(state: State) -> tuple[str, ...]:
 
 def peer_chart(state: State, peer: Peer, metric: str) -> ChartValues:
     """Return the chart of *metric* on *peer*'s own data and on all data."""
-    rounds = [(float(one.round), one) for one in state.rounds]
-    all_ = tuple((x, None if one.is_partial else one.metrics.get(metric)) for x, one in rounds)
-    own = Series(clip(peer.name, NAME_CELLS), _own(rounds, peer.name, metric), "me", "dashed")
+    rounds, curves = [(float(one.round), one) for one in state.rounds], Curves()
+    all_ = _common(curves, state, rounds, metric)
+    points = _own(curves, state, rounds, peer.name, metric)
+    own = Series(clip(peer.name, NAME_CELLS), points, "me", "dashed")
     direction = state.measures.direction_of(metric)
     marks = tuple(
         ChartMark(float(mark.round), mark.kind, _words(mark))

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.text import Text
 
 from p2pfl.cards import metric_heading
-from p2pfl.events import CountedUpdate, PeerDeviceInfo
+from p2pfl.events import CountedUpdate, MemberScore, PeerDeviceInfo
 from p2pfl.observe.peers import Activity, Peer
+from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
 from p2pfl.text import plural
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, fit, rate, samples, share, size
@@ -79,31 +80,43 @@ class PeerTrends:
     def __init__(self) -> None:
         self._made: Trends = {}
         self._key: tuple[object, ...] = ()
+        self._scores: dict[tuple[str, int], tuple[Sequence[MemberScore], dict[str, float | None]]] = {}
+        """A metric of each member, by the metric and the round, with the scores it was taken from."""
 
     def get(self, state: State, glyphs: Glyphs) -> Trends:
         """Return the charts of all peers of *state*."""
         parts = tuple(peer.device_info.part for peer in state.peers.values() if peer.device_info is not None)
         key = (id(state), state.versions["rounds"], glyphs.is_ascii, len(state.peers), tuple(map(id, parts)))
         if key != self._key:
-            self._made, self._key = _trends(state, glyphs), key
+            self._made, self._key = self._trends(state, glyphs), key
         return self._made
 
+    def _trends(self, state: State, glyphs: Glyphs) -> Trends:
+        last = list(state.rounds)[-2 * TREND_CELLS :]
+        seconds = [{update.name: update.seconds for update in one.updates} for one in last]
+        scores = self._scores_of(state, last)
+        trends = {}
+        for peer in state.peers.values():
+            values = [one.get(peer.name) for one in scores]
+            times = [one[peer.name] for one in seconds if peer.name in one]
+            labels = peer.device_info.labels if peer.device_info is not None else ()
+            trends[peer.name] = {
+                "trend": trend([value for value in values if value is not None], TREND_CELLS, glyphs),
+                "times": sparkline(times, TREND_CELLS, glyphs),
+                "labels": histogram(labels, TREND_CELLS, glyphs),
+            }
+        return trends
 
-def _trends(state: State, glyphs: Glyphs) -> Trends:
-    last = list(state.rounds)[-2 * TREND_CELLS :]
-    seconds = [{update.name: update.seconds for update in one.updates} for one in last]
-    scores = [{part.name: state.value_of(part) for part in one.scores} for one in last]
-    trends = {}
-    for peer in state.peers.values():
-        values = [one.get(peer.name) for one in scores]
-        times = [one[peer.name] for one in seconds if peer.name in one]
-        labels = peer.device_info.labels if peer.device_info is not None else ()
-        trends[peer.name] = {
-            "trend": trend([value for value in values if value is not None], TREND_CELLS, glyphs),
-            "times": sparkline(times, TREND_CELLS, glyphs),
-            "labels": histogram(labels, TREND_CELLS, glyphs),
-        }
-    return trends
+    def _scores_of(self, state: State, rounds: Iterable[Round]) -> list[dict[str, float | None]]:
+        """Return the primary metric of each member in *rounds*; only of new scores it is computed."""
+        kept, self._scores = self._scores, {}
+        for one in rounds:
+            key = state.primary, one.round
+            known = kept.get(key)
+            if known is None or known[0] is not one.scores:
+                known = one.scores, {part.name: state.value_of(part) for part in one.scores}
+            self._scores[key] = known
+        return [values for _, values in self._scores.values()]
 
 
 def peer_rows(state: State, now: float, glyphs: Glyphs, trends: Trends | None = None) -> list[Row]:

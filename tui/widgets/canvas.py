@@ -6,7 +6,7 @@ dashes, and where there are many by a letter that stands on the curve.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from rich.text import Text
@@ -59,14 +59,8 @@ class _Pen(NamedTuple):
     pattern: str
 
 
-class _Strip(NamedTuple):
-    """The values of a curve in one column of dots, as rows of dots."""
-
-    x: int
-    first: int
-    low: int
-    high: int
-    last: int
+_Strip = tuple[int, int, int, int, int]
+"""A curve in one column of dots: the column, and the rows of its first, top, lowest and last dot."""
 
 
 class Canvas:
@@ -108,72 +102,103 @@ class Canvas:
             if self._is_ascii:
                 self._letters[row][column] = letter
 
+    def _column(self, dot_x: int, rows: range, style: str, letter: str) -> None:
+        """Set the dots of *rows*, none outside the canvas, in a column of dots."""
+        if not 0 <= dot_x < 2 * self.columns:
+            return
+        column, side, is_ascii = dot_x // 2, dot_x % 2, self._is_ascii
+        for dot_y in rows:
+            row = dot_y // 4
+            self._bits[row][column] |= DOTS[dot_y % 4][side]
+            self._styles[row][column] = style
+            if is_ascii:
+                self._letters[row][column] = letter
+
     def rule(self, column: int, style: str) -> None:
         """Draw a thin line down the cells of *column*, of the signs in `RULE` where nothing else is."""
-        for row in range(0, 4 * self._rows, 2):
-            self._set(2 * column, row, style, RULE[1])
+        self._column(2 * column, range(0, 4 * self._rows, 2), style, RULE[1])
 
     def fill(self, low: Points, high: Points) -> None:
         """Shade what is between two curves: every fourth dot."""
-        edges = [
-            (self._dot_x(x), self._dot_y(top), self._dot_y(bottom))
-            for (x, bottom), (_, top) in zip(low, high, strict=False)
-            if bottom is not None and top is not None
-        ]
-        spans: dict[int, tuple[int, int]] = {}
+        spans: dict[int, tuple[float, float]] = {}
+        for (x, bottom), (_, top) in zip(low, high, strict=False):
+            if bottom is None or top is None:
+                continue
+            at = self._dot_x(x)
+            before = spans.get(at)
+            if before is None:
+                spans[at] = bottom, top
+            elif bottom < before[0] or top > before[1]:
+                spans[at] = min(bottom, before[0]), max(top, before[1])
+        edges = [(x, self._dot_y(top), self._dot_y(bottom)) for x, (bottom, top) in spans.items()]
         for (start, top, bottom), (end, next_top, next_bottom) in zip(
-            edges, edges[1:] or edges, strict=False
+            edges, [*edges[1:], *edges[-1:]], strict=True
         ):
-            for x in range(max(0, start), min(2 * self.columns - 1, end) + 1):
+            for x in range(max(0, start), min(2 * self.columns, max(end, start + 1))):
                 part = (x - start) / (end - start) if end > start else 0.0
                 upper = round(top + part * (next_top - top))
                 lower = round(bottom + part * (next_bottom - bottom))
-                before = spans.get(x)
-                spans[x] = (min(upper, before[0]), max(lower, before[1])) if before else (upper, lower)
-        for x, (upper, lower) in spans.items():
-            first = max(0, upper)
-            first += (2 * (x % 2) - first) % 4
-            for y in range(first, min(4 * self._rows - 1, lower) + 1, 4):
-                self._set(x, y, "band", ASCII_SHADE)
+                first = max(0, upper)
+                first += (2 * (x % 2) - first) % 4
+                self._column(x, range(first, min(4 * self._rows, lower + 1), 4), "band", ASCII_SHADE)
 
     def line(self, points: Points, style: str, marker: Marker, letter: str = "") -> None:
         """Draw a curve from value to value, with a gap at a missing one; in ASCII with its *letter*."""
         pen = _Pen(style, letter or LETTERS[marker], PATTERNS[marker])
-        for strip in self._strips(points):
-            before: _Strip | None = None
-            for here in strip:
+        for part in self._strips(points):
+            before: tuple[int, int] | None = None
+            for x, first, top, bottom, last in part:
                 if before is None:
-                    self._set(here.x, here.first, style, pen.letter)
-                elif here.x >= 0:
-                    self._stroke((before.x, before.last), (here.x, here.first), pen)
-                if here.low != here.high:
-                    self._stroke((here.x, here.low), (here.x, here.high), pen)
-                before = here
+                    self._set(x, first, style, pen.letter)
+                elif x >= 0:
+                    self._stroke(before, (x, first), pen)
+                if top != bottom and pen.pattern[x % len(pen.pattern)] == "x":
+                    rows = range(max(0, top), min(4 * self._rows, bottom + 1))
+                    self._column(x, rows, style, pen.letter)
+                before = x, last
 
-    def _strips(self, points: Points) -> list[list[_Strip]]:
-        """Return the unbroken parts of a curve, with the values of each column of dots put together."""
-        parts: list[list[_Strip]] = [[]]
+    def _strips(self, points: Points) -> Iterator[list[_Strip]]:
+        """Yield the unbroken parts of a curve, with the values of each column of dots put together."""
+        left, dots_per_x = self._left, self._dots_per_x
+        part: list[_Strip] = []
+        at: int | None = None
+        first = low = high = last = 0.0
         for x, y in points:
-            if y is None:
-                if parts[-1]:
-                    parts.append([])
+            if y is not None and (dot_x := round((x - left) * dots_per_x)) == at:
+                last = y
+                if y < low:
+                    low = y
+                elif y > high:
+                    high = y
                 continue
-            dot_x, dot_y, part = self._dot_x(x), self._dot_y(y), parts[-1]
-            if part and part[-1].x == dot_x:
-                last = part[-1]
-                part[-1] = _Strip(dot_x, last.first, min(last.low, dot_y), max(last.high, dot_y), dot_y)
+            if at is not None:
+                part.append(self._strip(at, first, low, high, last))
+            if y is None:
+                if part:
+                    yield part
+                part, at = [], None
             else:
-                part.append(_Strip(dot_x, dot_y, dot_y, dot_y, dot_y))
-        return parts
+                at, first, low, high, last = dot_x, y, y, y, y
+        if at is not None:
+            yield [*part, self._strip(at, first, low, high, last)]
+
+    def _strip(self, dot_x: int, first: float, low: float, high: float, last: float) -> _Strip:
+        """Return values as rows of dots, which are counted from the top."""
+        dot_y = self._dot_y
+        top = dot_y(high)
+        if low == high:
+            return dot_x, top, top, top, top
+        return dot_x, dot_y(first), top, dot_y(low), dot_y(last)
 
     def _stroke(self, start: tuple[int, int], end: tuple[int, int], pen: _Pen) -> None:
         """Draw from dot to dot, without those that the pattern omits."""
-        steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
+        (x, y), across, down = start, end[0] - start[0], end[1] - start[1]
+        steps = max(abs(across), abs(down), 1)
+        pattern, style, letter = pen.pattern, pen.style, pen.letter
         for step in range(steps + 1):
-            dot_x = round(start[0] + (end[0] - start[0]) * step / steps)
-            if pen.pattern[dot_x % len(pen.pattern)] == "x":
-                dot_y = round(start[1] + (end[1] - start[1]) * step / steps)
-                self._set(dot_x, dot_y, pen.style, pen.letter)
+            dot_x = round(x + across * step / steps)
+            if pattern[dot_x % len(pattern)] == "x":
+                self._set(dot_x, round(y + down * step / steps), style, letter)
 
     def name(self, points: Points, style: str, letter: str, place: int, count: int) -> None:
         """Put *letter* onto a curve now and then, at other places than those of the other *count* curves."""

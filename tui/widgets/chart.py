@@ -175,10 +175,10 @@ class Chart(Widget, can_focus=True):
         entries = []
         for one in self._values.series:
             at = None if one.is_level else self._cursor
-            values = [y for x, y in one.points if y is not None and is_drawn(y) and at in (None, x)]
+            last = (y for x, y in reversed(one.points) if y is not None and is_drawn(y) and at in (None, x))
             sign = LETTERS[one.marker] if is_ascii else _SYMBOLS[one.marker]
             sign = one.letter + ("" if is_ascii else sign) if one.letter else sign
-            value = number(values[-1]) if values else ""
+            value = next(map(number, last), "")
             entries.append(Entry(sign, one.name, one.style, value, one.name in self._hidden))
         if self._values.band is not None:
             shade = ASCII_SHADE if is_ascii else self.glyphs.aggregate

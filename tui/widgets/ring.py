@@ -7,7 +7,7 @@ changes. Where there are many nodes or few columns, the ring becomes two columns
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -47,8 +47,8 @@ MOST_OVAL = 0.75
 DOTTED = 4
 """Dots from one drawn dot of a dotted line to the next."""
 
-PATHS = 128
-"""Lines between two places that are remembered: they change only with the hub and the size."""
+PATHS = 512
+"""Lines between two places that are remembered: they change only with the hub, the size and the rate."""
 
 MARGIN = 4
 """Dots between a node and the end of its lines."""
@@ -154,6 +154,10 @@ def _spread(number: int, count: int, height: int) -> int:
     return min(height - 1, int((number + 0.5) * height / count))
 
 
+_Pieces = list[tuple[str, str]]
+"""Texts with their styles."""
+
+
 class _RingCanvas:
     """Cells that hold dots or a character."""
 
@@ -165,15 +169,14 @@ class _RingCanvas:
 
     def link(self, start: _RingPlace, end: _RingPlace, link: RingLink, *, is_bowed: bool) -> None:
         """Draw a link as a line of dots, and what moves on it as a full cell."""
-        path = _path(start, end, self._bow(start, end) if is_bowed else 0)[MARGIN:-MARGIN]
-        if not path:
-            return
+        bow = self._bow(start, end) if is_bowed else 0
         is_flat = abs(2 * (end.column - start.column)) >= abs(4 * (end.row - start.row))
         for beside in range(link.weight):
             at = (beside + 1) // 2 * (-1 if beside % 2 else 1)
             right, down = (0, at) if is_flat else (at, 0)
-            self._dots(path[:: DOTTED if link.is_dotted else 1], right, down, link.style)
-        if link.moved is not None:
+            self._dots(_cells(start, end, bow, right, down, is_dotted=link.is_dotted), link.style)
+        path = _path(start, end, bow)
+        if link.moved is not None and path:
             x, y = path[round(min(1.0, max(0.0, link.moved)) * (len(path) - 1))]
             self._put(x // 2, y // 4, self._glyphs.packet, "move")
 
@@ -190,58 +193,55 @@ class _RingCanvas:
         star = self._glyphs.star if node.is_starred else ""
         name = clip(node.name, room - (2 if star else 0))
         self._put(place.column, place.row, node.mark, node.style)
-        label = Text(f"{star} {name}" if star and place.side == "right" else f"{name} {star}".rstrip())
-        label.stylize("bold")
-        if star:
-            at = 0 if place.side == "right" else len(label) - 1
-            label.stylize("lead", at, at + 1)
+        pieces = [(star, "lead"), (" ", ""), (name, "bold")] if star else [(name, "bold")]
         if has_two_lines:
-            self._beside(place, label)
-            self._beside(place._replace(row=place.row + 1), Text(clip(node.note, room), style=node.style))
-        else:
-            left = room - label.cell_len - 1
-            note = next((text for text in (node.note, node.note.split(" ")[0]) if cell_len(text) <= left), "")
-            if note:
-                short = Text(note, style=node.style)
-                parts = (label, short) if place.side == "right" else (short, label)
-                label = Text(" ").join(parts)
-            self._beside(place, label)
+            self._beside(place, pieces)
+            self._beside(place._replace(row=place.row + 1), [(clip(node.note, room), node.style)])
+            return
+        left = room - _cell_len(pieces) - 1
+        note = next((text for text in (node.note, node.note.split(" ")[0]) if cell_len(text) <= left), "")
+        self._beside(place, [*pieces, (" ", ""), (note, node.style)] if note else pieces)
 
-    def _beside(self, place: _RingPlace, text: Text) -> None:
-        length = text.cell_len
-        first = place.column + 2 if place.side == "right" else place.column - 1 - length
-        self._text(first, place.row, text)
+    def _beside(self, place: _RingPlace, pieces: _Pieces) -> None:
+        """Write *pieces* beside a node, the first one nearest to it."""
+        if place.side == "right":
+            column = place.column + 2
+        else:
+            column, pieces = place.column - 1 - _cell_len(pieces), pieces[::-1]
+        for text, style in pieces:
+            column = self._text(column, place.row, text, style)
 
     def centre(self, row: int, text: Text) -> None:
         """Write *text* in the middle of a row, with a blank cell on both sides."""
         line = text.copy()
         line.truncate(self._width - 2 * LABEL - 6, overflow="ellipsis")
         if self._width >= LEAST_WIDTH + LEAST_CENTRE:
-            self._text((self._width - line.cell_len) // 2 - 1, row, Text(" ") + line + Text(" "))
+            column = (self._width - line.cell_len) // 2 - 1
+            for offset, character in enumerate(f" {line.plain} ", -1):
+                spans = (span for span in reversed(line.spans) if span.start <= offset < span.end)
+                style = next((str(span.style) for span in spans), str(line.style))
+                column = self._text(column, row, character, style)
 
-    def _text(self, column: int, row: int, text: Text) -> None:
-        """Write *text*; a character of two cells leaves the second one empty."""
-        for offset, character in enumerate(text.plain):
-            style = next(
-                (str(span.style) for span in reversed(text.spans) if span.start <= offset < span.end), ""
-            )
-            self._put(column, row, character, style or str(text.style))
+    def _text(self, column: int, row: int, text: str, style: str) -> int:
+        """Write *text* and return the next column; a character of two cells leaves the second one empty."""
+        for character in text:
+            self._put(column, row, character, style)
             column += 1
             for _ in range(cell_len(character) - 1):
                 self._put(column, row, "\0", "")
                 column += 1
+        return column
 
     def _put(self, column: int, row: int, sign: str, style: str) -> None:
         if 0 <= column < self._width and 0 <= row < self._height:
             self._signs[row][column], self._styles[row][column] = sign, style
 
-    def _dots(self, path: Sequence[tuple[int, int]], right: int, down: int, style: str) -> None:
-        """Draw the dots of *path*, moved by *right* and *down*."""
+    def _dots(self, cells: Iterable[tuple[int, int, int]], style: str) -> None:
+        """Draw the dots of *cells*, as `_cells` returns them."""
         width, height, bits, styles = self._width, self._height, self._bits, self._styles
-        for x, y in path:
-            row, column = (y + down) // 4, (x + right) // 2
+        for row, column, mine in cells:
             if 0 <= column < width and 0 <= row < height:
-                bits[row][column] |= DOTS[(y + down) % 4][(x + right) % 2]
+                bits[row][column] |= mine
                 styles[row][column] = style
 
     def texts(self) -> list[Text]:
@@ -265,9 +265,16 @@ class _RingCanvas:
         return line
 
 
+def _cell_len(pieces: _Pieces) -> int:
+    return sum(cell_len(text) for text, _ in pieces)
+
+
 @lru_cache(PATHS)
-def _path(start: _RingPlace, end: _RingPlace, bow: int = 0) -> tuple[tuple[int, int], ...]:
-    """Return the dots of the line between the middles of two cells; its middle is *bow* dots to the right."""
+def _path(start: _RingPlace, end: _RingPlace, bow: int) -> tuple[tuple[int, int], ...]:
+    """Return the dots of the line between two nodes; its middle is *bow* dots to the right.
+
+    The cells of the nodes themselves stay free.
+    """
     x, y = 2 * start.column, 4 * start.row + 2
     across, down = 2 * end.column - x, 4 * end.row + 2 - y
     steps = max(abs(across) + 2 * abs(bow), abs(down), 1)
@@ -275,4 +282,16 @@ def _path(start: _RingPlace, end: _RingPlace, bow: int = 0) -> tuple[tuple[int, 
     dots = (
         (round(x + across * part + 4 * bow * part * (1 - part)), round(y + down * part)) for part in parts
     )
-    return tuple(dict.fromkeys(dots))
+    return tuple(dict.fromkeys(dots))[MARGIN:-MARGIN]
+
+
+@lru_cache(PATHS)
+def _cells(
+    start: _RingPlace, end: _RingPlace, bow: int, right: int, down: int, *, is_dotted: bool
+) -> tuple[tuple[int, int, int], ...]:
+    """Return row, column and dots of the cells of a line, moved by *right* and *down* dots."""
+    cells: dict[tuple[int, int], int] = {}
+    for x, y in _path(start, end, bow)[:: DOTTED if is_dotted else 1]:
+        cell = (y + down) // 4, (x + right) // 2
+        cells[cell] = cells.get(cell, 0) | DOTS[(y + down) % 4][(x + right) % 2]
+    return tuple([(row, column, dots) for (row, column), dots in cells.items()])

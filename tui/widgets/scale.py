@@ -72,6 +72,9 @@ def is_drawn(value: float) -> bool:
 def scaled(points: Points, *, is_log: bool) -> Points:
     """Return *points* on the scale that is drawn; None where it cannot show the value."""
     if not is_log:
+        values = [y for _, y in points if y is not None]
+        if not values or (min(values) >= -MOST and max(values) <= MOST and not math.isnan(sum(values))):
+            return points
         return tuple([(x, y if y is not None and -MOST <= y <= MOST else None) for x, y in points])
     log10 = math.log10
     return tuple([(x, log10(y) if y is not None and LEAST_LOG <= y <= MOST else None) for x, y in points])

@@ -33,6 +33,27 @@ def test_many_values_of_one_column_are_drawn_from_their_least_to_their_largest()
     assert plain(canvas.texts()) == "\n⡇\n⡇\n⡇\n⡇"
 
 
+def test_a_curve_goes_on_from_the_last_value_of_a_column() -> None:
+    canvas = Canvas(2, 1, View(0.0, 3.0, 0.0, 1.0), is_ascii=False)
+    canvas.line(((0.0, 1.0), (0.1, 0.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.0)), "me", "line")
+    assert plain(canvas.texts()) == "\n⣇⣀"
+
+
+def test_a_dotted_curve_has_gaps_where_its_values_go_up_and_down() -> None:
+    curve = tuple((x / 8, float(x % 2)) for x in range(80))
+    canvas = Canvas(10, 2, View(0.0, 9.5, 0.0, 1.0), is_ascii=False)
+    canvas.line(curve, "me", "dotted")
+    assert plain(canvas.texts()) == "\n⡇ ⡇ ⡇ ⡇ ⡇" * 2
+
+
+def test_a_shade_reaches_from_the_least_to_the_largest_of_many_values_of_one_column() -> None:
+    low = tuple((x / 10, 0.4 if x % 3 else 0.1) for x in range(101))
+    high = tuple((x / 10, 0.6 if x % 4 else 0.9) for x in range(101))
+    canvas = Canvas(5, 8, VIEW, is_ascii=True)
+    canvas.fill(low, high)
+    assert plain(canvas.texts()) == "\n" + "\n:::::" * 7
+
+
 def test_a_gap_is_no_line_and_a_shade_lies_between_its_edges() -> None:
     canvas = Canvas(10, 4, VIEW, is_ascii=True)
     canvas.fill(tuple((x, 0.3) for x, _ in RISE), tuple((x, 0.6) for x, _ in RISE))

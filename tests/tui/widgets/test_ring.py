@@ -49,6 +49,9 @@ def test_a_small_picture_has_two_columns_of_names() -> None:
     ]
     assert [name for column, name in found if column < 24] == ["node-1", "node-0"]
     assert [name for column, name in found if column > 24] == ["node-2", "node-3"]
+    text = plain(lines)
+    assert "train node-1 ★ ●" in text
+    assert "● node-2 train 71%" in text
 
 
 def test_nodes_without_a_line_are_left_out() -> None:
