@@ -150,7 +150,7 @@ def of_another_run(item: events.Published) -> events.Published:
     if isinstance(event, events.EvaluationFinished):
         event = replace(event, metrics={name: value / 2 for name, value in event.metrics.items()}, scores=())
     if getattr(event, "run", ""):
-        event = replace(event, run=recordings.digest_of("another run"))  # type: ignore[call-arg]
+        event = replace(event, run=recordings.digest_of("another run"))
     return replace(item, event=event)
 
 
@@ -161,7 +161,9 @@ def test_points_that_are_kept_are_those_of_a_chart_made_anew(
     monkeypatch.setattr(rounds, "MAX_ROUNDS", 12)  # so that older ones are dropped on the way
     live = eventful()
     state, data = State(), views.ChartData()
-    for item in [*live[: len(live) // 2], *recordings.rows_of(live), *live[len(live) // 2 :]]:
+    half = len(live) // 2
+    items: list[events.Published | events.RoundRow] = [*live[:half], *recordings.rows_of(live), *live[half:]]
+    for item in items:
         state.apply(item)
         for metric in ("accuracy", "loss"):
             kept = data.get(state, metric, over_time=over_time, chosen=("node-1",))
@@ -182,9 +184,12 @@ def test_a_new_round_does_not_read_the_committed_ones_again(monkeypatch: pytest.
     data.get(state, "accuracy")
     read: list[int] = []
     score_of = rounds.Round.score_of
-    monkeypatch.setattr(
-        rounds.Round, "score_of", lambda one, name: read.append(one.round) or score_of(one, name)
-    )
+
+    def noted(one: rounds.Round, name: str) -> events.MemberScore | None:
+        read.append(one.round)
+        return score_of(one, name)
+
+    monkeypatch.setattr(rounds.Round, "score_of", noted)
     state.versions["rounds"] += 1
     data.get(state, "accuracy")
     assert read == [one.round for one in state.rounds if not one.is_settled] == [19]
