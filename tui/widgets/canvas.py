@@ -120,11 +120,12 @@ class Canvas:
 
     def fill(self, low: Points, high: Points) -> None:
         """Shade what is between two curves: every fourth dot."""
+        left, dots_per_x = self._left, self._dots_per_x
         spans: dict[int, tuple[float, float]] = {}
         for (x, bottom), (_, top) in zip(low, high, strict=False):
             if bottom is None or top is None:
                 continue
-            at = self._dot_x(x)
+            at = round((x - left) * dots_per_x)
             before = spans.get(at)
             if before is None:
                 spans[at] = bottom, top
@@ -191,11 +192,11 @@ class Canvas:
         return dot_x, dot_y(first), top, dot_y(low), dot_y(last)
 
     def _stroke(self, start: tuple[int, int], end: tuple[int, int], pen: _Pen) -> None:
-        """Draw from dot to dot, without those that the pattern omits."""
+        """Draw from a dot, which is drawn already, to another one, without those that the pattern omits."""
         (x, y), across, down = start, end[0] - start[0], end[1] - start[1]
-        steps = max(abs(across), abs(down), 1)
+        steps = max(abs(across), abs(down))
         pattern, style, letter = pen.pattern, pen.style, pen.letter
-        for step in range(steps + 1):
+        for step in range(1, steps + 1):
             dot_x = round(x + across * step / steps)
             if pattern[dot_x % len(pattern)] == "x":
                 self._set(dot_x, round(y + down * step / steps), style, letter)
