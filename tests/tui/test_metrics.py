@@ -137,7 +137,9 @@ def test_the_values_of_a_chart_are_made_once_for_each_change(monkeypatch: pytest
     first = data.get(state, "accuracy")
     assert data.get(state, "accuracy") is first
     assert data.get(state, "accuracy", over_time=True) is not first
-    assert data.get(state, "accuracy", chosen=("node-1",)) is not first
+    other = next(name for name in state.peers if name != state.name)
+    assert len(data.get(state, "accuracy", chosen=(other,)).series) == len(first.series) + 1
+    assert data.get(state, "accuracy", chosen=("of an earlier run",)) == first
     state.versions["rounds"] += 1
     again = data.get(state, "accuracy")
     assert again is not first
@@ -161,13 +163,16 @@ def test_points_that_are_kept_are_those_of_a_chart_made_anew(
     monkeypatch.setattr(rounds, "MAX_ROUNDS", 12)  # so that older ones are dropped on the way
     live = eventful()
     state, data = State(), views.ChartData()
+    other = recordings.names_of(3)[2]
     half = len(live) // 2
     items: list[events.Published | events.RoundRow] = [*live[:half], *recordings.rows_of(live), *live[half:]]
     for item in items:
         state.apply(item)
         for metric in ("accuracy", "loss"):
-            kept = data.get(state, metric, over_time=over_time, chosen=("node-1",))
-            assert kept == views.metric_chart(state, metric, over_time=over_time, chosen=("node-1",))
+            kept = data.get(state, metric, over_time=over_time, chosen=(other,))
+            known = (other,) if other in state.peers else ()
+            assert kept == views.metric_chart(state, metric, over_time=over_time, chosen=known)
+    assert known
 
 
 def test_the_points_of_another_run_are_not_kept() -> None:

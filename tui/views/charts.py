@@ -62,8 +62,9 @@ class ChartData:
     def get(
         self, state: State, metric: str, *, over_time: bool = False, chosen: Sequence[str] = ()
     ) -> ChartValues:
-        """Return the chart of *metric*, with the curves of the *chosen* members."""
-        key = (state, state.versions["rounds"], state.name, len(state.members), tuple(chosen))
+        """Return the chart of *metric*, with the curves of those of the *chosen* members that are known."""
+        chosen = tuple(name for name in chosen if name in state.peers)  # others are of an earlier run
+        key = (state, state.versions["rounds"], state.name, len(state.members), chosen)
         if key != self._key:
             self._made, self._key = {}, key
         made = self._made.get((metric, over_time))
