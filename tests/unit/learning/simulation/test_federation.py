@@ -58,6 +58,35 @@ def test_the_rows_of_a_table_go_to_their_owners(tmp_path: Path, column: str) -> 
         open_federation(table_run(table, partition=f"natural:{column}", clients=4))
 
 
+OWNED = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+def model():
+    return nn.Linear(3, 2)
+
+def data():
+    examples = TensorDataset(torch.arange(60.0).repeat(3, 1).T, torch.arange(60) % 2)
+    examples.writers = [index % 3 for index in range(60)]
+    return examples
+"""
+
+
+def test_the_examples_of_a_task_file_go_to_their_owners(tmp_path: Path) -> None:
+    file = tmp_path / "letters.py"
+    file.write_text(OWNED)
+    federation = open_federation(
+        quick_run(task=str(file), model=None, partition="natural:writers", clients=3)
+    )
+    parts = [federation.prepared.train_part(client) for client in range(3)]
+    owners = [{*(torch.cat([batch[0] for batch in part.ordered(100)])[:, 0] % 3).tolist()} for part in parts]
+    assert sorted(map(list, owners)) == [[0.0], [1.0], [2.0]]
+    run = quick_run(task=str(file), model=None, partition="natural:readers", clients=3)
+    with pytest.raises(TaskError, match="no 'readers' that names the owner"):
+        open_federation(run).prepared.train_part(0)
+
+
 def test_pictures_are_divided_among_clients(tmp_path: Path) -> None:
     write_noise(tmp_path / "photos", a=12, b=12)
     run = quick_run(task=None, model="lenet", data=tmp_path / "photos", partition="labels:1", clients=2)
