@@ -11,7 +11,7 @@ from p2pfl.observe.peers import Peer
 from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
 from tui.symbols import ago, clip
-from tui.views.curves import Curves, Placed
+from tui.views.curves import KeptCurves, Placed
 from tui.widgets.canvas import Marker
 from tui.widgets.plot import Band, ChartMark, ChartValues, Series
 from tui.widgets.scale import Points, number
@@ -57,7 +57,7 @@ class ChartData:
     def __init__(self) -> None:
         self._made: dict[tuple[str, bool], ChartValues] = {}
         self._key: tuple[object, ...] = ()
-        self._curves = Curves()
+        self._curves = KeptCurves()
 
     def get(
         self, state: State, metric: str, *, over_time: bool = False, chosen: Sequence[str] = ()
@@ -81,13 +81,13 @@ def metric_chart(
     *,
     over_time: bool = False,
     chosen: Sequence[str] = (),
-    curves: Curves | None = None,
+    curves: KeptCurves | None = None,
 ) -> ChartValues:
     """Return *metric* on all data, on this node's, on those of *chosen* members, and the members' range.
 
     What *curves* has kept of an earlier chart is not computed again.
     """
-    curves = curves or Curves()
+    curves = curves or KeptCurves()
     start = _start(state)
     rounds = [
         (x, one) for one in state.rounds if (x := _place(one, start if over_time else None)) is not None
@@ -129,7 +129,7 @@ def _place(one: Round, start: float | None) -> float | None:
     return one.committed_at - start if one.committed_at is not None else None
 
 
-def _common(curves: Curves, state: State, rounds: Placed, metric: str) -> Points:
+def _common(curves: KeptCurves, state: State, rounds: Placed, metric: str) -> Points:
     """Return *metric* on the data of all; nothing where only some have reported."""
 
     def value(one: Round) -> float | None:
@@ -138,7 +138,7 @@ def _common(curves: Curves, state: State, rounds: Placed, metric: str) -> Points
     return curves.of(state.rounds, "all", metric).points(rounds, value)
 
 
-def _own(curves: Curves, state: State, rounds: Placed, name: str, metric: str) -> Points:
+def _own(curves: KeptCurves, state: State, rounds: Placed, name: str, metric: str) -> Points:
     """Return *metric* on the data of member *name*."""
 
     def value(one: Round) -> float | None:
@@ -148,7 +148,7 @@ def _own(curves: Curves, state: State, rounds: Placed, name: str, metric: str) -
     return curves.of(state.rounds, "own", metric, name).points(rounds, value)
 
 
-def _band(curves: Curves, state: State, rounds: Placed, metric: str) -> Band | None:
+def _band(curves: KeptCurves, state: State, rounds: Placed, metric: str) -> Band | None:
     """Return the range of the members' values; None for a single member."""
 
     def edge(side: Literal[0, 1]) -> tuple[tuple[float, float], ...]:
@@ -217,7 +217,7 @@ def best_and_worst(state: State) -> tuple[str, ...]:
 
 def peer_chart(state: State, peer: Peer, metric: str) -> ChartValues:
     """Return the chart of *metric* on *peer*'s own data and on all data."""
-    rounds, curves = [(float(one.round), one) for one in state.rounds], Curves()
+    rounds, curves = [(float(one.round), one) for one in state.rounds], KeptCurves()
     all_ = _common(curves, state, rounds, metric)
     points = _own(curves, state, rounds, peer.name, metric)
     own = Series(clip(peer.name, NAME_CELLS), points, "me", "dashed")

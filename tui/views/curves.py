@@ -11,7 +11,7 @@ Placed = Sequence[tuple[float, Round]]
 """Rounds with their places on the horizontal axis."""
 
 
-class Curve:
+class KeptCurve:
     """One value for each round. Those of the first rounds are kept, up to one with values that can change."""
 
     def __init__(self) -> None:
@@ -31,15 +31,15 @@ class Curve:
         return tuple(points)
 
 
-class Curves:
+class KeptCurves:
     """The curves of a run, by a key."""
 
     def __init__(self) -> None:
         self._rounds: Rounds | None = None
-        self._curves: dict[tuple[str, ...], Curve] = {}
+        self._curves: dict[tuple[str, ...], KeptCurve] = {}
 
-    def of(self, rounds: Rounds, *key: str) -> Curve:
+    def of(self, rounds: Rounds, *key: str) -> KeptCurve:
         """Return the curve of *key*; a new one if *rounds* are of another run."""
         if rounds is not self._rounds:
             self._rounds, self._curves = rounds, {}
-        return self._curves.setdefault(key, Curve())
+        return self._curves.setdefault(key, KeptCurve())

@@ -1,11 +1,13 @@
 """The network and the data of Flower's baseline niid_bench on Fashion-MNIST, as a task file.
 
 Settings: `baselines/niid_bench` of github.com/adap/flower, after Li et al., "Federated Learning on Non-IID
-Data Silos" (2022). Pictures are scaled to 0..1 and not standardised.
+Data Silos" (2022). Pictures are scaled to 0..1 and not standardised. The attributes `two_labels` and
+`three_labels` of the training pictures are the baseline's partitions, for `natural:two_labels`.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -14,6 +16,11 @@ from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.tasks.fashion_mnist import TASK
 
 classes = [str(number) for number in range(10)]
+
+CLIENTS = 10
+
+SEED = 42
+"""Of the baseline's partitions."""
 
 
 def model() -> nn.Module:
@@ -42,8 +49,34 @@ def model() -> nn.Module:
 def data() -> tuple[TensorDataset, TensorDataset]:
     """Return all training and test pictures, [examples, 1, 28, 28]."""
     loaded = TASK.load(DataPlaces())
-    return _pairs(loaded.train_x, loaded.train_y), _pairs(loaded.test_x, loaded.test_y)
+    train = _pairs(loaded.train_x, loaded.train_y)
+    train.two_labels = _clients(loaded.train_y, 2)  # type: ignore[attr-defined]
+    train.three_labels = _clients(loaded.train_y, 3)  # type: ignore[attr-defined]
+    return train, _pairs(loaded.test_x, loaded.test_y)
 
 
 def _pairs(pictures: Tensor, labels: Tensor) -> TensorDataset:
     return TensorDataset(pictures.to(torch.float32).reshape(-1, 1, 28, 28) / 255, labels)
+
+
+def _clients(labels: Tensor, each: int) -> list[int]:
+    """Return the client of each picture: client i has label i and others that are drawn.
+
+    The pictures of a label are divided among its clients, so few clients of a label have many of it.
+    """
+    chance = np.random.default_rng(SEED)
+    holders: list[list[int]] = [[] for _ in classes]
+    for client in range(CLIENTS):
+        chosen = [client]
+        while len(chosen) < each:
+            drawn = int(chance.choice(len(classes), 1)[0])
+            if drawn not in chosen:
+                chosen.append(drawn)
+        for label in chosen:
+            holders[label].append(client)
+    clients = np.empty(len(labels), int)
+    for label, among in enumerate(holders):
+        pictures = chance.permutation((labels == label).nonzero().flatten().numpy())
+        for client, part in zip(among, np.array_split(pictures, len(among)), strict=True):
+            clients[part] = client
+    return clients.tolist()
