@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 
 from p2pfl.errors import UserError
-from p2pfl.experiment.options import NAMES, OptionError, make_run
+from p2pfl.experiment.options import NAMES, NO_ATTACK, OptionError, hint_for, make_run
 from p2pfl.learning.simulation.simulated import SimulatedRun
 from p2pfl.paths import full, shown
 from p2pfl.strategy_specs import DittoSpec
@@ -73,6 +72,10 @@ def read_experiment(path: Path, replaced: Mapping[str, Any] | None = None) -> Ex
                 f"{shown(path)}, [{one_line(name)}]: there is no such section; the sections are "
                 "[experiment] and [grid]."
             )
+    if not sections:
+        raise UserError(
+            f"{shown(path)} is empty; `p2pfl experiment new FILE` writes an experiment to begin with."
+        )
     base, grid = (_section(path, sections, name) for name in SECTIONS)
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
@@ -98,22 +101,32 @@ def _planned(
 ) -> list[PlannedRun]:
     """Return a run for each combination; equal ones, such as those without attackers, once."""
     planned: dict[str, PlannedRun] = {}
+    tolerated = _most_attackers(base, grid)
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         try:
-            run = make_run(_options(path, {**base, **chosen, **replaced}))
+            run = make_run(_options(path, {**base, **chosen, **replaced}), tolerated=tolerated)
         except OptionError as error:
             name = error.option.removesuffix("_args")
             section = "grid" if name in grid else "experiment"
             raise UserError(f"{shown(path)}, [{section}] {name}: {error}") from error
         settings = {name: _text(value) for name, value in chosen.items()}
         if run.attack is None:
-            settings = {name: "none" if name == "attack" else value for name, value in settings.items()}
+            settings = {name: NO_ATTACK if name == "attack" else value for name, value in settings.items()}
             settings = {name: "0" if name == "attackers" else value for name, value in settings.items()}
         if isinstance(run.spec.strategy, DittoSpec):
             settings = {name: "0" if name == "personalise" else value for name, value in settings.items()}
         planned.setdefault(run.to_text(), PlannedRun(settings, run))
     return list(planned.values())
+
+
+def _most_attackers(base: Mapping[str, Any], grid: Mapping[str, list[Any]]) -> int:
+    """Return the largest number of attackers of any run: runs without them are compared with those."""
+    counts = [
+        len(one) if isinstance(one, list) else one
+        for one in (base.get("attackers"), *grid.get("attackers", ()))
+    ]
+    return max((one for one in counts if isinstance(one, int)), default=0)
 
 
 def _options(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,13 +142,6 @@ def _options(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
                 **given.get(f"{name}_args", {}),
                 **{key: one for key, one in value.items() if key != "name"},
             }
-    if given.get("attack") == "none":
-        del given["attack"]
-        given.pop("attack_args", None)
-        given.pop("attackers", None)
-    if given.get("attackers") == 0:
-        for name in ("attack", "attack_args", "attackers"):
-            given.pop(name, None)
     if given.get("strategy") == "ditto":  # it adapts the model in a way of its own
         given.pop("personalise", None)
     folder = full(path).parent
@@ -170,8 +176,7 @@ def _section(path: Path, sections: Mapping[str, Any], name: str) -> dict[str, An
         raise UserError(f"{shown(path)}, {name}: it is no section; write [{name}] on a line of its own.")
     for key in found:
         if key not in NAMES:
-            near = difflib.get_close_matches(key, NAMES, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(NAMES)}."
+            hint = "give --track to the command instead." if key == "track" else hint_for(key)
             raise UserError(f"{shown(path)}, [{name}] {one_line(key)}: there is no such option; {hint}")
     return found
 

@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +18,14 @@ from p2pfl.errors import UserError
 from p2pfl.learning import partition
 from p2pfl.learning.choice import Choice, choose, make_spec
 from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.part_options import expectation, make_part
 from p2pfl.learning.simulation.attack_specs import AttackSpec, make_attack
 from p2pfl.learning.simulation.simulated import SimulatedRun, check_least, vectorised_flaw
 from p2pfl.learning.strategy_choice import BUILTIN_STRATEGIES, choose_strategy
 from p2pfl.paths import full
 from p2pfl.runtime.configure import RUN_OPTIONS, parse_until
 from p2pfl.spec import RunSpec, personal_flaw
-from p2pfl.strategy_specs import OwnStrategySpec, StrategySpec
+from p2pfl.strategy_specs import OwnStrategySpec, StrategySpec, least_updates
 from p2pfl.text import one_line
 
 NODES_ONLY = frozenset(
@@ -54,13 +56,30 @@ ENGINES = ("local", "ray")
 
 DEFAULT_CLIENTS = 10
 
+NO_ATTACK = "none"
+"""The attack of a run without attackers."""
+
+OTHER_NAMES = {
+    "learning_rate": "lr", "num_clients": "clients", "num_rounds": "rounds", "local_epochs": "epochs",
+    "seeds": "seed", "aggregator": "strategy", "optimiser": "optimizer",
+}  # fmt: skip
+"""Options by the names that they have elsewhere."""
+
+_COMMAND_OPTION = re.compile(r"(?<![`\w-])--([a-z][a-z-]*)")
+"""An option of the command line, but not in a command between backticks."""
+
+_OUT_OF_RANGE = re.compile(r"--(\S+) is out of range: (expected `.*)\.$")
+"""What the command line says of a value, after its own checks of types."""
+
 
 class OptionError(UserError):
     """An option of a simulation is unknown or out of its range."""
 
     def __init__(self, option: str, text: str) -> None:
-        super().__init__(text)
-        self.option = option
+        """*text* may have options of the command line, such as `--batch-size`, which is batch_size here."""
+        super().__init__(_COMMAND_OPTION.sub(lambda found: found[1].replace("-", "_"), text))
+        first = _COMMAND_OPTION.match(text)
+        self.option = first[1].replace("-", "_") if first else option
         """Its name."""
 
 
@@ -79,8 +98,17 @@ def naming(option: str) -> Iterator[None]:
         raise OptionError(option, str(error)) from error
 
 
-def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> SimulatedRun:
+def hint_for(name: str) -> str:
+    """Return what to use in place of the unknown option *name*, as half a sentence."""
+    near = [OTHER_NAMES[name]] if name in OTHER_NAMES else difflib.get_close_matches(name, NAMES, 1)
+    return f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(NAMES)}."
+
+
+def make_run(options: Mapping[str, Any], *, is_object: bool = False, tolerated: int = 0) -> SimulatedRun:
     """Return the run that *options* mean; *is_object*: the task is a `p2pfl.Task`.
+
+    A strategy that tolerates attackers tolerates those of the run, and without any *tolerated* ones, if its
+    options do not say how many.
 
     Raises:
         UserError: an option is unknown, of another type or out of its range; the message names it.
@@ -88,9 +116,7 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(NAMES)}."
-            raise OptionError(name, f"A simulation has no option {one_line(name)!r}{hint}")
+            raise OptionError(name, f"A simulation has no option {one_line(name)!r}; {hint_for(name)}")
     clients = _whole(given, "clients", DEFAULT_CLIENTS, least=1)
     with naming("task"):
         choice = _choice(given, is_object=is_object)
@@ -100,11 +126,7 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
     scheme = run_options.pop("partition", None)
     spec = _spec(choice, run_options, scheme, clients)
     with naming("strategy"):
-        strategy, code = make_strategy(
-            given.get("strategy", "fedavg"),
-            _table(given, "strategy_args"),
-            math.ceil(len(attackers) * (sample or clients) / clients),
-        )
+        strategy, code, sample = _strategy(given, clients, sample, len(attackers) or tolerated)
     spec = msgspec.structs.replace(spec, strategy=strategy)
     if flaw := personal_flaw(spec):
         raise OptionError("personalise", f"The options of the run exclude each other: {flaw}.")
@@ -120,7 +142,7 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
         evaluate_every=_whole(given, "evaluate_every", 1, least=1),
         engine=engine,
         ray_address=ray_address,
-        workers=_whole(given, "workers", 0, least=0),
+        workers=_whole(given, "workers", 1, least=1) if "workers" in given else 0,
         device=str(given.get("device", "auto")),
         vectorised=_truth(given, "vectorised"),
     )
@@ -129,6 +151,26 @@ def make_run(options: Mapping[str, Any], *, is_object: bool = False) -> Simulate
     with naming("strategy"):
         check_least(run)
     return run
+
+
+def _strategy(
+    given: Mapping[str, Any], clients: int, sample: int, attackers: int
+) -> tuple[StrategySpec, str, int]:
+    """Return the strategy, where its class is, and the number of clients in a round, 0 for all.
+
+    As with nodes, a fraction of the clients is at least as many as the strategy needs.
+    """
+    while True:
+        there = sample or clients
+        strategy, code = make_strategy(
+            given.get("strategy", "fedavg"),
+            _table(given, "strategy_args"),
+            math.ceil(attackers * there / clients),
+        )
+        least = least_updates(strategy)
+        if "fraction" not in given or there >= least or there == clients:
+            return strategy, code, sample
+        sample = least if least < clients else 0
 
 
 def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> tuple[StrategySpec, str]:
@@ -151,33 +193,36 @@ def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> tupl
             f"did you mean {near[0]!r}?" if near else f"the strategies are {', '.join(BUILTIN_STRATEGIES)}."
         )
         raise UserError(f"There is no strategy {shown!r}; {hint}")
-    fields = BUILTIN_STRATEGIES[name].__struct_fields__
-    assumed = {"attackers": attackers} if attackers and "attackers" in fields else {}
-    try:
-        found: StrategySpec = msgspec.convert({**assumed, **args, "type": name}, StrategySpec)
-    except msgspec.ValidationError as error:
-        known = ", ".join(fields) or "none"
-        raise UserError(
-            f"The options of the strategy {name!r} cannot be used ({one_line(str(error))}); its options are: "
-            f"{known}."
-        ) from error
-    return found, ""
+    kind = BUILTIN_STRATEGIES[name]
+    assumed = {"attackers": attackers} if attackers and "attackers" in kind.__struct_fields__ else {}
+    return make_part(f"strategy {name!r}", kind, {**assumed, **args}), ""
 
 
 def _choice(given: Mapping[str, Any], *, is_object: bool) -> Choice:
-    data, root = given.get("data"), given.get("data_root")
+    data, root = _path(given, "data"), _path(given, "data_root")
     names = given.get("classes", ())
     classes = tuple(part.strip() for part in names.split(",")) if isinstance(names, str) else tuple(names)
     places = DataPlaces(
-        root=full(Path(root)) if root is not None else None,
+        root=root,
         download=bool(given.get("download", False)),
-        own=full(Path(data)) if data is not None else None,
+        own=data,
         classes=classes,
     )
     if is_object:
         return Choice("file", "task", places)
     name = given.get("task")
+    if not isinstance(name, str | os.PathLike | None):
+        raise OptionError(
+            "task", f"task is {one_line(repr(name))}, and the name of a task or a file is expected."
+        )
     return choose(os.fspath(name) if name is not None else None, None, places)
+
+
+def _path(given: Mapping[str, Any], name: str) -> Path | None:
+    value = given.get(name)
+    if not isinstance(value, str | os.PathLike | None):
+        raise OptionError(name, f"{name} is {one_line(repr(value))}, and a path is expected.")
+    return full(Path(value)) if value is not None else None
 
 
 def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: int) -> RunSpec:
@@ -206,19 +251,21 @@ def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: 
     try:
         return make_spec(choice, given)
     except UserError as error:
-        # The command line's name of an option, such as --batch-size, is batch_size here.
-        first, space, rest = str(error).partition(" ")
-        if not first.startswith("--"):
-            raise OptionError("task", str(error)) from error
-        name = first[2:].replace("-", "_")
-        raise OptionError(name, f"{name}{space}{rest}") from error
+        text = str(error)
+        if found := _OUT_OF_RANGE.match(text):
+            name = found[1].replace("-", "_")
+            value, wanted = one_line(repr(options.get(name))), expectation(found[2].capitalize())
+            text = f"--{found[1]} is {value}, and {wanted} is expected."
+        raise OptionError("task", text) from error
 
 
 def _sample(given: Mapping[str, Any], clients: int) -> int:
     if "fraction" not in given:
         sample = _whole(given, "sample", 0, least=0)
         if sample > clients:
-            raise OptionError("sample", f"sample is {sample}, and there are {clients} clients.")
+            raise OptionError(
+                "sample", f"sample is {sample}, and there are {clients} clients; use at most {clients}."
+            )
         return 0 if sample == clients else sample
     if "sample" in given:
         raise OptionError("fraction", "sample and fraction say the same; give one of them.")
@@ -227,37 +274,55 @@ def _sample(given: Mapping[str, Any], clients: int) -> int:
         raise OptionError(
             "fraction", f"fraction is {fraction!r}, and a number above 0 and up to 1 is expected."
         )
-    sample = max(1, round(fraction * clients))
+    sample = max(1, int(fraction * clients + 0.5))
     return 0 if sample == clients else sample
 
 
 def _attackers(given: Mapping[str, Any], clients: int) -> tuple[tuple[int, ...], AttackSpec | None]:
-    count, name = given.get("attackers", 0), given.get("attack")
-    if isinstance(count, Sequence) and not isinstance(count, str):
-        chosen = tuple(sorted({*count}))
-        if not all(isinstance(one, int) and 0 <= one < clients for one in chosen):
-            raise OptionError(
-                "attackers",
-                f"attackers is {list(count)}, and numbers of clients from 0 to {clients - 1} are expected.",
-            )
-    else:
-        number = _whole(given, "attackers", 0, least=0)
-        if number > clients:
-            raise OptionError("attackers", f"attackers is {number}, and there are {clients} clients.")
-        chosen = _first(given, number, clients)
+    """Return the clients that attack, and how; none and None without attackers."""
+    count, name = given.get("attackers"), given.get("attack")
+    if name == NO_ATTACK:
+        return (), None
     if name is None:
-        if chosen:
-            raise OptionError(
-                "attack", "attackers is given without attack; name one, such as attack='sign-flip'."
-            )
-        if given.get("attack_args"):
-            raise OptionError(
-                "attack_args", "attack_args is given without attack; name one, such as attack='sign-flip'."
-            )
+        for option in ("attackers", "attack_args"):
+            if given.get(option):
+                raise OptionError(
+                    "attack" if option == "attackers" else option,
+                    f"{option} is given without attack; name one, such as attack='sign-flip'.",
+                )
         return (), None
     with naming("attack"):
         attack = make_attack(str(name), _table(given, "attack_args"))
-    return chosen, attack
+    if count is None:
+        raise OptionError(
+            "attack",
+            f"attack {attack.__struct_config__.tag!r} is given without attackers; say how many clients "
+            "attack, such as attackers=2.",
+        )
+    chosen = _numbered(count, clients) if isinstance(count, list | tuple) else _first(given, clients)
+    return (chosen, attack) if chosen else ((), None)
+
+
+def _numbered(numbers: Sequence[object], clients: int) -> tuple[int, ...]:
+    """Return the clients with these *numbers*, ascending."""
+    chosen = sorted({one for one in numbers if isinstance(one, int) and 0 <= one < clients})
+    if len(chosen) < len(numbers):
+        raise OptionError(
+            "attackers",
+            f"attackers is {one_line(repr(list(numbers)))}, and different numbers of clients from 0 to "
+            f"{clients - 1} are expected.",
+        )
+    _check_honest(len(chosen), clients)
+    return tuple(chosen)
+
+
+def _check_honest(attackers: int, clients: int) -> None:
+    if attackers >= clients:
+        raise OptionError(
+            "attackers",
+            f"attackers is {attackers}, and there are {clients} clients; use at most {clients - 1}, so that "
+            "one is honest.",
+        )
 
 
 def _engine(given: Mapping[str, Any]) -> tuple[str, str]:
@@ -286,8 +351,10 @@ def _engine(given: Mapping[str, Any]) -> tuple[str, str]:
     return engine, address
 
 
-def _first(given: Mapping[str, Any], number: int, clients: int) -> tuple[int, ...]:
-    """Return *number* clients: the first ones, or by the seed."""
+def _first(given: Mapping[str, Any], clients: int) -> tuple[int, ...]:
+    """Return as many clients as attack: the first ones, or by the seed."""
+    number = _whole(given, "attackers", 0, least=0)
+    _check_honest(number, clients)
     how = given.get("choose_attackers", "first")
     if how == "first":
         return tuple(range(number))

@@ -7,6 +7,7 @@ here, so no peer can make this device import a module of the peer's choice.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -178,7 +179,9 @@ def find(name: str) -> TaskEntry:
     """
     entry = CATALOGUE.get(name)
     if entry is None:
-        raise TaskError(f"There is no task {name[:40]!r}; the tasks are: {', '.join(CATALOGUE)}.")
+        near = difflib.get_close_matches(name, CATALOGUE, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the tasks are: {', '.join(CATALOGUE)}."
+        raise TaskError(f"There is no task {name[:40]!r}; {hint}")
     return entry
 
 
@@ -192,8 +195,8 @@ def check(spec: RunSpec) -> TaskEntry:
     entry = check_model(spec.task)
     if isinstance(partition.parse(spec.task.partition), partition.Natural):
         raise TaskError(
-            f"The examples of {entry.name} have no owners, so they cannot be divided by "
-            f"{spec.task.partition[:40]!r}; use another partition."
+            f"--partition {spec.task.partition[:40]} divides examples by their owners, and those of "
+            f"{entry.name} have no owners; use another partition."
         )
     return entry
 

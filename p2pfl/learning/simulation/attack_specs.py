@@ -6,12 +6,13 @@ client where the attack needs it.
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, get_args
 
-import msgspec
 from msgspec import Meta
 
 from p2pfl.errors import UserError
+from p2pfl.learning.part_options import make_part
 from p2pfl.spec_part import SpecPart
 from p2pfl.text import one_line
 
@@ -89,13 +90,9 @@ def make_attack(name: str, options: dict[str, object]) -> AttackSpec:
         UserError: there is no such attack or option, or a value is out of its range.
     """
     if name not in ATTACKS:
-        raise UserError(f"There is no attack {one_line(name)!r}; the attacks are {', '.join(ATTACKS)}.")
-    try:
-        attack: AttackSpec = msgspec.convert({**options, "type": name}, AttackSpec)
-    except msgspec.ValidationError as error:
-        known = ", ".join(ATTACKS[name].__struct_fields__) or "none"
-        raise UserError(
-            f"The options of the attack {name!r} cannot be used ({one_line(str(error))}); its options are: "
-            f"{known}."
-        ) from error
+        near = difflib.get_close_matches(name, ATTACKS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the attacks are {', '.join(ATTACKS)}."
+        raise UserError(f"There is no attack {one_line(name)!r}; {hint}")
+    attack = make_part(f"attack {name!r}", ATTACKS[name], options)
+    assert isinstance(attack, AttackSpec)
     return attack

@@ -101,11 +101,14 @@ def check_least(run: SimulatedRun) -> None:
         UserError: they have.
     """
     there, least = run.sample or run.clients, least_updates(run.spec.strategy)
-    if there < least:
-        raise UserError(
-            f"{strategy_name(run.spec.strategy)} needs at least {least} updates in a round with these "
-            f"options, and a round has {there} clients; use more clients, or tolerate fewer attackers."
-        )
+    if there >= least:
+        return
+    more = "clients" if least > run.clients else "of them in a round (sample)"
+    fewer = ", or let it tolerate fewer attackers" if getattr(run.spec.strategy, "attackers", 0) else ""
+    raise UserError(
+        f"{strategy_name(run.spec.strategy)} needs at least {least} updates in a round with these options, "
+        f"and {there} of {run.clients} clients train in one; use at least {least} {more}{fewer}."
+    )
 
 
 def vectorised_flaw(run: SimulatedRun) -> str:

@@ -9,7 +9,7 @@ from p2pfl.errors import UserError
 from p2pfl.experiment.file import ExperimentPlan, read_experiment
 from p2pfl.learning.simulation.attack_specs import GaussianNoise
 from p2pfl.spec import TableTask
-from p2pfl.strategy_specs import FedProxSpec
+from p2pfl.strategy_specs import FedProxSpec, KrumSpec
 from tests.support.tables import write_table
 from tests.support.user_tasks import write_task
 
@@ -65,6 +65,17 @@ def test_runs_without_attackers_are_run_once(tmp_path: Path) -> None:
     assert found.runs[-1].run.attack == GaussianNoise(0.5)
 
 
+def test_a_strategy_tolerates_the_same_attackers_in_runs_without_them(tmp_path: Path) -> None:
+    attacked = "strategy = ['krum', { name = 'krum', attackers = 1 }]\nattack = ['none', 'sign-flip']"
+    for text in (f"[experiment]\nattackers = 2\n[grid]\n{attacked}", f"[grid]\n{attacked}\nattackers = [2]"):
+        runs = plan(tmp_path, text).runs
+        assert [(one.run.spec.strategy, len(one.run.attackers)) for one in runs] == [
+            (KrumSpec(2), 0), (KrumSpec(2), 2), (KrumSpec(1), 0), (KrumSpec(1), 2),
+        ]  # fmt: skip
+    [one, *_] = plan(tmp_path, f"[experiment]\nattackers = [3, 5]\n[grid]\n{attacked}").runs
+    assert one.run.spec.strategy == KrumSpec(2)
+
+
 def test_ditto_is_run_without_a_fine_tuning_of_its_own(tmp_path: Path) -> None:
     found = plan(
         tmp_path,
@@ -105,6 +116,9 @@ def test_a_strategy_of_ones_own_is_beside_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("", r"compare\.toml is empty; `p2pfl experiment new FILE`"),
+        ("[experiment]\ntrack = 'csv:x.csv'", r"\[experiment\] track: .*give --track to the command"),
+        ("[grid]\nattack = ['none', 'alie']", r"\[grid\] attack: attack 'alie' is given without attackers"),
         ("[experiment", r"compare\.toml is no TOML file: .*at end of document.*; correct that place"),
         ("[experiments]", r"\[experiments\]: there is no such section; the sections are \[experiment\] and"),
         ("grid = 3", r"compare\.toml, grid: it is no section; write \[grid\] on a line"),
@@ -113,11 +127,11 @@ def test_a_strategy_of_ones_own_is_beside_the_file(tmp_path: Path) -> None:
         ("[grid]\nseed = 3", r"\[grid\] seed: 3 is no list; write the values to try, such as seed = \["),
         ("[grid]\nseed = []", r"\[grid\] seed: \[\] is no list"),
         ("[experiment]\nseed = 1\n[grid]\nseed = [2]", r"\[grid\] seed: \[experiment\] has seed too"),
-        ("[grid]\nseed = [0, -1]", r"\[grid\] seed: seed is out of range"),
-        ("[experiment]\nlr = -1.0", r"\[experiment\] lr: lr is out of range"),
+        ("[grid]\nseed = [0, -1]", r"\[grid\] seed: seed is -1, and a whole number >= 0"),
+        ("[experiment]\nlr = -1.0", r"\[experiment\] lr: lr is -1.0, and a number > 0"),
         ("[grid]\nstrategy = ['fedfoo']", r"\[grid\] strategy: There is no strategy 'fedfoo'"),
         ("[grid]\nstrategy = [{ mu = 1 }]", r"\[grid\] strategy: \{'mu': 1\} has no name; write"),
-        ("[experiment]\nattack = 'alie'\nattack_args = { x = 1 }\nattackers = 1", r"\[experiment\] attack: .*`x`"),
+        ("[experiment]\nattack = 'alie'\nattack_args = { x = 1 }\nattackers = 1", r"\[experiment\] attack: .*no option 'x'"),
         ("[grid]\nseed = [" + ",".join(map(str, range(101))) + "]\nlr = [" + "0.1," * 100 + "]", "10100 combinations"),
     ],
 )  # fmt: skip

@@ -54,6 +54,14 @@ def test_a_fraction_is_a_number_of_clients() -> None:
     assert make_run({"clients": 10, "sample": 10}).sample == 0
 
 
+def test_a_fraction_is_as_many_clients_as_the_strategy_needs_as_with_nodes() -> None:
+    assert make_run({"clients": 20, "fraction": 0.1, "strategy": "median"}).sample == 3
+    assert make_run({"clients": 5, "fraction": 0.5, "strategy": "krum"}).sample == 0
+    attacked = {"clients": 20, "fraction": 0.1, "strategy": "krum", "attackers": 6, "attack": "alie"}
+    run = make_run(attacked)
+    assert (run.sample, run.spec.strategy) == (9, KrumSpec(3)), "with more clients there are more attackers"
+
+
 def test_attackers_are_the_first_clients_those_named_or_drawn() -> None:
     attack = {"attack": "gaussian", "attack_args": {"sigma": 2}}
     run = make_run({"attackers": 3, **attack})
@@ -73,6 +81,15 @@ def test_a_defence_tolerates_the_attackers_that_there_are() -> None:
     given = {"strategy": "krum", "strategy_args": {"attackers": 3}}
     assert make_run({**attack, **given}).spec.strategy == KrumSpec(3)
     assert make_run({"strategy": "krum"}).spec.strategy == KrumSpec()
+    assert make_run({"strategy": "krum"}, tolerated=2).spec.strategy == KrumSpec(2)
+    assert make_run({**attack, "attackers": 1, "strategy": "krum"}, tolerated=3).spec.strategy == KrumSpec(1)
+
+
+def test_without_attackers_there_is_no_attack() -> None:
+    without = make_run({})
+    assert make_run({"attack": "none", "attackers": 2, "attack_args": {"sigma": 1}}) == without
+    assert make_run({"attack": "alie", "attackers": 0}) == without
+    assert make_run({"attack": "alie", "attackers": []}) == without
 
 
 def test_a_strategy_may_be_a_class_of_ones_own() -> None:
@@ -108,23 +125,33 @@ def test_own_tasks_are_divided_too(tmp_path: Path) -> None:
         ({"fraction": 1.5}, "fraction", "fraction is 1.5"),
         ({"strategy": "fedavgg"}, "strategy", "no strategy 'fedavgg'; did you mean 'fedavg"),
         ({"strategy": "xyzzy"}, "strategy", "the strategies are fedavg, "),
-        ({"strategy": "krum", "strategy_args": {"keep": 3}}, "strategy", "its options are: attackers"),
-        ({"strategy": "fedadam", "strategy_args": {"beta1": 2}}, "strategy", "options of the strategy 'fedadam'"),
+        ({"strategy": "krum", "strategy_args": {"keep": 3}}, "strategy", "'keep'; its options are attackers"),
+        ({"strategy": "fedadam", "strategy_args": {"beta1": 2}}, "strategy", "beta1 is 2, and a number < 1"),
         ({"strategy_args": 3}, "strategy_args", "strategy_args is 3, and options by their names"),
-        ({"strategy": "bulyan", "clients": 4}, "strategy", "bulyan needs at least 7 updates"),
+        ({"strategy": "bulyan", "clients": 4}, "strategy", "4 of 4 clients .* at least 7 clients, or let it tolerate"),
+        ({"strategy": "median", "sample": 2}, "strategy", r"use at least 3 of them in a round \(sample\)\.$"),
         ({"attackers": 2}, "attack", "attackers is given without attack"),
         ({"attack_args": {"sigma": 1}}, "attack_args", "attack_args is given without attack"),
         ({"attack": "magic", "attackers": 1}, "attack", "no attack 'magic'"),
-        ({"attackers": 11, "attack": "alie"}, "attackers", "attackers is 11, and there are 10"),
-        ({"attackers": [10], "attack": "alie"}, "attackers", "numbers of clients from 0 to 9"),
+        ({"attack": "alie"}, "attack", "'alie' is given without attackers; say how many"),
+        ({"attackers": 10, "attack": "alie"}, "attackers", "attackers is 10, and there are 10 .* at most 9"),
+        ({"attackers": [10], "attack": "alie"}, "attackers", "different numbers of clients from 0 to 9"),
+        ({"attackers": [1, 1], "attack": "alie"}, "attackers", "different numbers of clients"),
+        ({"attackers": "two", "attack": "alie"}, "attackers", "attackers is 'two', and a whole number"),
+        ({"workers": 0}, "workers", "workers is 0, and a whole number from 1"),
+        ({"learning_rate": 0.1}, "learning_rate", "did you mean 'lr'"),
+        ({"rounds": "3"}, "rounds", r"rounds is '3', and a whole number is expected\.$"),
+        ({"data": "nothing.csv"}, "data", "^data is .*nothing.csv, which cannot be used"),
+        ({"data_root": 3}, "data_root", "data_root is 3, and a path"),
+        ({"task": 3}, "task", "task is 3, and the name of a task"),
         ({"attackers": 1, "attack": "alie", "choose_attackers": "last"}, "choose_attackers", "'first' or 'seed'"),
         ({"partition": "halves"}, "partition", "'halves' cannot be understood"),
-        ({"partition": "natural:writer"}, "task", "examples of digits have no owners"),
-        ({"batch_size": 0}, "batch_size", "batch_size is out of range"),
-        ({"lr": -1}, "lr", "lr is out of range"),
+        ({"partition": "natural:writer"}, "partition", "^partition natural:writer .* digits have no owners"),
+        ({"batch_size": 0}, "batch_size", "batch_size is 0, and a whole number >= 1"),
+        ({"lr": -1}, "lr", "lr is -1, and a number > 0"),
         ({"strategy": "ditto", "personalise": 1}, "personalise", "each adapt the model to a device"),
-        ({"personal": 3}, "personal", "personal is out of range"),
-        ({"until": "soon"}, "until", "--until is 'soon'"),
+        ({"personal": 3}, "personal", "personal is 3, and a list is expected"),
+        ({"until": "soon"}, "until", "^until is 'soon'"),
         ({"model": "lenet"}, "task", "no model 'lenet'"),
         ({"task": "nothing"}, "task", "no task 'nothing'"),
         ({"image_size": 3}, "image_size", "image_size is of no use for this task"),

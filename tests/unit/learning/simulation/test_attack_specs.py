@@ -21,10 +21,11 @@ def test_options_are_those_of_the_attack() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("signflip", {}, "no attack 'signflip'; the attacks are label-flip, sign-flip"),
-        ("sign-flip", {"factor": 2}, "unknown field `factor`.*its options are: scale"),
-        ("gaussian", {"sigma": -1}, "options of the attack 'gaussian' cannot be used"),
-        ("label-flip", {"target": 2}, "its options are: none"),
+        ("signflip", {}, "no attack 'signflip'; did you mean 'sign-flip'"),
+        ("magic", {}, "no attack 'magic'; the attacks are label-flip, sign-flip"),
+        ("sign-flip", {"factor": 2}, "attack 'sign-flip' has no option 'factor'; its options are scale"),
+        ("gaussian", {"sigma": -1}, "attack 'gaussian': sigma is -1, and a number > 0"),
+        ("label-flip", {"target": 2}, "no option 'target'; it has none"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_there_is(name: str, options: dict[str, object], words: str) -> None:
