@@ -88,6 +88,15 @@ def metric_heading(name: str, width: int) -> str:
     return "ACC" if name == "accuracy" else name.upper()[:width]
 
 
+NOT_FINITE = 1e200
+"""From here on a mean stands for NaN or infinity: the sum of a device that measured one is 1e300."""
+
+
+def is_number(value: float) -> bool:
+    """Return whether the mean *value* of a metric is a finite number on all devices."""
+    return abs(value) < NOT_FINITE
+
+
 class Measures(SpecPart, frozen=True):
     """The loss that trains a model and the metrics that judge it; the same on all devices of a run."""
 
@@ -104,7 +113,15 @@ class Measures(SpecPart, frozen=True):
 
     def is_better(self, value: float, than: float) -> bool:
         """Whether a model with *value* of the primary metric is better than one with *than*."""
-        return value > than if self.direction == "max" else value < than
+        if not is_number(value):
+            return False
+        return not is_number(than) or (value > than if self.direction == "max" else value < than)
+
+    def reaches(self, metric: str, value: float, wanted: float) -> bool:
+        """Whether *value* of *metric* is as good as *wanted*, or better."""
+        if not is_number(value):
+            return False
+        return value >= wanted if self.direction_of(metric) == "max" else value <= wanted
 
     def with_personal(self) -> Measures:
         """Return these measures with those of a model that is adapted to each device."""

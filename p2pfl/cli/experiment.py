@@ -19,11 +19,11 @@ SUFFIX = ".toml"
 
 
 class FileOrCommand(TyperGroup):
-    """A group whose first argument may be a file in place of a command: then it is run."""
+    """A group whose arguments may be those of `run`, without this word."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `run` before the arguments if the first one is a file."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
+        """Put `run` before the arguments if they begin with no command: a file, or options and a file."""
+        if args and args[0] not in (*self.commands, "--help", "-h"):
             args = ["run", *args]
         rest: list[str] = super().parse_args(ctx, args)
         return rest
@@ -130,8 +130,7 @@ class Terminal:
 
 
 def _run(plan: Any, folder: Any, track: list[str], *, is_table_only: bool) -> ExitCode:
-    from p2pfl.experiment.runner import ExperimentOutcome, ExperimentRunner, write_outputs
-    from p2pfl.experiment.table import group_rows, table_text
+    from p2pfl.experiment.runner import ExperimentOutcome, ExperimentRunner, summary_text, write_outputs
     from p2pfl.learning.simulation.process import SimulationProcess
 
     screen, simulator = Terminal(), SimulationProcess()
@@ -148,13 +147,13 @@ def _run(plan: Any, folder: Any, track: list[str], *, is_table_only: bool) -> Ex
     finally:
         screen.close()
         simulator.close()
-    typer.echo(table_text(group_rows(outcome.finished)), nl=False)
-    for line in write_outputs(plan, folder.folder, outcome.finished):
+    typer.echo(summary_text(plan, outcome.finished))
+    for line in write_outputs(plan, folder, outcome.finished):
         typer.echo(line)
     if others := folder.others(plan.runs):
         typer.echo(f"{others} runs of other settings are kept in {folder.folder}, and are not in the table")
     if is_interrupted:
-        typer.echo("interrupted; the same command goes on with the runs that are not finished")
+        typer.echo("interrupted; the same command goes on, and begins the run that was interrupted anew")
         return ExitCode.INTERRUPTED
     for planned, reason in outcome.failed:
         typer.echo(f"failed: {planned.label}: {reason}", err=True)

@@ -113,6 +113,4 @@ def _judge(history: MetricHistory, measures: Measures, found: Judged) -> MetricH
 
 def _meets(target: MetricTarget, measures: Measures, metrics: dict[str, float]) -> bool:
     value = metrics.get(target.metric)
-    if value is None:
-        return False
-    return value >= target.value if measures.direction_of(target.metric) == "max" else value <= target.value
+    return value is not None and measures.reaches(target.metric, value, target.value)

@@ -105,7 +105,7 @@ def _planned(
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         try:
-            run = make_run(_options(path, {**base, **chosen, **replaced}), tolerated=tolerated)
+            run = make_run(options_of(path, {**base, **chosen, **replaced}), tolerated=tolerated)
         except OptionError as error:
             name = error.option.removesuffix("_args")
             section = "grid" if name in grid else "experiment"
@@ -129,7 +129,7 @@ def _most_attackers(base: Mapping[str, Any], grid: Mapping[str, list[Any]]) -> i
     return max((one for one in counts if isinstance(one, int)), default=0)
 
 
-def _options(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return *options* as `make_run` takes them."""
     given = dict(options)
     for name in NAMED:
@@ -137,9 +137,12 @@ def _options(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             if "name" not in value:
                 raise OptionError(name, f'{one_line(repr(value))} has no name; write {{ name = "..." }}.')
+            more = given.get(f"{name}_args", {})
+            if not isinstance(more, Mapping):
+                raise OptionError(f"{name}_args", f"{one_line(repr(more))} are no options by their names.")
             given[name] = value["name"]
             given[f"{name}_args"] = {
-                **given.get(f"{name}_args", {}),
+                **more,
                 **{key: one for key, one in value.items() if key != "name"},
             }
     if given.get("strategy") == "ditto":  # it adapts the model in a way of its own
@@ -150,7 +153,7 @@ def _options(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
             given[name] = str(folder / given[name])
     for name in ("task", "strategy"):
         value = given.get(name)
-        if isinstance(value, str) and ".py" in value:
+        if isinstance(value, str) and (value.endswith(".py") or ".py:" in value):
             given[name] = str(folder / value)
     return given
 

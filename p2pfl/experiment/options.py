@@ -201,12 +201,14 @@ def make_strategy(name: object, args: Mapping[str, Any], attackers: int) -> tupl
 def _choice(given: Mapping[str, Any], *, is_object: bool) -> Choice:
     data, root = _path(given, "data"), _path(given, "data_root")
     names = given.get("classes", ())
-    classes = tuple(part.strip() for part in names.split(",")) if isinstance(names, str) else tuple(names)
+    names = [part.strip() for part in names.split(",")] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+        raise OptionError("classes", f"classes is {one_line(repr(names))}, and a list of names is expected.")
     places = DataPlaces(
         root=root,
-        download=bool(given.get("download", False)),
+        download=_truth(given, "download"),
         own=data,
-        classes=classes,
+        classes=tuple(names),
     )
     if is_object:
         return Choice("file", "task", places)
@@ -255,6 +257,8 @@ def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: 
         if found := _OUT_OF_RANGE.match(text):
             name = found[1].replace("-", "_")
             value, wanted = one_line(repr(options.get(name))), expectation(found[2].capitalize())
+            if name == "partitions":  # one for each client
+                found, value = {1: "clients"}, str(clients)
             text = f"--{found[1]} is {value}, and {wanted} is expected."
         raise OptionError("task", text) from error
 
@@ -305,7 +309,7 @@ def _attackers(given: Mapping[str, Any], clients: int) -> tuple[tuple[int, ...],
 
 def _numbered(numbers: Sequence[object], clients: int) -> tuple[int, ...]:
     """Return the clients with these *numbers*, ascending."""
-    chosen = sorted({one for one in numbers if isinstance(one, int) and 0 <= one < clients})
+    chosen = sorted({one for one in numbers if type(one) is int and 0 <= one < clients})
     if len(chosen) < len(numbers):
         raise OptionError(
             "attackers",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ import torch
 from blake3 import blake3
 
 import p2pfl
+from p2pfl.cards import metric_text
 from p2pfl.errors import UserError
+from p2pfl.experiment.describe import describe_run
 from p2pfl.learning.exports.exported import LoadedModel
 from p2pfl.learning.exports.model_info import ModelInfo, model_info
 from p2pfl.learning.simulation.blobs import load_bytes, model_bytes
@@ -61,12 +63,13 @@ def round_lines(rows: Iterable[SimulatedRound]) -> list[dict[str, Any]]:
             "attackers": len(row.attackers),
             "left_out": len(row.left_out),
             "digest": row.digest,
+            "note": row.note,
         }
         for row in rows
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SimulationResult:
     """The rounds of a simulation and its last model."""
 
@@ -78,8 +81,13 @@ class SimulationResult:
     """What an exported model says about itself."""
     model: LoadedModel
     """The last model on the CPU, in evaluation mode, as `p2pfl.load` returns it."""
-    blob: bytes = field(repr=False)
+    blob: bytes
     """The file of the last model, as nodes have it."""
+
+    def __repr__(self) -> str:
+        """Return what was simulated, and the metrics of the last round."""
+        last = ", ".join(f"{name} {metric_text(value)}" for name, value in self.history[-1].metrics.items())
+        return f"<SimulationResult of {describe_run(self.run)}; after {len(self.history)} rounds: {last}>"
 
     @property
     def digest(self) -> str:

@@ -7,7 +7,10 @@ so.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import errno
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +22,7 @@ from p2pfl.errors import UserError
 from p2pfl.experiment.file import PlannedRun, Settings
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun
 from p2pfl.paths import full, shown
+from p2pfl.store.directory import try_lock
 
 DIGEST_CHARACTERS = 16
 
@@ -31,6 +35,8 @@ class RunHeader(msgspec.Struct, frozen=True, tag="settings"):
     settings: Settings
     primary: str
     direction: Literal["max", "min"]
+    run: msgspec.Raw = msgspec.Raw(b"null")
+    """All options of the run, for people."""
 
 
 class RunLine(msgspec.Struct, frozen=True, tag="round"):
@@ -62,6 +68,11 @@ class FinishedRun(msgspec.Struct, frozen=True):
         return self.rows[-1].best if self.rows else None
 
     @property
+    def unchanged(self) -> tuple[SimulatedRound, ...]:
+        """The rounds in which the model stayed as it was."""
+        return tuple(row for row in self.rows if row.note)
+
+    @property
     def seconds(self) -> float:
         """Duration of all rounds."""
         return sum(row.seconds for row in self.rows)
@@ -69,6 +80,15 @@ class FinishedRun(msgspec.Struct, frozen=True):
 
 class ResultsUnwritableError(UserError):
     """Results cannot be written: no further run makes sense."""
+
+
+def unwritable(path: Path, error: OSError) -> ResultsUnwritableError:
+    """Return the error that *path* cannot be written."""
+    what = "make room there" if error.errno == errno.ENOSPC else "see that this can be written"
+    return ResultsUnwritableError(
+        f"The results cannot be written to {shown(path)}: {error.strerror}; {what}, and start the same "
+        "command again."
+    )
 
 
 _decode = msgspec.json.Decoder(RunHeader | RunLine | RunEnd).decode
@@ -93,6 +113,25 @@ class ResultFolder:
                 f"The folder {shown(folder)} for the results cannot be made: {error.strerror}; name another "
                 "one with --output."
             ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other commands from writing to the folder.
+
+        Raises:
+            UserError: another one has it, or the file for this cannot be written.
+        """
+        try:
+            file = (self._runs / "lock").open("ab")
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+        with file:
+            if not try_lock(file):
+                raise UserError(
+                    f"Another command runs an experiment in {shown(self.folder)}; wait for it, or name "
+                    "another folder with --output."
+                )
+            yield
 
     def read(self, planned: PlannedRun) -> FinishedRun | None:
         """Return the results of *planned*; None if it is not complete."""
@@ -120,7 +159,8 @@ class ResultFolder:
         path = self._path(planned)
         try:
             with path.open("wb") as file:
-                header = RunHeader(p2pfl.__version__, planned.settings, primary, direction)
+                options = msgspec.Raw(planned.run.to_text().encode())
+                header = RunHeader(p2pfl.__version__, planned.settings, primary, direction, options)
                 file.write(_encode(header) + b"\n")
                 for row in rows:
                     file.write(_encode(RunLine(row)) + b"\n")
@@ -128,22 +168,28 @@ class ResultFolder:
                     yield row
                 file.write(_encode(RunEnd()) + b"\n")
         except OSError as error:
-            raise ResultsUnwritableError(
-                f"The results cannot be written to {shown(path)}: {error.strerror}; make room there, and "
-                "start the same command again."
-            ) from error
+            raise unwritable(path, error) from error
 
     def others(self, planned: Iterable[PlannedRun]) -> int:
         """Return the number of files of runs that are not among *planned*: their settings have changed."""
         known = {self._path(one).name for one in planned}
         return sum(path.name not in known for path in self._runs.glob("*.jsonl"))
 
+    def primaries(self) -> set[str]:
+        """Return the metrics that compare models in any run of the folder."""
+        found = set()
+        for path in self._runs.glob("*.jsonl"):
+            with suppress(OSError, msgspec.MsgspecError), path.open("rb") as file:
+                header = _decode(file.readline())
+                found |= {header.primary} if isinstance(header, RunHeader) else set()
+        return found
+
     def _path(self, planned: PlannedRun) -> Path:
         return self._runs / f"{digest_of_run(planned.run)}.jsonl"
 
 
 def digest_of_run(run: SimulatedRun) -> str:
-    """Return a digest of what determines the results of *run*: its settings, and the source of its task.
+    """Return a digest of what determines the results of *run*: its settings, its data, and its task's source.
 
     What computes it has no influence, nor has the folder in which the experiment lies.
     """
@@ -153,11 +199,32 @@ def digest_of_run(run: SimulatedRun) -> str:
         download=False,
         code="",
         strategy="",
-        own=Path(run.places.own.name) if run.places.own else None,
+        own=None,
     )
     plain = msgspec.structs.replace(run, engine="local", ray_address="", workers=0, places=places)
     digest = blake3(plain.to_text().encode())
+    if run.places.own is not None:
+        digest.update(_fingerprint(run.places.own))
     for code in (run.places.code, run.places.strategy):
         file = full(Path(code.rpartition(":")[0] if ":" in code and not Path(code).is_file() else code))
         digest.update(file.read_bytes() if code and file.is_file() else code.encode())
     return digest.hexdigest()[:DIGEST_CHARACTERS]
+
+
+@cache
+def _fingerprint(data: Path) -> bytes:
+    """Return a digest of the file *data*, or of names, sizes and times of all files in a folder.
+
+    It is computed once in this program: data are not expected to change while an experiment runs.
+    """
+    digest = blake3()
+    try:
+        if data.is_file():
+            digest.update_mmap(data)
+            return digest.digest()
+        for path in sorted(one for one in data.rglob("*") if one.is_file()):
+            found = path.stat()
+            digest.update(f"{path.relative_to(data)} {found.st_size} {found.st_mtime_ns}\n".encode())
+    except OSError:  # who reads the data says what is wrong
+        digest.update(str(data).encode())
+    return digest.digest()

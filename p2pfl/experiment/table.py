@@ -12,6 +12,7 @@ import msgspec
 
 from p2pfl.cards import PERSONAL, metric_text
 from p2pfl.experiment.results import FinishedRun
+from p2pfl.learning.simulation.attack_specs import BACKDOOR
 
 
 class GroupRow(msgspec.Struct, frozen=True):
@@ -28,6 +29,8 @@ class GroupRow(msgspec.Struct, frozen=True):
     """Success rate of the backdoor with the last model of each run; empty for other attacks."""
     personal: tuple[float, ...]
     """Primary metric of the last models that were adapted to each client; empty if none were."""
+    unchanged: int
+    """Rounds of all runs in which the model stayed as it was."""
     seconds: float
     """Mean duration of a run."""
 
@@ -44,8 +47,9 @@ def group_rows(finished: Sequence[FinishedRun]) -> list[GroupRow]:
             runs=len(runs),
             last=tuple(run.last for run in runs if run.last is not None),
             best=tuple(run.best for run in runs if run.best is not None),
-            backdoor=_last(runs, "backdoor"),
+            backdoor=_last(runs, BACKDOOR),
             personal=_last(runs, f"{PERSONAL}{runs[0].primary}"),
+            unchanged=sum(len(run.unchanged) for run in runs),
             seconds=statistics.fmean(run.seconds for run in runs),
         )
         for group, runs in groups.items()
@@ -73,12 +77,14 @@ def table_text(rows: Sequence[GroupRow]) -> str:
     names = list(rows[0].settings)
     primary = rows[0].primary
     has_backdoor, has_personal = any(row.backdoor for row in rows), any(row.personal for row in rows)
+    has_unchanged = any(row.unchanged for row in rows)
     heads = [
         *names,
         f"last {primary}",
         f"best {primary}",
         *([f"personal {primary}"] * has_personal),
         *(["backdoor"] * has_backdoor),
+        *(["rounds without a new model"] * has_unchanged),
         "runs",
         "seconds",
     ]
@@ -90,6 +96,7 @@ def table_text(rows: Sequence[GroupRow]) -> str:
             spread_text(row.best),
             *([spread_text(row.personal)] * has_personal),
             *([spread_text(row.backdoor)] * has_backdoor),
+            *([str(row.unchanged)] * has_unchanged),
             str(row.runs),
             f"{row.seconds:.1f}",
         ]
@@ -107,12 +114,16 @@ def table_text(rows: Sequence[GroupRow]) -> str:
 def table_csv(rows: Sequence[GroupRow]) -> str:
     """Return *rows* as CSV, with mean and deviation in columns of their own."""
     lines: list[dict[str, Any]] = []
+    there = {name for row in rows for name, values in _measured(row) if values} | {"last", "best"}
     for row in rows:
         line: dict[str, Any] = dict(row.settings)
         for name, values in _measured(row):
+            if name not in there:
+                continue
             line[f"{name}_mean"] = f"{statistics.fmean(values):.6f}" if values else ""
             line[f"{name}_std"] = f"{statistics.stdev(values):.6f}" if len(values) > 1 else ""
-        lines.append({**line, "metric": row.primary, "runs": row.runs, "seconds": f"{row.seconds:.3f}"})
+        rest = {"metric": row.primary, "runs": row.runs, "unchanged": row.unchanged}
+        lines.append({**line, **rest, "seconds": f"{row.seconds:.3f}"})
     return _csv(lines)
 
 
@@ -122,23 +133,29 @@ def _measured(row: GroupRow) -> tuple[tuple[str, tuple[float, ...]], ...]:
 
 def rounds_csv(finished: Sequence[FinishedRun]) -> str:
     """Return all rounds of the *finished* runs as CSV, one line a round."""
+    names = dict.fromkeys(name for run in finished for row in run.rows for name in row.metrics)
     lines = [
         {
             **run.planned.settings,
             "round": row.round,
-            **{name: f"{value:.6f}" for name, value in row.metrics.items()},
-            "best": "" if row.best is None else f"{row.best:.6f}",
-            "training_loss": f"{row.training_loss:.6f}",
+            **{name: _number(row.metrics.get(name)) for name in names},
+            "best": _number(row.best),
+            "training_loss": _number(row.training_loss),
             "seconds": f"{row.seconds:.3f}",
-            "clients": len(row.clients),
-            "attackers": len(row.attackers),
+            "updates": len(row.clients),
+            "attacking": len(row.attackers),
             "left_out": len(row.left_out),
             "digest": row.digest,
+            "note": row.note,
         }
         for run in finished
         for row in run.rows
     ]
     return _csv(lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
 
 
 def _csv(lines: Sequence[dict[str, Any]]) -> str:

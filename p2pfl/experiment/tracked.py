@@ -59,5 +59,5 @@ def measurements(row: SimulatedRound) -> Iterator[Measurement]:
         "seconds": row.seconds,
     }
     for name, value in values.items():
-        if math.isfinite(value):
+        if value is not None and math.isfinite(value):
             yield Measurement(row.round, name, "", value)

@@ -89,6 +89,10 @@ Scheme = Iid | Dirichlet | Shards | Labels | Quantity | Natural
 """How a data set is divided into partitions."""
 
 
+class DivisionError(TaskError):
+    """Examples cannot be divided as asked."""
+
+
 def parse(text: str) -> Scheme:
     """Return the scheme written as *text*, for example "dirichlet:0.5".
 
@@ -131,13 +135,14 @@ def divide(
     for `Natural` only.
 
     Raises:
-        TaskError: there are fewer examples than partitions, or than shards; or too few labels or owners.
+        DivisionError: there are fewer examples than partitions, or than shards; or too few labels or owners.
     """
     pieces = count * scheme.each if isinstance(scheme, Shards) else count
     if len(labels) < pieces:
-        raise TaskError(
-            f"The task has {len(labels)} training examples, which cannot be divided into {pieces} "
-            f"{'shards' if isinstance(scheme, Shards) else 'partitions'}; use fewer partitions."
+        what = f"shards ({count} partitions of {scheme.each})" if isinstance(scheme, Shards) else "partitions"
+        fewer = "shards or partitions" if isinstance(scheme, Shards) else "partitions"
+        raise DivisionError(
+            f"The task has {len(labels)} training examples, too few for {pieces} {what}; use fewer {fewer}."
         )
     generator = random.Random(f"partition {seed} {count}")  # noqa: S311  no secret
     match scheme:
@@ -228,10 +233,15 @@ def _by_shards(labels: Sequence[int], each: int, count: int, generator: random.R
 def _by_labels(labels: Sequence[int], each: int, count: int, generator: random.Random) -> list[list[int]]:
     """Give *each* labels to each partition, and divide the examples of a label among its partitions."""
     known = sorted(set(labels))
-    if each > len(known) or each * count < len(known):
-        raise TaskError(
-            f"The task has {len(known)} labels, which cannot be divided into {count} partitions of {each} "
-            "labels so that each label has one; use another number of labels or partitions."
+    if each > len(known):
+        raise DivisionError(
+            f"The task has {len(known)} labels, and each partition is to have {each}; use "
+            f"labels:{len(known)} or less."
+        )
+    if each * count < len(known):
+        raise DivisionError(
+            f"The task has {len(known)} labels, and {count} partitions of {each} leave some of them to "
+            f"nobody; use labels:{math.ceil(len(known) / count)} or more, or more partitions."
         )
     holders: dict[int, list[int]] = {label: [] for label in known}
     for partition in range(count):
@@ -245,9 +255,9 @@ def _by_labels(labels: Sequence[int], each: int, count: int, generator: random.R
         for partition, piece in zip(holders[label], _cut(examples, len(holders[label])), strict=True):
             partitions[partition] += piece
     if not all(partitions):
-        raise TaskError(
+        raise DivisionError(
             f"The task has too few examples of a label for {count} partitions of {each} labels; use fewer "
-            "partitions."
+            "labels or partitions."
         )
     return partitions
 
@@ -257,14 +267,14 @@ def _by_owners(
 ) -> list[list[int]]:
     """Deal the owners to the partitions, so that each has as many owners as the others, or one more."""
     if owners is None:
-        raise TaskError(
+        raise DivisionError(
             f"The data have no {column!r} that names the owner of each example; use another partition."
         )
     names = _shuffled(sorted(set(owners)), generator)
     if len(names) < count:
-        raise TaskError(
-            f"The column {column!r} names {len(names)} owners, too few for {count} partitions; use fewer "
-            "partitions."
+        raise DivisionError(
+            f"The column {column!r} names {len(names)} owners, too few for {count} partitions; use at most "
+            f"{len(names)} partitions."
         )
     place = {name: position % count for position, name in enumerate(names)}
     partitions: list[list[int]] = [[] for _ in range(count)]

@@ -51,6 +51,9 @@ LINES = [
 MAX_LEGEND = 24
 """Number of curves that have a name in the legend."""
 
+MAX_INSIDE = 6
+"""Up to this number of curves, the legend is where it covers none of them, and else beside them."""
+
 
 class Change(NamedTuple):
     """A member that joined, left the roster, or whose update was left out."""
@@ -190,7 +193,7 @@ def curves_png(curves: Sequence[Curve], metric: str, title: str) -> bytes:
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure = _figure(8.0, 4.8 + 0.12 * min(len(curves), MAX_LEGEND))
+    figure = _figure(8.0 if len(curves) <= MAX_INSIDE else 11.0, 4.8)
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.subplots()
@@ -209,7 +212,8 @@ def curves_png(curves: Sequence[Curve], metric: str, title: str) -> bytes:
     axes.grid(visible=True, color="#e3e7ea")
     axes.set_title(one_line(title, 80), fontsize=10, parse_math=False)
     if curves:
-        legend = axes.legend(fontsize=7, loc="best")
+        beside: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+        legend = axes.legend(fontsize=7, **(beside if len(curves) > MAX_INSIDE else {"loc": "best"}))
         for text in legend.get_texts():
             text.set_parse_math(False)
     return _png(figure)

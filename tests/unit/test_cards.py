@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import pytest
 
@@ -87,6 +89,18 @@ def test_a_card_out_of_bounds_is_refused(fields: dict[str, object]) -> None:
 )
 def test_a_metric_is_shown_with_four_decimals_unless_it_is_large_or_tiny(value: float, text: str) -> None:
     assert metric_text(value) == text
+
+
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_what_is_not_finite_is_never_better_and_reaches_nothing(direction: Literal["max", "min"]) -> None:
+    measures = msgspec.structs.replace(CLASSIFICATION, primary="dice", direction=direction)
+    for bad in (1e300 / 5000, 1e300, -1e300):
+        assert measures.is_better(0.3, than=bad)
+        assert not measures.is_better(bad, than=0.3)
+        assert not measures.is_better(bad, than=bad)
+        assert not measures.reaches("dice", bad, 0.99)
+    assert measures.reaches("dice", 0.99, 0.99)
+    assert measures.reaches("dice", 0.5, 0.99) == (direction == "min")
 
 
 def test_a_smaller_loss_is_better_and_a_larger_value_of_every_other_metric() -> None:

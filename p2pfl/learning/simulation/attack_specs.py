@@ -16,6 +16,9 @@ from p2pfl.learning.part_options import make_part
 from p2pfl.spec_part import SpecPart
 from p2pfl.text import one_line
 
+BACKDOOR = "backdoor"
+"""The metric of a backdoor: the share of held-out examples of other classes for which it works."""
+
 Factor = Annotated[float, Meta(gt=0, le=1e6)]
 """A positive factor."""
 

@@ -71,25 +71,38 @@ class PoisonedBatches:
         return *self.change(inputs, targets), count
 
 
-def poisoned(batches: Batches, attack: AttackSpec, agreement: Agreement) -> PoisonedBatches:
-    """Return the training examples *batches* of an attacker as it changes them.
+def check_attack(attack: AttackSpec, agreement: Agreement, batches: Batches) -> None:
+    """Refuse an *attack* on training examples, some of which are *batches*, that they do not allow.
 
     Raises:
-        TaskError: the task has no classes, or the class of the backdoor is none of them.
+        TaskError: the task has no classes, the class of the backdoor is none of them, or the inputs of a
+            backdoor are no tensor.
     """
-    classes = len(agreement.classes)
+    if not poisons(attack):
+        return
+    name, classes = attack.__struct_config__.tag, len(agreement.classes)
     if not classes:
-        raise TaskError("An attack on classes needs a task with classes; choose another attack.")
+        raise TaskError(f"The attack {name!r} needs a task with classes; choose another attack.")
+    if not isinstance(attack, Backdoor):
+        return
+    if attack.target >= classes:
+        raise TaskError(
+            f"The target of the backdoor is {attack.target}, and the task has {classes} classes, numbered "
+            "from 0; choose one of these."
+        )
+    inputs, _, _ = next(iter(batches.ordered(1)))
+    if not isinstance(inputs, Tensor):
+        raise TaskError("A backdoor changes inputs that are one tensor, and those of the task are several.")
+
+
+def poisoned(batches: Batches, attack: AttackSpec, agreement: Agreement) -> PoisonedBatches:
+    """Return the training examples *batches* of an attacker as it changes them."""
+    classes = len(agreement.classes)
     match attack:
         case LabelFlip():
             # Fang et al. 2020: label l of L classes becomes L - l - 1.
             return PoisonedBatches(batches, lambda inputs, targets: (inputs, classes - 1 - targets))
         case Backdoor():
-            if attack.target >= classes:
-                raise TaskError(
-                    f"The target of the backdoor is {attack.target}, and the task has {classes} classes, "
-                    "numbered from 0."
-                )
             return PoisonedBatches(batches, lambda inputs, targets: _with_backdoor(inputs, targets, attack))
         case _:
             raise AssertionError(attack)

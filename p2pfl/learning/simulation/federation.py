@@ -12,7 +12,7 @@ from torch import Tensor
 
 from p2pfl.agreement import agree
 from p2pfl.card_checks import card_flaw
-from p2pfl.cards import Agreement
+from p2pfl.cards import PERSONAL, Agreement
 from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
 from p2pfl.learning.adapters import add_adapters
@@ -25,7 +25,8 @@ from p2pfl.learning.own.data import read_data
 from p2pfl.learning.own.interface import Task
 from p2pfl.learning.own.task import FileLocalTask
 from p2pfl.learning.pictures.batches import PictureBatches
-from p2pfl.learning.simulation.attacks import poisons
+from p2pfl.learning.simulation.attack_specs import BACKDOOR, Backdoor
+from p2pfl.learning.simulation.attacks import check_attack, poisons
 from p2pfl.learning.simulation.simulated import SimulatedRun
 from p2pfl.learning.simulation.stacked import stacking_flaw
 from p2pfl.learning.tables.task import TableLocalTask
@@ -97,12 +98,36 @@ def open_federation(run: SimulatedRun, task: Task | None = None) -> SimulatedFed
             f"The attack {run.attack.__struct_config__.tag!r} changes training data, and the task has "
             "a training loop of its own, which reads them itself; use another attack, or remove train()."
         )
-    if not is_divided(run.spec.task):
-        prepared = _divided(run, local, prepared)
+    _check_target(run, agreement)
+    try:
+        if not is_divided(run.spec.task):
+            prepared = _divided(run, local, prepared)
+        some = prepared.train_part(0)  # divides common data
+    except partition.DivisionError as error:
+        raise TaskError(f"With {run.clients} clients and partition={run.partition!r}: {error}") from error
+    if run.attack is not None:
+        check_attack(run.attack, agreement, some)
     federation = SimulatedFederation(run, agreement, prepared, device, local.test_examples, task)
     if run.vectorised and (flaw := _vectorised_flaw(federation)):
         raise TaskError(f"vectorised cannot be used here: {flaw}; leave it out.")
     return federation
+
+
+def _check_target(run: SimulatedRun, agreement: Agreement) -> None:
+    """Refuse to end a run at a metric that is not measured.
+
+    Raises:
+        UserError: it is not.
+    """
+    target = run.spec.stopping.until
+    if target is None or target.metric.removeprefix(PERSONAL) in agreement.metric_names:
+        return
+    if target.metric == BACKDOOR and isinstance(run.attack, Backdoor):
+        return
+    raise UserError(
+        f"until is {target.metric}={target.value:g}, and {', '.join(agreement.metric_names)} are measured; "
+        "name one of these."
+    )
 
 
 def _vectorised_flaw(federation: SimulatedFederation) -> str:

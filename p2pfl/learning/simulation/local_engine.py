@@ -13,6 +13,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -80,6 +82,9 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     keeps_model: bool = False
     """The model stays as it is, and that of *start* is empty: a model that was evaluated is trained next."""
 
+
+PARENT_SECONDS = 1.0
+"""How often a copy looks whether the program still runs."""
 
 FORK_SECONDS = 30.0
 """Time in which a copy must say that it can train. A fork that holds a lock of another thread never does."""
@@ -323,6 +328,7 @@ def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for one in others:
         one.close()
+    threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
     torch.set_num_threads(1)
     gc.freeze()  # a collection would look at all objects of the program, and copy the memory that they are in
     model = b""
@@ -335,6 +341,13 @@ def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer
                 trainer.begin(msgspec.structs.replace(order.start, model=model))
                 continue
             pipe.send_bytes(encode(answer(order, trainer, model, code)))
+
+
+def _end_with(parent: int) -> None:
+    """End this process when *parent* has ended, also in the middle of a training."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(0)
 
 
 def _has_autograd() -> bool:

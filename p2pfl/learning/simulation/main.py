@@ -1,7 +1,7 @@
 """The process that simulates: `python -m p2pfl.learning.simulation.main`.
 
-`p2pfl.learning.simulation.process` starts it. Each line of its standard input is a run. The process ends with
-its standard input, also in the middle of a run. What the user's code prints goes to standard error.
+`p2pfl.learning.simulation.process` starts it. Each line of its standard input orders a run. The process ends
+with its standard input, also in the middle of a run. What the user's code prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ from queue import SimpleQueue
 from typing import BinaryIO, NoReturn
 
 from p2pfl.errors import P2pflError, UserError
-from p2pfl.learning.simulation.process import RoundDone, RunAnswer, RunBegan, RunDone, RunFailed, answer_line
-from p2pfl.learning.simulation.simulated import SimulatedRun
+from p2pfl.learning.simulation.process import (
+    RoundDone,
+    RunAnswer,
+    RunBegan,
+    RunDone,
+    RunFailed,
+    answer_line,
+    order_of,
+)
 
 MAX_REASON = 2000
 """Maximum number of characters of a failure's reason."""
@@ -32,24 +39,30 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     source, sink = _take_pipes()
-    runs: SimpleQueue[SimulatedRun] = SimpleQueue()
-    threading.Thread(target=_read, args=(source, runs), name="reader", daemon=True).start()
+    orders: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_read, args=(source, orders), name="reader", daemon=True).start()
     while True:
-        serve(runs.get(), sink)
+        serve(orders.get(), sink)
 
 
-def serve(run: SimulatedRun, sink: BinaryIO) -> None:
-    """Simulate *run* and write the answers to *sink*, each at once."""
+def serve(order: bytes, sink: BinaryIO) -> None:
+    """Simulate the run of *order*, or only check it, and write the answers to *sink*, each at once."""
 
     def answer(value: RunAnswer) -> None:
         sink.write(answer_line(value))
         sink.flush()
 
     from p2pfl.learning.simulation.federation import open_federation
-    from p2pfl.learning.simulation.rounds import Simulation
+    from p2pfl.learning.simulation.rounds import Simulation, check_simulation
 
     try:
-        simulation = Simulation(open_federation(run))
+        run, is_check = order_of(order)
+        federation = open_federation(run)
+        if is_check:
+            check_simulation(federation)
+            answer(RunDone())
+            return
+        simulation = Simulation(federation)
         try:
             measures = simulation.agreement.measures
             answer(RunBegan(measures.primary, measures.direction))
@@ -76,10 +89,10 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return source, sink
 
 
-def _read(source: BinaryIO, runs: SimpleQueue[SimulatedRun]) -> NoReturn:
-    """Read runs until the other process closes the pipe; then end this one, also during a run."""
+def _read(source: BinaryIO, orders: SimpleQueue[bytes]) -> NoReturn:
+    """Read orders until the other process closes the pipe; then end this one, also during a run."""
     for line in source:
-        runs.put(SimulatedRun.from_text(line))
+        orders.put(line)
     if "ray" in sys.modules and sys.platform != "win32":
         # Some processes of Ray outlive a program that does not end them itself, in its main thread.
         main_thread = threading.main_thread().ident

@@ -19,7 +19,7 @@ from p2pfl.learning.aggregation import aggregate_blobs
 from p2pfl.learning.open_blobs import Writer
 from p2pfl.learning.own.strategy import OwnStrategy
 from p2pfl.learning.simulation import attacks
-from p2pfl.learning.simulation.attack_specs import AttackSpec
+from p2pfl.learning.simulation.attack_specs import BACKDOOR, AttackSpec
 from p2pfl.learning.simulation.blobs import BlobShelf, MemoryReader, MemoryWriter, digest_of
 from p2pfl.learning.simulation.clients import (
     ClientFailure,
@@ -30,6 +30,7 @@ from p2pfl.learning.simulation.clients import (
 )
 from p2pfl.learning.simulation.engine import Engine, open_engine
 from p2pfl.learning.simulation.federation import SimulatedFederation
+from p2pfl.learning.simulation.orders import explained
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun, check_least
 from p2pfl.messages import Ballot, add_evaluations
 from p2pfl.schema import Schema, parse_header
@@ -64,10 +65,7 @@ class Simulation:
         """
         self.federation = federation
         self.run: SimulatedRun = federation.run
-        check_least(self.run)
-        self._own = OwnStrategy(self.run.places.strategy)
-        if isinstance(self.run.spec.strategy, OwnStrategySpec):
-            self._own.check(self.run.spec)
+        self._own = _checked_strategy(self.run)
         self._engine = engine if engine is not None else open_engine(federation)
         self._shelf = BlobShelf()
         self._memory = BlobShelf()
@@ -261,11 +259,30 @@ class Simulation:
         stopping = self.run.spec.stopping
         if stopping.patience and self._rounds_without_better >= stopping.patience:
             return True
-        if stopping.until is None or stopping.until.metric not in row.metrics:
+        target = stopping.until
+        if target is None or target.metric not in row.metrics:
             return False
-        value = row.metrics[stopping.until.metric]
-        is_max = self.agreement.measures.direction_of(stopping.until.metric) == "max"
-        return value >= stopping.until.value if is_max else value <= stopping.until.value
+        return self.agreement.measures.reaches(target.metric, row.metrics[target.metric], target.value)
+
+
+def check_simulation(federation: SimulatedFederation) -> None:
+    """Refuse a simulation that cannot begin.
+
+    Raises:
+        UserError: a round has fewer clients than the strategy needs.
+        TaskError: the model cannot be built, or the strategy of the user's own fails.
+    """
+    with explained(federation.run.places.code):
+        federation.build_model()
+    _checked_strategy(federation.run)
+
+
+def _checked_strategy(run: SimulatedRun) -> OwnStrategy:
+    check_least(run)
+    own = OwnStrategy(run.places.strategy)
+    if isinstance(run.spec.strategy, OwnStrategySpec):
+        own.check(run.spec)
+    return own
 
 
 def choose_clients(run: SimulatedRun, round_: int) -> list[int]:
@@ -277,14 +294,14 @@ def choose_clients(run: SimulatedRun, round_: int) -> list[int]:
     return sorted(heapq.nsmallest(run.sample, range(run.clients), key=places.__getitem__))
 
 
-def _mean_loss(updates: Sequence[WeightedUpdate]) -> float:
+def _mean_loss(updates: Sequence[WeightedUpdate]) -> float | None:
     total = sum(update.examples for update in updates)
-    return sum(update.loss * update.examples for update in updates) / total if total else 0.0
+    return sum(update.loss * update.examples for update in updates) / total if total else None
 
 
 def _metrics_of(results: Sequence[PartEvaluation]) -> dict[str, float]:
     metrics = add_evaluations(one.evaluation for one in results).metrics
     tried = sum(one.tried for one in results)
     if tried:
-        metrics["backdoor"] = sum(one.hits for one in results) / tried
+        metrics[BACKDOOR] = sum(one.hits for one in results) / tried
     return metrics

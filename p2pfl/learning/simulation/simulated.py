@@ -8,9 +8,9 @@ import msgspec
 
 from p2pfl.errors import UserError
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.simulation.attack_specs import AttackSpec
+from p2pfl.learning.simulation.attack_specs import AttackSpec, Backdoor, LabelFlip
 from p2pfl.spec import RunSpec
-from p2pfl.strategy_specs import least_updates, strategy_name, trains_differently
+from p2pfl.strategy_specs import FedAvgSpec, OwnStrategySpec, least_updates, strategy_name, trains_differently
 
 
 class SimulatedRun(msgspec.Struct, frozen=True):
@@ -74,8 +74,8 @@ class SimulatedRound(msgspec.Struct, frozen=True):
     """Best value of the primary metric up to this round; None before the first evaluation."""
     is_best: bool
     """Whether the model of this round has it."""
-    training_loss: float
-    """Mean training loss of the honest clients, weighted by their examples; 0 without one."""
+    training_loss: float | None
+    """Mean training loss of the honest clients, weighted by their examples; None without one."""
     digest: str
     """BLAKE3 of the model's file, as nodes name it."""
     left_out: tuple[tuple[int, str], ...] = ()
@@ -109,6 +109,22 @@ def check_least(run: SimulatedRun) -> None:
         f"{strategy_name(run.spec.strategy)} needs at least {least} updates in a round with these options, "
         f"and {there} of {run.clients} clients train in one; use at least {least} {more}{fewer}."
     )
+
+
+def representative(run: SimulatedRun) -> SimulatedRun:
+    """Return a run that is possible where *run* is: equal ones need to be checked once.
+
+    The numbers of training have no influence, nor have the strategies and attacks that do without code or
+    data of a task.
+    """
+    spec, attack = run.spec, run.attack
+    strategy = spec.strategy
+    if not (trains_differently(strategy) or isinstance(strategy, OwnStrategySpec)):
+        strategy = FedAvgSpec()
+    training = msgspec.structs.replace(spec.training, learning_rate=1.0, epochs=1, batch_size=1, momentum=0.0)
+    spec = msgspec.structs.replace(spec, seed=1, rounds=1, training=training, strategy=strategy)
+    attack = attack if isinstance(attack, LabelFlip | Backdoor) else None
+    return msgspec.structs.replace(run, spec=spec, attack=attack, attackers=(), sample=0)
 
 
 def vectorised_flaw(run: SimulatedRun) -> str:

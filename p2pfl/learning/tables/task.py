@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 
 import msgspec
@@ -60,6 +61,7 @@ class TableLocalTask:
 
     def __init__(self, task: TableTask, seed: int, table: Table) -> None:
         assert table.target is not None
+        self._task = task
         held_out = choose_held_out(table.target, ranks(table.keys, seed), task.holdout)
         self._features, self._target = table.features, table.target
         self._cells = torch.from_numpy(table.cells)  # the same memory
@@ -80,11 +82,7 @@ class TableLocalTask:
         """
         place = next((at for at, one in enumerate(self._features) if one.card.name == column), None)
         if place is None:
-            names = ", ".join(one_line(one.card.name, 40) for one in self._features[:MAX_TOLD_COLUMNS])
-            raise TaskError(
-                f"The table has no column {one_line(column, 60)!r} that names the owner of each row; its "
-                f"columns are: {names}."
-            )
+            raise TaskError(self._no_owners(column))
         categories = self._features[place].card.categories
         values = self._cells[self._train_rows, place]
         if values.isnan().any() or (categories and int(values.max()) >= len(categories)):
@@ -95,6 +93,17 @@ class TableLocalTask:
         if not categories:
             return [str(value) for value in values.tolist()]
         return [categories[int(value)] for value in values.tolist()]
+
+    def _no_owners(self, column: str) -> str:
+        """Return why *column* cannot name the owner of each row."""
+        written = one_line(column, 60)
+        if column == self._task.target:
+            return f"The column {written!r} is the target, and cannot name the owners of rows; use another."
+        names = [one.card.name for one in self._features]
+        near = difflib.get_close_matches(column, names, 1)
+        told = ", ".join(one_line(name, 40) for name in names[:MAX_TOLD_COLUMNS])
+        hint = f"did you mean {one_line(near[0], 60)!r}?" if near else f"its columns are: {told}."
+        return f"The table has no column {written!r} that names the owner of each row; {hint}"
 
     def prepare(self, spec: RunSpec, agreement: Agreement, device: torch.device, /) -> PreparedTask:
         """Return the task with its rows encoded as agreed; the table is moved to *device* once."""

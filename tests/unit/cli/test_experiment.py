@@ -141,7 +141,8 @@ def test_an_interrupted_experiment_shows_what_is_finished(file: Path, fake: Fake
     said = run(str(file), code=ExitCode.INTERRUPTED)
     assert "| fedavg   | 0.5200        |" in said
     assert (
-        said.splitlines()[-1] == "interrupted; the same command goes on with the runs that are not finished"
+        said.splitlines()[-1]
+        == "interrupted; the same command goes on, and begins the run that was interrupted anew"
     )
 
 

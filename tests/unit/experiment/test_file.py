@@ -6,7 +6,7 @@ from textwrap import dedent
 import pytest
 
 from p2pfl.errors import UserError
-from p2pfl.experiment.file import ExperimentPlan, read_experiment
+from p2pfl.experiment.file import ExperimentPlan, options_of, read_experiment
 from p2pfl.learning.simulation.attack_specs import GaussianNoise
 from p2pfl.spec import TableTask
 from p2pfl.strategy_specs import FedProxSpec, KrumSpec
@@ -106,6 +106,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert two.run.places.own == tmp_path / "people.csv"
 
 
+def test_a_module_may_have_py_in_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\[experiment\] model: model is of no use"):
+        plan(tmp_path, "[experiment]\ntask = 'acme.pytorch:task'\nmodel = 'x'")
+    assert options_of(tmp_path / "e.toml", {"task": "acme.pytorch:task"}) == {"task": "acme.pytorch:task"}
+    assert options_of(tmp_path / "e.toml", {"task": "a.py:task"}) == {"task": str(tmp_path / "a.py:task")}
+
+
 def test_a_strategy_of_ones_own_is_beside_the_file(tmp_path: Path) -> None:
     source = "import p2pfl\nclass Mine(p2pfl.Elementwise):\n    def combine(self): ..."
     write_task(tmp_path, source, "mine.py")
@@ -117,6 +124,7 @@ def test_a_strategy_of_ones_own_is_beside_the_file(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("", r"compare\.toml is empty; `p2pfl experiment new FILE`"),
+        ("[experiment]\nstrategy_args = 5\n[grid]\nstrategy = [{ name = 'krum' }]", r"\[grid\] strategy: 5 are no options"),
         ("[experiment]\ntrack = 'csv:x.csv'", r"\[experiment\] track: .*give --track to the command"),
         ("[grid]\nattack = ['none', 'alie']", r"\[grid\] attack: attack 'alie' is given without attackers"),
         ("[experiment", r"compare\.toml is no TOML file: .*at end of document.*; correct that place"),

@@ -63,3 +63,10 @@ def test_a_saved_model_has_also_what_is_not_exchanged(tmp_path: Path, options: d
     loaded = p2pfl.load(tmp_path / "model.safetensors").module.eval()
     inputs = torch.rand(3, 1, 8, 8)
     assert torch.allclose(loaded(inputs), result.model.module(inputs), atol=1e-6)
+
+
+def test_a_result_is_shown_in_one_line(result: p2pfl.SimulationResult) -> None:
+    shown = repr(result)
+    assert shown.startswith("<SimulationResult of digits, model 2nn, 4 clients, ")
+    assert f"after 2 rounds: accuracy {result.history[-1].metrics['accuracy']:.4f}" in shown
+    assert len(shown) < 300

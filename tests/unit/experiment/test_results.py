@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,8 @@ from p2pfl.errors import UserError
 from p2pfl.experiment.results import ResultFolder, digest_of_run
 from p2pfl.learning.data import DataPlaces
 from tests.support.experiments import planned
-from tests.support.simulated import quick_run, row
+from tests.support.simulated import quick_run, row, table_run
+from tests.support.tables import write_table
 from tests.support.user_tasks import write_task
 
 ROWS = [row(1), row(2, left_out=((3, "lost"),))]
@@ -23,6 +25,21 @@ def test_a_complete_run_is_found_again(tmp_path: Path) -> None:
     assert found is not None
     assert (found.planned, found.primary, found.direction, list(found.rows)) == (one, "accuracy", "max", ROWS)
     assert (found.last, found.best, found.seconds) == (0.52, 0.52, 1.0)
+
+
+def test_a_file_has_all_options_of_its_run(tmp_path: Path) -> None:
+    folder, one = ResultFolder(tmp_path), planned(3, strategy="median")
+    list(folder.write(one, "accuracy", "max", ROWS))
+    [file] = (tmp_path / "runs").iterdir()
+    written = json.loads(file.read_text().splitlines()[0])["run"]
+    assert (written["clients"], written["spec"]["seed"], written["spec"]["strategy"]["type"]) == (
+        4,
+        3,
+        "median",
+    )
+    assert folder.primaries() == {"accuracy"}
+    file.write_text("not JSON\n")
+    assert folder.primaries() == set()
 
 
 def test_a_run_that_was_cut_off_is_not_complete(tmp_path: Path) -> None:
@@ -50,6 +67,26 @@ def test_what_computes_a_run_does_not_change_its_results() -> None:
     moved = msgspec.structs.replace(run, workers=7, places=DataPlaces(root=Path("/elsewhere"), download=True))
     assert digest_of_run(moved) == digest_of_run(run)
     assert digest_of_run(quick_run(lr=0.3)) != digest_of_run(run)
+
+
+def test_other_data_are_another_run(tmp_path: Path) -> None:
+    digests = []
+    for place, value in (("a", 1), ("b", 2), ("c", 1)):
+        (tmp_path / place).mkdir()
+        table = write_table(tmp_path / place / "people.csv", ["x", "target"], [(value, 0), (3, 1)])
+        digests.append(digest_of_run(table_run(table)))
+    assert digests[0] == digests[2] != digests[1], "the same name, and other rows"
+
+
+def test_other_pictures_are_another_run(tmp_path: Path) -> None:
+    digests = []
+    for place, size in (("a", 1), ("b", 2)):
+        (tmp_path / place / "cat").mkdir(parents=True)
+        (tmp_path / place / "cat" / "1.png").write_bytes(b"x" * size)
+        places = DataPlaces(own=tmp_path / place)
+        digests.append(digest_of_run(msgspec.structs.replace(quick_run(), places=places)))
+    missing = msgspec.structs.replace(quick_run(), places=DataPlaces(own=tmp_path / "none"))
+    assert len({*digests, digest_of_run(missing), digest_of_run(quick_run())}) == 4
 
 
 def test_another_source_of_the_task_is_another_run(tmp_path: Path) -> None:

@@ -2,19 +2,19 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from p2pfl.errors import WorkerError
+from p2pfl.errors import TaskError, UserError, WorkerError
 from p2pfl.experiment.file import ExperimentPlan, PlannedRun
 from p2pfl.experiment.results import ResultFolder, ResultsUnwritableError, digest_of_run
-from p2pfl.experiment.runner import ExperimentRunner, curve_metrics, curves_of, write_outputs
+from p2pfl.experiment.runner import ExperimentRunner, curve_metrics, curves_of, summary_text, write_outputs
 from p2pfl.learning.simulation.process import RoundDone, RunBegan
 from p2pfl.learning.simulation.simulated import SimulatedRun
 from tests.support.experiments import finished, planned
-from tests.support.simulated import row
+from tests.support.simulated import quick_run, row
 
 RUNS = (planned(1, strategy="fedavg"), planned(2, strategy="fedavg"), planned(1, strategy="median"))
 
@@ -26,9 +26,16 @@ def plan(*runs: PlannedRun) -> ExperimentPlan:
 class Simulator:
     """Has two rounds for each run, and fails for the seeds in *bad*."""
 
-    def __init__(self, *bad: int) -> None:
+    def __init__(self, *bad: int, impossible: Sequence[str] = ()) -> None:
         self.bad = bad
+        self.impossible = impossible
+        self.checked: list[SimulatedRun] = []
         self.asked: list[SimulatedRun] = []
+
+    def check(self, run: SimulatedRun, /) -> None:
+        self.checked.append(run)
+        if run.partition in self.impossible:
+            raise TaskError("The task has too few examples.")
 
     def run(self, run: SimulatedRun, /) -> Iterator[RunBegan | RoundDone]:
         self.asked.append(run)
@@ -70,12 +77,29 @@ def test_finished_runs_are_skipped_and_failed_ones_are_tried_again(tmp_path: Pat
     assert lines.said[1].startswith("run 3 of 3  strategy=fedavg, seed=2: ")
 
 
+def test_an_impossible_run_is_found_before_the_first_one(tmp_path: Path) -> None:
+    parts = [planned(seed, partition=name) for name in ("iid", "shards:9999") for seed in (1, 2)]
+    simulator = Simulator(impossible=["shards:9999"])
+    with pytest.raises(
+        UserError,
+        match=r"^compare\.toml: the run with partition=shards:9999, seed=1 is impossible: The task has too few",
+    ):
+        ExperimentRunner(plan(*parts), ResultFolder(tmp_path), Lines()).run(simulator)
+    assert ([one.partition for one in simulator.checked], simulator.asked) == (["iid", "shards:9999"], [])
+
+
+def test_runs_that_differ_in_numbers_only_are_not_checked_beforehand(tmp_path: Path) -> None:
+    simulator = Simulator()
+    ExperimentRunner(plan(), ResultFolder(tmp_path), Lines()).run(simulator)
+    assert (simulator.checked, len(simulator.asked)) == ([], 3)
+
+
 def test_the_time_left_is_that_of_all_runs(tmp_path: Path) -> None:
-    ticks, lines = iter([0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0]), Lines()
+    ticks, lines = iter([0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0]), Lines()  # the first when training begins
     ExperimentRunner(plan(), ResultFolder(tmp_path), lines, clock=lambda: next(ticks)).run(Simulator())
     assert lines.shown[1:3] == [
-        "run 1 of 3  strategy=fedavg, seed=1: round 1 of 2, accuracy 0.5100; 50 s left for all",
-        "run 1 of 3  strategy=fedavg, seed=1: round 2 of 2, accuracy 0.5200; 40 s left for all",
+        "run 1 of 3, 50 s left in all: round 1 of 2, accuracy 0.5100  strategy=fedavg, seed=1",
+        "run 1 of 3, 40 s left in all: round 2 of 2, accuracy 0.5200  strategy=fedavg, seed=1",
     ]
 
 
@@ -84,6 +108,32 @@ def test_results_that_cannot_be_written_end_the_experiment(tmp_path: Path) -> No
     (tmp_path / "runs" / f"{digest_of_run(RUNS[0].run)}.jsonl").mkdir()
     with pytest.raises(ResultsUnwritableError):
         ExperimentRunner(plan(), folder, Lines()).run(Simulator())
+
+
+def test_runs_with_one_file_are_refused(tmp_path: Path) -> None:
+    twice = [PlannedRun({"workers": str(count)}, quick_run(workers=count)) for count in (1, 2)]
+    simulator = Simulator()
+    with pytest.raises(
+        UserError, match=r"the runs with workers=1 and workers=2 have the same data and settings"
+    ):
+        ExperimentRunner(plan(*twice), ResultFolder(tmp_path), Lines()).run(simulator)
+    assert simulator.asked == []
+
+
+def test_what_cannot_be_tracked_is_found_before_the_first_run(tmp_path: Path) -> None:
+    for target, words in (("foo:bar", "--track is 'foo:bar'"), (f"csv:{tmp_path}", "cannot be written")):
+        simulator = Simulator()
+        with pytest.raises(UserError, match=words):
+            ExperimentRunner(plan(), ResultFolder(tmp_path), Lines(), track=[target]).run(simulator)
+        assert simulator.asked == []
+
+
+def test_two_commands_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    first, second = ResultFolder(tmp_path), ResultFolder(tmp_path)
+    taken = r"Another command runs an experiment in .*; wait for it, or name another"
+    with first.locked(), pytest.raises(UserError, match=taken):
+        ExperimentRunner(plan(), second, Lines()).run(Simulator())
+    assert len(ExperimentRunner(plan(), second, Lines()).run(Simulator()).finished) == 3
 
 
 def test_rounds_are_tracked(tmp_path: Path) -> None:
@@ -101,7 +151,7 @@ def test_tables_and_curves_are_written(tmp_path: Path) -> None:
         finished(0.5, 0.6, strategy="fedavg"),
         finished(0.4, metrics={"backdoor": 0.1}, strategy="median"),
     ]
-    lines = write_outputs(plan(), tmp_path, runs)
+    lines = write_outputs(plan(), ResultFolder(tmp_path), runs)
     assert lines == [f"table.md, table.csv, rounds.csv, accuracy.png, backdoor.png in {tmp_path}"]
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert "| median" in (tmp_path / "table.md").read_text()
@@ -111,9 +161,48 @@ def test_without_matplotlib_there_are_no_curves_and_a_line_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    lines = write_outputs(plan(), tmp_path, [finished(0.5, strategy="fedavg")])
+    lines = write_outputs(plan(), ResultFolder(tmp_path), [finished(0.5, strategy="fedavg")])
     assert lines[0] == f"table.md, table.csv, rounds.csv in {tmp_path}"
     assert "pip install 'p2pfl-lan[plots]'" in lines[1]
+
+
+def test_curves_of_other_settings_are_removed(tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path)
+    list(folder.write(RUNS[0], "accuracy", "max", [row(1)]))
+    for name in ("accuracy.png", "backdoor.png", "mine.png"):
+        (tmp_path / name).write_bytes(b"old")
+    write_outputs(plan(), folder, [])
+    assert {path.name for path in tmp_path.glob("*.png")} == {"mine.png"}
+
+
+def test_a_run_whose_rounds_have_no_new_model_says_so_and_why(tmp_path: Path) -> None:
+    class Stuck(Simulator):
+        def run(self, run: SimulatedRun, /) -> Iterator[RunBegan | RoundDone]:
+            yield RunBegan("accuracy", "max")
+            yield RoundDone(row(1))
+            yield RoundDone(row(2, note="2 updates, and krum needs 5"))
+
+    lines = Lines()
+    ExperimentRunner(plan(RUNS[0]), ResultFolder(tmp_path), lines).run(Stuck())
+    assert lines.said == [
+        "run 1 of 1  strategy=fedavg, seed=1: accuracy 0.5200 (best 0.5200), 1 s; no new model in 1 of 2 rounds: "
+        "2 updates, and krum needs 5"
+    ]
+
+
+def test_the_table_says_what_all_runs_have_in_common_and_how_many_are_missing() -> None:
+    text = summary_text(plan(), [finished(0.5, strategy="fedavg"), finished(0.4, strategy="median")])
+    assert text.splitlines()[-3:] == [
+        "2 of 3 runs are finished.",
+        "",
+        "All runs: digits, model 2nn, 4 clients, iid, 2 rounds, 1 local epochs, batches of 64, learning rate 0.05, "
+        "momentum 0.9.",
+    ]
+    assert summary_text(plan(), []).splitlines() == [
+        "no run is finished yet",
+        "",
+        "0 of 3 runs are finished.",
+    ]
 
 
 def test_a_curve_is_the_mean_over_the_seeds() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 
+import msgspec
+
 from p2pfl.experiment.table import group_rows, rounds_csv, spread_text, table_csv, table_text
 from tests.support.experiments import finished
 
@@ -49,6 +51,7 @@ def test_the_csv_of_the_table_has_numbers_in_columns_of_their_own() -> None:
     first, second = csv.DictReader(io.StringIO(table_csv(group_rows(RUNS))))
     assert (first["strategy"], first["last_mean"], first["last_std"]) == ("fedavg", "0.750000", "0.070711")
     assert (second["last_std"], second["metric"], second["runs"]) == ("", "accuracy", "1")
+    assert "personal_mean" not in first
 
 
 def test_the_csv_of_the_rounds_has_a_line_for_each_round() -> None:
@@ -56,9 +59,35 @@ def test_the_csv_of_the_rounds_has_a_line_for_each_round() -> None:
     assert len(lines) == 8
     assert lines[1] == {
         "strategy": "fedavg", "seed": "1", "round": "2", "accuracy": "0.900000", "best": "0.900000",
-        "training_loss": "2.000000", "seconds": "0.500", "clients": "3", "attackers": "0", "left_out": "0",
-        "digest": "d" * 64,
+        "training_loss": "2.000000", "seconds": "0.500", "updates": "3", "attacking": "0", "left_out": "0",
+        "digest": "d" * 64, "note": "",
     }  # fmt: skip
+
+
+def test_columns_have_one_order_also_where_not_every_round_is_evaluated() -> None:
+    run = finished(0.5, 0.6, strategy="fedavg")
+    rows = (msgspec.structs.replace(run.rows[0], metrics={}, best=None, training_loss=None), *run.rows[1:])
+    text = rounds_csv([msgspec.structs.replace(run, rows=rows)])
+    assert text.splitlines()[0].startswith("strategy,seed,round,accuracy,best,training_loss,")
+    first, second = csv.DictReader(io.StringIO(text))
+    assert (first["accuracy"], first["best"], first["training_loss"]) == ("", "", "")
+    assert second["accuracy"] == "0.600000"
+
+
+def test_rounds_without_a_new_model_are_counted_and_have_their_reason() -> None:
+    runs = [finished(0.5, 0.5, note="median needs 3", strategy="median"), finished(0.5, strategy="fedavg")]
+    rows = group_rows(runs)
+    assert [row.unchanged for row in rows] == [2, 0]
+    assert "| rounds without a new model |" in table_text(rows)
+    assert "without a new model" not in table_text(rows[1:])
+    assert [line["note"] for line in csv.DictReader(io.StringIO(rounds_csv(runs)))] == [
+        "median needs 3"
+    ] * 2 + [""]
+
+
+def test_a_grid_over_clients_has_its_own_column() -> None:
+    [line] = csv.DictReader(io.StringIO(rounds_csv([finished(0.5, clients="8", attackers="2")])))
+    assert (line["clients"], line["attackers"], line["updates"], line["attacking"]) == ("8", "2", "3", "0")
 
 
 def test_adapted_models_have_a_column() -> None:

@@ -93,8 +93,8 @@ def test_the_parts_with_a_label_share_its_examples_equally() -> None:
 @pytest.mark.parametrize(
     ("labels", "each", "parts", "words"),
     [
-        (LABELS, 11, 5, "10 labels, which cannot be divided into 5 partitions of 11"),
-        (LABELS, 2, 4, "10 labels, which cannot be divided into 4 partitions of 2"),
+        (LABELS, 11, 5, "10 labels, and each partition is to have 11; use labels:10 or less"),
+        (LABELS, 2, 4, "4 partitions of 2 leave some of them to nobody; use labels:3 or more"),
         ([0, 1, 1, 1, 1, 1, 1, 1], 1, 5, "too few examples of a label for 5 partitions"),
     ],
 )
@@ -124,7 +124,7 @@ def test_all_examples_of_an_owner_are_in_one_part() -> None:
 def test_without_owners_nothing_is_divided_by_them() -> None:
     with pytest.raises(TaskError, match="have no 'who' that names the owner"):
         divide(LABELS, Natural("who"), 3, 1)
-    with pytest.raises(TaskError, match="'who' names 2 owners, too few for 3 partitions"):
+    with pytest.raises(TaskError, match="'who' names 2 owners, too few for 3 partitions; use at most 2"):
         divide(LABELS, Natural("who"), 3, 1, [index % 2 for index in range(1000)])
 
 

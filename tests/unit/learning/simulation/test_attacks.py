@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import NormalDist
+from typing import Any
 
 import pytest
 import torch
@@ -98,10 +100,26 @@ def test_hits_are_examples_of_other_classes_that_get_the_target() -> None:
 
 
 def test_attacks_on_classes_need_classes() -> None:
-    with pytest.raises(TaskError, match="needs a task with classes"):
-        attacks.poisoned(batches(3), LabelFlip(), Agreement((), 8, REGRESSION))
+    numbers = Agreement((), 8, REGRESSION)
+    for attack in (LabelFlip(), Backdoor()):
+        with pytest.raises(TaskError, match=r"attack '(label-flip|backdoor)' needs a task with classes"):
+            attacks.check_attack(attack, numbers, batches(3))
+        attacks.check_attack(attack, AGREEMENT, batches(3))
+    attacks.check_attack(SignFlip(), numbers, batches(3))
     with pytest.raises(TaskError, match="target of the backdoor is 4, and the task has 4 classes"):
-        attacks.poisoned(batches(3), Backdoor(target=4), AGREEMENT)
+        attacks.check_attack(Backdoor(target=4), AGREEMENT, batches(3))
+
+
+def test_a_backdoor_needs_inputs_that_are_one_tensor() -> None:
+    class Pairs(TensorBatches):
+        def ordered(self, size: int) -> Iterator[Any]:
+            return (((inputs, inputs), targets, count) for inputs, targets, count in super().ordered(size))
+
+    clean = batches(3)
+    pairs = Pairs(clean.x, clean.y, clean.rows)
+    with pytest.raises(TaskError, match="changes inputs that are one tensor"):
+        attacks.check_attack(Backdoor(), AGREEMENT, pairs)
+    attacks.check_attack(LabelFlip(), AGREEMENT, pairs)
 
 
 def test_a_flipped_sign_is_the_opposite_change() -> None:

@@ -37,6 +37,9 @@ def test_one_process_runs_one_run_after_another_and_survives_wrong_ones(tmp_path
         wrong = msgspec.structs.replace(missing, spec=msgspec.structs.replace(missing.spec, task=task))
         with pytest.raises(UserError, match="data of the task 'mnist' are not on this device"):
             list(simulator.run(wrong))
+        simulator.check(quick_run())
+        with pytest.raises(UserError, match="data of the task 'mnist' are not on this device"):
+            simulator.check(wrong)
         again = list(simulator.run(quick_run()))
         assert isinstance(again[-1], RoundDone)
         assert isinstance(rounds[-1], RoundDone)
@@ -44,6 +47,17 @@ def test_one_process_runs_one_run_after_another_and_survives_wrong_ones(tmp_path
     finally:
         simulator.close()
     simulator.close()
+
+
+def test_rounds_that_nobody_reads_do_not_get_into_the_next_run() -> None:
+    simulator = SimulationProcess()
+    try:
+        abandoned = simulator.run(quick_run(rounds=3))
+        next(abandoned)
+        began, *rounds = list(simulator.run(quick_run(rounds=1)))
+        assert (began, len(rounds)) == (RunBegan("accuracy", "max"), 1)
+    finally:
+        simulator.close()
 
 
 def test_a_process_that_ends_is_an_error_and_the_next_run_has_another_one(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from p2pfl.errors import UserError
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.simulation.attack_specs import SignFlip
-from p2pfl.learning.simulation.simulated import SimulatedRun, check_least, vectorised_flaw
+from p2pfl.learning.simulation.simulated import SimulatedRun, check_least, representative, vectorised_flaw
 from p2pfl.strategy_specs import KrumSpec
 from tests.support.learning import make_spec
 from tests.support.simulated import quick_run, row
@@ -33,6 +33,20 @@ def test_an_engine_that_trains_single_clients_does_not_train_them_at_once() -> N
 def test_a_round_tells_accuracy_and_loss_if_they_were_measured() -> None:
     assert (row(2).accuracy, row(2).loss) == (0.52, 1.0)
     assert (row(metrics={}).accuracy, row(metrics={}).loss) == (None, None)
+
+
+def test_runs_that_differ_in_numbers_only_have_one_representative() -> None:
+    first = representative(quick_run(clients=5, lr=0.1, seed=3, strategy="krum", attackers=1, attack="alie"))
+    assert first == representative(quick_run(clients=5, rounds=7, epochs=2, batch_size=9, sample=3))
+    for other in (
+        {"clients": 6},
+        {"partition": "shards:2"},
+        {"strategy": "scaffold"},
+        {"attack": "label-flip", "attackers": 1},
+        {"personal": ["out.*"]},
+        {"clip": 1.0},
+    ):
+        assert representative(quick_run(**{"clients": 5, **other})) != first, other
 
 
 def test_a_round_needs_as_many_clients_as_the_strategy() -> None:
