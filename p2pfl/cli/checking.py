@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,16 @@ import psutil
 import typer
 
 from p2pfl.agreement import merge_cards
-from p2pfl.cards import Agreement, DataCard
+from p2pfl.cards import Agreement, DataCard, metric_text
 from p2pfl.errors import TaskError
+from p2pfl.experiment.options import make_run
 from p2pfl.learning.commands import DescribeDone
 from p2pfl.learning.process import Worker, WorkerSettings, output_logger
 from p2pfl.learning.scripts.child import ScriptRunner, script_logger
 from p2pfl.learning.scripts.frames import NO_METRICS_GIVEN
 from p2pfl.learning.scripts.trainer import TrainerServer, TrainerWorker
+from p2pfl.learning.simulation.process import RoundDone, SimulationProcess
+from p2pfl.learning.strategy_choice import choose_strategy
 from p2pfl.messages import Evaluation
 from p2pfl.schema import Schema, file_bytes
 from p2pfl.spec import RunSpec, ScriptTask, task_name
@@ -33,6 +36,10 @@ CHECK_STEPS = 20
 SCRIPT_ROUNDS = 2
 """Rounds of the check of a script, whose loop decides how long each takes. A second one shows whether the
 loop goes on from a model that it is given."""
+
+STRATEGY_ROUNDS = 3
+STRATEGY_CLIENTS = 5
+"""The simulation that tries a strategy; with more clients where it needs more updates."""
 
 WARNING = "warning     "
 """Begins the line of a warning."""
@@ -116,6 +123,32 @@ async def check_script(spec: RunSpec, words: tuple[str, ...], report: CheckRepor
             await server.close("the check has ended")
         if runner.last_end:
             raise TaskError(f"After the last round, {runner.last_end}.")
+
+
+def check_strategy(code: str, arguments: Sequence[str], report: CheckReport) -> None:
+    """Check the strategy *code*, such as "mine.py:Cautious", in a short simulation on the digits.
+
+    Raises:
+        UserError: it cannot be used, or a round keeps its model; the message says why and where.
+    """
+    chosen = choose_strategy(code, arguments)
+    args = chosen.options["strategy_arg"]
+    clients = max(STRATEGY_CLIENTS, args["least"])
+    options = {"rounds": STRATEGY_ROUNDS, "clients": clients, "partition": "iid", "workers": 1}
+    run = make_run({**options, "strategy": code, "strategy_args": args["options"]})
+    kept = f"; it keeps {', '.join(args['slots'])} of each element" if args["slots"] else ""
+    report.say(f"strategy    {args['name']} needs {args['least']} {plural(args['least'], 'update')}{kept}")
+    simulator = SimulationProcess()
+    try:
+        for answer in simulator.run(run):
+            if not isinstance(answer, RoundDone):
+                continue
+            if answer.row.note:
+                raise TaskError(f"In round {answer.row.round} the model stayed as it was: {answer.row.note}.")
+            measured = ", ".join(f"{name} {metric_text(value)}" for name, value in answer.row.metrics.items())
+            report.say(f"round {answer.row.round}     {measured}, with {clients} clients on the digits")
+    finally:
+        simulator.close()
 
 
 @asynccontextmanager

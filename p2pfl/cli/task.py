@@ -59,9 +59,7 @@ def new(
             out.write(text)
     except FileExistsError:
         raise UserError(f"{file} exists and is not overwritten: choose another name") from None
-    is_strategy = kind is Kind.STRATEGY
-    step = f"demo --strategy {file}:Careful" if is_strategy else f"task check {file}"
-    typer.echo(f"Wrote {file} ({kind.value}). Next: `p2pfl {step}`, and then change it.")
+    typer.echo(f"Wrote {file} ({kind.value}). Next: `p2pfl task check {file}`, and then change it.")
 
 
 @app.command()
@@ -70,7 +68,8 @@ def check(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="The task file or script, or package.module:object of a p2pfl.Task."
+            metavar="FILE",
+            help="The task file, script or strategy, or package.module:object of a p2pfl.Task.",
         ),
     ],
     arguments: Annotated[
@@ -92,19 +91,39 @@ def check(
         int, typer.Option("--batch-size", metavar="N", min=1, help="Local batch size.")
     ] = 32,
     lr: Annotated[float, typer.Option("--lr", metavar="RATE", help="Learning rate.")] = 0.01,
+    strategy_arg: Annotated[
+        list[str] | None,
+        typer.Option("--strategy-arg", metavar="KEY=VALUE", help="Argument of a strategy; repeatable."),
+    ] = None,
 ) -> None:
     """Load data and model of a task, train and evaluate a little, and say what is wrong.
 
-    A script runs for two rounds, without other devices.
+    A script runs for two rounds, without other devices. A strategy aggregates three rounds of the digits.
     """
-    from p2pfl.cli.checking import CHECK_STEPS, SCRIPT_ROUNDS, CheckReport, check_file, check_script
+    from p2pfl.cli.checking import (
+        CHECK_STEPS,
+        SCRIPT_ROUNDS,
+        CheckReport,
+        check_file,
+        check_script,
+        check_strategy,
+    )
     from p2pfl.errors import UserError
     from p2pfl.learning.choice import choose, make_spec
     from p2pfl.learning.data import DataPlaces
+    from p2pfl.learning.own.strategy_file import find_strategy
     from p2pfl.learning.process import WorkerSettings
     from p2pfl.paths import full
 
     report = CheckReport()
+    if strategy := find_strategy(file):
+        check_strategy(strategy, strategy_arg or (), report)
+        typer.echo("Nothing is wrong.")
+        return
+    if strategy_arg:
+        raise UserError(
+            f"--strategy-arg {strategy_arg[0]} is for a strategy, and {file} has none; leave it out."
+        )
     names = tuple(name.strip() for name in classes.split(",") if name.strip())
     choice = choose(file, None, DataPlaces(own=data and full(data), classes=names, loader_workers=workers))
     if choice.kind == "script":

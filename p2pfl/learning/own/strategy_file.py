@@ -17,6 +17,9 @@ import msgspec
 from p2pfl.errors import UserError
 from p2pfl.paths import full, holds_file, holds_folder, obstacle, shown
 
+BASE = "Elementwise"
+"""The class from which a strategy of the user's own derives."""
+
 
 class StrategyClass(msgspec.Struct, frozen=True):
     """A class in a file, as far as a node needs to know it."""
@@ -39,6 +42,28 @@ def split_code(code: str) -> tuple[Path, str]:
     if not path or code.endswith(".py"):
         return Path(code), ""
     return Path(path), name
+
+
+def find_strategy(code: str) -> str:
+    """Return *code*, such as "mine.py" or "mine.py:Cautious", with its class if it names a strategy; else "".
+
+    A file without a class named is a strategy if it has one class that derives from `p2pfl.Elementwise`, and
+    no function `model` or `data`, which make a task.
+    """
+    path, name = split_code(code)
+    try:
+        tree = ast.parse(path.read_bytes()) if path.suffix == ".py" else ast.Module([], [])
+    except (OSError, SyntaxError, ValueError):  # who reads it as a task says what is wrong
+        return ""
+    strategies = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(one).endswith(BASE) for one in node.bases)
+    ]
+    if name:
+        return code if name in strategies else ""
+    is_task = any(isinstance(node, ast.FunctionDef) and node.name in ("model", "data") for node in tree.body)
+    return f"{path}:{strategies[0]}" if len(strategies) == 1 and not is_task else ""
 
 
 def read_strategy_class(path: Path, name: str) -> StrategyClass:

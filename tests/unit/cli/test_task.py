@@ -37,8 +37,7 @@ def run(*arguments: str) -> str:
 def test_new_writes_a_file_that_python_can_read(tmp_path: Path, kind: Kind) -> None:
     path = tmp_path / "my_task.py"
     said = run("new", str(path), "--kind", kind.value)
-    step = f"demo --strategy {path}:Careful" if kind is Kind.STRATEGY else f"task check {path}"
-    assert f"Next: `p2pfl {step}`" in said
+    assert f"Next: `p2pfl task check {path}`" in said
     text = path.read_text(encoding="utf-8")
     compile(text, str(path), "exec")
     assert "my_task.py" in text.split('"""')[1]
@@ -186,3 +185,24 @@ def test_options_of_the_other_kind_are_refused(tmp_path: Path) -> None:
     path = write_task(tmp_path, TASK)
     with pytest.raises(UserError, match=r"'more' is one word too many: only a script has arguments"):
         run("check", str(path), "more")
+
+
+def test_check_tries_a_strategy_in_a_short_simulation(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    run("new", str(path), "--kind", "strategy")
+    said = run("check", str(path), "--strategy-arg", "step=0.5").splitlines()
+    assert said[0] == "strategy    mine.py:Careful needs 3 updates"
+    assert said[3].startswith("round 3     accuracy 0.")
+    assert said[4] == "Nothing is wrong."
+    with pytest.raises(UserError, match=r"has no argument 'stp' \(did you mean 'step'\?\)"):
+        run("check", f"{path}:Careful", "--strategy-arg", "stp=0.5")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("median = ", "median = 1 / 0 + "), encoding="utf-8")
+    with pytest.raises(TaskError, match=r"mine.py, line \d+, in combine\(\): ZeroDivisionError"):
+        run("check", str(path))
+
+
+def test_arguments_of_a_strategy_are_of_no_use_for_a_task(tmp_path: Path) -> None:
+    path = write_task(tmp_path, TASK)
+    with pytest.raises(UserError, match=r"--strategy-arg step=1 is for a strategy, and .* has none"):
+        run("check", str(path), "--strategy-arg", "step=1")

@@ -1,7 +1,8 @@
 """A p2pfl strategy: how the updates of a round become the next model.
 
-Try it with `p2pfl demo --strategy FILE:Careful --strategy-arg step=0.5`, then give every device a copy of
-this file and `p2pfl node --strategy FILE:Careful ..`. Its name must be the same on all of them.
+Try it with `p2pfl task check FILE --strategy-arg step=0.5`, or with `p2pfl demo --strategy FILE:Careful`, or
+in an experiment with `strategy = ["FILE:Careful"]`. Then give every device a copy of this file and
+`p2pfl node --strategy FILE:Careful ..`. Its name must be the same on all of them.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.errors import UserError
-from p2pfl.learning.own.strategy_file import read_strategy_class, split_code
+from p2pfl.learning.own.strategy_file import find_strategy, read_strategy_class, split_code
 from tests.support.user_tasks import write_task
 
 
@@ -80,3 +80,27 @@ def test_path_and_class_are_split_at_the_last_colon() -> None:
     assert split_code("a/mine.py:One") == (Path("a/mine.py"), "One")
     assert split_code("c:mine.py") == (Path("c:mine.py"), "")
     assert split_code("mine") == (Path("mine"), "")
+
+
+@pytest.mark.parametrize(
+    ("source", "named", "found"),
+    [
+        ("class A(p2pfl.Elementwise): ...", "", "A"),
+        ("class A(Elementwise): ...\nclass B: ...", "", "A"),
+        ("class A(Elementwise): ...\nclass B(Elementwise): ...", "", ""),
+        ("class A(Elementwise): ...\nclass B(Elementwise): ...", "B", "B"),
+        ("class A(Elementwise): ...\ndef model(): ...", "", ""),
+        ("class A(Elementwise): ...\ndef model(): ...", "A", "A"),
+        ("class A: ...", "A", ""),
+        ("class A(", "", ""),
+    ],
+)
+def test_a_file_may_be_a_strategy(tmp_path: Path, source: str, named: str, found: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(source, encoding="utf-8")
+    code = f"{file}:{named}" if named else str(file)
+    assert find_strategy(code) == (f"{file}:{found}" if found else "")
+
+
+def test_what_is_no_python_file_is_no_strategy(tmp_path: Path) -> None:
+    assert find_strategy("package.module:Thing") == find_strategy(str(tmp_path / "none.py")) == ""
