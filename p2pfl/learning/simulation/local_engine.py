@@ -328,7 +328,7 @@ def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for one in others:
         one.close()
-    threading.Thread(target=_end_with, args=(os.getppid(),), name="parent", daemon=True).start()
+    threading.Thread(target=end_with, args=(os.getppid(),), name="parent", daemon=True).start()
     torch.set_num_threads(1)
     gc.freeze()  # a collection would look at all objects of the program, and copy the memory that they are in
     model = b""
@@ -343,7 +343,7 @@ def serve(pipe: Connection, others: Sequence[Connection], trainer: ClientTrainer
             pipe.send_bytes(encode(answer(order, trainer, model, code)))
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process when *parent* has ended, also in the middle of a training."""
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)

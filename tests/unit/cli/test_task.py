@@ -198,7 +198,7 @@ def test_check_tries_a_strategy_in_a_short_simulation(tmp_path: Path) -> None:
         run("check", f"{path}:Careful", "--strategy-arg", "stp=0.5")
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("median = ", "median = 1 / 0 + "), encoding="utf-8")
-    with pytest.raises(TaskError, match=r"mine.py, line \d+, in combine\(\): ZeroDivisionError"):
+    with pytest.raises(UserError, match=r"mine.py, line \d+, in combine\(\): ZeroDivisionError"):
         run("check", str(path))
 
 

@@ -189,3 +189,17 @@ def test_a_copy_that_was_killed_is_an_error_in_a_sentence(tmp_path: Path) -> Non
         updates(opened, range(4))
     opened.close()
     assert os.getpid() > 0
+
+
+def test_a_copy_ends_with_the_program_also_in_the_middle_of_a_training() -> None:
+    program = (
+        "import os\n"
+        "from p2pfl.learning.simulation import local_engine\n"
+        "program = os.getpid()\n"
+        "if not os.fork():\n"
+        "    local_engine.end_with(program)\n"
+        "os._exit(0)\n"
+    )
+    # This waits for the end of the output, which the copy has too.
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=True)
+    assert ended.stderr == b""
