@@ -255,11 +255,11 @@ def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: 
     except UserError as error:
         text = str(error)
         if found := _OUT_OF_RANGE.match(text):
-            name = found[1].replace("-", "_")
-            value, wanted = one_line(repr(options.get(name))), expectation(found[2].capitalize())
+            name, wanted = found[1].replace("-", "_"), expectation(found[2].capitalize())
             if name == "partitions":  # one for each client
-                found, value = {1: "clients"}, str(clients)
-            text = f"--{found[1]} is {value}, and {wanted} is expected."
+                name, options = "clients", {"clients": clients}
+            value = one_line(repr(options.get(name)))
+            text = f"--{name.replace('_', '-')} is {value}, and {wanted} is expected."
         raise OptionError("task", text) from error
 
 

@@ -31,9 +31,10 @@ def train(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, Tensor
     copied = copy.deepcopy(model)
     optimizer = torch.optim.SGD(copied.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(targets)).split(BATCH):
+        for rows in torch.split(torch.randperm(len(targets)), BATCH):
             optimizer.zero_grad()
-            functional.cross_entropy(copied(inputs[rows]), targets[rows]).backward()
+            loss = functional.cross_entropy(copied(inputs[rows]), targets[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return copied.state_dict()
 
