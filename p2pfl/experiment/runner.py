@@ -191,7 +191,8 @@ def summary_text(plan: ExperimentPlan, finished: Sequence[FinishedRun]) -> str:
     text = table_text(group_rows(finished))
     if len(finished) < len(plan.runs):
         text += f"\n{len(finished)} of {len(plan.runs)} runs are finished.\n"
-    return f"{text}\nAll runs: {describe_run(plan.runs[0].run, plan.varied)}.\n" if finished else text
+    some = max(plan.runs, key=lambda one: len(one.run.attackers))
+    return f"{text}\nAll runs: {describe_run(some.run, plan.varied)}.\n" if finished else text
 
 
 def write_outputs(plan: ExperimentPlan, results: ResultFolder, finished: Sequence[FinishedRun]) -> list[str]:
@@ -242,7 +243,7 @@ def curves_of(finished: Sequence[FinishedRun], metric: str) -> list[Curve]:
                 rounds.setdefault(row.round, []).append(row.metrics[metric])
     return [
         Curve(
-            ", ".join(value for _, value in group) or metric,
+            ", ".join(f"no {name}" if value == "none" else value for name, value in group) or metric,
             [
                 (number, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0)
                 for number, values in sorted(rounds.items())

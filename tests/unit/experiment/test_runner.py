@@ -195,7 +195,7 @@ def test_the_table_says_what_all_runs_have_in_common_and_how_many_are_missing() 
     assert text.splitlines()[-3:] == [
         "2 of 3 runs are finished.",
         "",
-        "All runs: digits, model 2nn, 4 clients, iid, 2 rounds, 1 local epochs, batches of 64, learning rate 0.05, "
+        "All runs: digits, model 2nn, 4 clients, iid, 2 rounds, 1 local epoch, batches of 64, learning rate 0.05, "
         "momentum 0.9.",
     ]
     assert summary_text(plan(), []).splitlines() == [
@@ -208,6 +208,8 @@ def test_the_table_says_what_all_runs_have_in_common_and_how_many_are_missing() 
 def test_a_curve_is_the_mean_over_the_seeds() -> None:
     runs = [finished(0.5, 0.6, seed=1, strategy="fedavg"), finished(0.7, seed=2, strategy="fedavg")]
     [curve] = curves_of(runs, "accuracy")
+    [clean] = curves_of([finished(0.5, strategy="median", attack="none")], "accuracy")
+    assert clean.label == "median, no attack"
     assert curve.label == "fedavg"
     assert [(number, round(mean, 3), round(spread, 3)) for number, mean, spread in curve.points] == [
         (1, 0.6, 0.141), (2, 0.6, 0.0),
