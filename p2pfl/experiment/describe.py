@@ -37,6 +37,9 @@ def _parts(run: SimulatedRun, varied: Collection[str]) -> Iterator[str]:
         yield _counted(len(run.attackers), "attacker")
     if run.attack is not None and "attack" not in varied:
         yield str(run.attack.__struct_config__.tag)
+    local = _counted(training.epochs, "local epoch")
+    if training.steps:
+        local = _counted(training.steps, "local step")
     for name, text in (
         ("rounds", _counted(spec.rounds, "round")),
         (
