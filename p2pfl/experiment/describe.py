@@ -42,12 +42,7 @@ def _parts(run: SimulatedRun, varied: Collection[str]) -> Iterator[str]:
         local = _counted(training.steps, "local step")
     for name, text in (
         ("rounds", _counted(spec.rounds, "round")),
-        (
-            "epochs",
-            _counted(training.steps, "local step")
-            if training.steps
-            else _counted(training.epochs, "local epoch"),
-        ),
+        ("epochs", local),
         ("batch_size", f"batches of {training.batch_size}"),
         ("lr", f"learning rate {training.learning_rate:g}"),
         ("momentum", f"momentum {training.momentum:g}" if training.momentum else ""),
