@@ -130,17 +130,28 @@ class Terminal:
 
 
 def _run(plan: Any, folder: Any, track: list[str], *, is_table_only: bool) -> ExitCode:
+    from p2pfl.experiment.runner import summary_text, write_outputs
+
+    if is_table_only:
+        found = (folder.read(one) for one in plan.runs)
+        finished = tuple(one for one in found if one is not None)
+        typer.echo(summary_text(plan, finished))
+        with folder.locked():
+            for line in write_outputs(plan, folder, finished):
+                typer.echo(line)
+        return ExitCode.COMPLETE
+    with folder.locked():
+        return _run_all(plan, folder, track)
+
+
+def _run_all(plan: Any, folder: Any, track: list[str]) -> ExitCode:
     from p2pfl.experiment.runner import ExperimentOutcome, ExperimentRunner, summary_text, write_outputs
     from p2pfl.learning.simulation.process import SimulationProcess
 
     screen, simulator = Terminal(), SimulationProcess()
     is_interrupted = False
     try:
-        if is_table_only:
-            found = (folder.read(one) for one in plan.runs)
-            outcome = ExperimentOutcome(tuple(one for one in found if one is not None), ())
-        else:
-            outcome = ExperimentRunner(plan, folder, screen, track=track).run(simulator)
+        outcome = ExperimentRunner(plan, folder, screen, track=track).run(simulator)
     except KeyboardInterrupt:
         found = (folder.read(one) for one in plan.runs)
         outcome, is_interrupted = ExperimentOutcome(tuple(one for one in found if one is not None), ()), True

@@ -13,7 +13,7 @@ import p2pfl
 from p2pfl.cli.options import is_given
 
 TASK_OPTIONS = ("data", "classes", "workers", "device", "batch_size", "lr")
-"""Options of a check that have no effect on a script."""
+"""Options of a check that have no effect on a script or a strategy."""
 
 
 class Kind(StrEnum):
@@ -116,7 +116,10 @@ def check(
     from p2pfl.paths import full
 
     report = CheckReport()
+    strange = next((name for name in TASK_OPTIONS if is_given(context, name)), None)
     if strategy := find_strategy(file):
+        if strange:
+            raise UserError(f"--{strange.replace('_', '-')} has no effect on a strategy: leave it out")
         check_strategy(strategy, strategy_arg or (), report)
         typer.echo("Nothing is wrong.")
         return
@@ -127,7 +130,7 @@ def check(
     names = tuple(name.strip() for name in classes.split(",") if name.strip())
     choice = choose(file, None, DataPlaces(own=data and full(data), classes=names, loader_workers=workers))
     if choice.kind == "script":
-        if strange := next((name for name in TASK_OPTIONS if is_given(context, name)), None):
+        if strange:
             raise UserError(
                 f"--{strange.replace('_', '-')} has no effect on a script, whose own loop decides about it: "
                 "give the script's arguments behind --."

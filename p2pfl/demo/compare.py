@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from p2pfl.cards import CLASSIFICATION, Agreement, Measures, metric_text
+from p2pfl.cards import CLASSIFICATION, Agreement, Measures, is_number, metric_text
 from p2pfl.demo.control import Control, LocalOnlyModel
 from p2pfl.demo.results import JournalSummary
 from p2pfl.demo.screen import Screen, draw_local_only
@@ -40,7 +40,8 @@ class Comparison(msgspec.Struct, frozen=True):
     def lines(self) -> list[str]:
         """Say how they compare."""
         is_max = self.measures.direction == "max"
-        best = (max if is_max else min)(self.local_only, key=lambda one: one.value)
+        usable = [one for one in self.local_only if is_number(one.value)] or self.local_only
+        best = (max if is_max else min)(usable, key=lambda one: one.value)
         mean = sum(one.value for one in self.local_only) / len(self.local_only)
         return [
             f"federated model           {metric_text(self.federated)}   {self._verdict(best.value)}",
@@ -55,6 +56,8 @@ class Comparison(msgspec.Struct, frozen=True):
             return (
                 "not above the best lone one" if self.measures.direction == "max" else "no better than that"
             )
+        if not is_number(best):
+            return "and no lone one has a finite value"
         gain = abs(self.federated - best)
         if self.measures.primary == "accuracy":
             return f"{100 * gain:.1f} points above the best lone one"

@@ -139,7 +139,10 @@ def options_of(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
                 raise OptionError(name, f'{one_line(repr(value))} has no name; write {{ name = "..." }}.')
             more = given.get(f"{name}_args", {})
             if not isinstance(more, Mapping):
-                raise OptionError(f"{name}_args", f"{one_line(repr(more))} are no options by their names.")
+                raise OptionError(
+                    f"{name}_args",
+                    f"{one_line(repr(more))} is given, and options by their names are expected.",
+                )
             given[name] = value["name"]
             given[f"{name}_args"] = {
                 **more,

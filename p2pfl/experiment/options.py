@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -24,7 +24,7 @@ from p2pfl.learning.simulation.simulated import SimulatedRun, check_least, vecto
 from p2pfl.learning.strategy_choice import BUILTIN_STRATEGIES, choose_strategy
 from p2pfl.paths import full
 from p2pfl.runtime.configure import RUN_OPTIONS, parse_until
-from p2pfl.spec import RunSpec, personal_flaw
+from p2pfl.spec import LocalTraining, RunSpec, personal_flaw
 from p2pfl.strategy_specs import OwnStrategySpec, StrategySpec, least_updates
 from p2pfl.text import one_line
 
@@ -65,10 +65,10 @@ OTHER_NAMES = {
 }  # fmt: skip
 """Options by the names that they have elsewhere."""
 
-_COMMAND_OPTION = re.compile(r"(?<![`\w-])--([a-z][a-z-]*)")
-"""An option of the command line, but not in a command between backticks."""
+_COMMAND_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
+"""An option of the command line."""
 
-_OUT_OF_RANGE = re.compile(r"--(\S+) is out of range: (expected `.*)\.$")
+_OUT_OF_RANGE = re.compile(r"--(\S+) is out of range: ((?:expected|invalid enum) .*)\.$")
 """What the command line says of a value, after its own checks of types."""
 
 
@@ -77,7 +77,11 @@ class OptionError(UserError):
 
     def __init__(self, option: str, text: str) -> None:
         """*text* may have options of the command line, such as `--batch-size`, which is batch_size here."""
-        super().__init__(_COMMAND_OPTION.sub(lambda found: found[1].replace("-", "_"), text))
+        parts = text.split("`")  # every other one is a command
+        parts[::2] = [
+            _COMMAND_OPTION.sub(lambda found: found[1].replace("-", "_"), one) for one in parts[::2]
+        ]
+        super().__init__("`".join(parts))
         first = _COMMAND_OPTION.match(text)
         self.option = first[1].replace("-", "_") if first else option
         """Its name."""
@@ -255,7 +259,9 @@ def _spec(choice: Choice, options: dict[str, Any], scheme: str | None, clients: 
     except UserError as error:
         text = str(error)
         if found := _OUT_OF_RANGE.match(text):
-            name, wanted = found[1].replace("-", "_"), expectation(found[2].capitalize())
+            name = found[1].replace("-", "_").partition("[")[0]
+            values = get_args(get_type_hints(LocalTraining).get(name))
+            wanted = f"one of {', '.join(values)}" if values else expectation(found[2])
             if name == "partitions":  # one for each client
                 name, options = "clients", {"clients": clients}
             value = one_line(repr(options.get(name)))
@@ -303,7 +309,11 @@ def _attackers(given: Mapping[str, Any], clients: int) -> tuple[tuple[int, ...],
             f"attack {attack.__struct_config__.tag!r} is given without attackers; say how many clients "
             "attack, such as attackers=2.",
         )
-    chosen = _numbered(count, clients) if isinstance(count, list | tuple) else _first(given, clients)
+    chosen = (
+        _numbered(count, clients)
+        if isinstance(count, Sequence) and not isinstance(count, str)
+        else _first(given, clients)
+    )
     return (chosen, attack) if chosen else ((), None)
 
 
@@ -391,7 +401,7 @@ def _truth(given: Mapping[str, Any], name: str) -> bool:
 
 def _table(given: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = given.get(name, {})
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise OptionError(
             name, f"{name} is {one_line(repr(value))}, and options by their names are expected."
         )

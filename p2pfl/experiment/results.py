@@ -8,6 +8,7 @@ so.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,6 +21,7 @@ from blake3 import blake3
 import p2pfl
 from p2pfl.errors import UserError
 from p2pfl.experiment.file import PlannedRun, Settings
+from p2pfl.learning.simulation.attack_specs import BACKDOOR
 from p2pfl.learning.simulation.simulated import SimulatedRound, SimulatedRun
 from p2pfl.paths import full, shown
 from p2pfl.store.directory import try_lock
@@ -126,7 +128,11 @@ class ResultFolder:
         except OSError as error:
             raise unwritable(self.folder, error) from error
         with file:
-            if not try_lock(file):
+            try:
+                is_free = try_lock(file)
+            except OSError:  # this file system has no locks
+                is_free = True
+            if not is_free:
                 raise UserError(
                     f"Another command runs an experiment in {shown(self.folder)}; wait for it, or name "
                     "another folder with --output."
@@ -175,13 +181,16 @@ class ResultFolder:
         known = {self._path(one).name for one in planned}
         return sum(path.name not in known for path in self._runs.glob("*.jsonl"))
 
-    def primaries(self) -> set[str]:
-        """Return the metrics that compare models in any run of the folder."""
+    def metrics(self) -> set[str]:
+        """Return the metrics of which any run of the folder may have curves."""
         found = set()
         for path in self._runs.glob("*.jsonl"):
-            with suppress(OSError, msgspec.MsgspecError), path.open("rb") as file:
+            with suppress(OSError, msgspec.MsgspecError, AssertionError), path.open("rb") as file:
                 header = _decode(file.readline())
-                found |= {header.primary} if isinstance(header, RunHeader) else set()
+                assert isinstance(header, RunHeader)
+                found.add(header.primary)
+                options = msgspec.json.decode(header.run) or {}
+                found |= {BACKDOOR} if (options.get("attack") or {}).get("type") == BACKDOOR else set()
         return found
 
     def _path(self, planned: PlannedRun) -> Path:
@@ -191,7 +200,8 @@ class ResultFolder:
 def digest_of_run(run: SimulatedRun) -> str:
     """Return a digest of what determines the results of *run*: its settings, its data, and its task's source.
 
-    What computes it has no influence, nor has the folder in which the experiment lies.
+    What computes it has no influence, nor has the folder in which the experiment lies. Data in `data_root`,
+    or that a task file opens by itself, are not compared.
     """
     places = msgspec.structs.replace(
         run.places,
@@ -224,7 +234,11 @@ def _fingerprint(data: Path) -> bytes:
             return digest.digest()
         for path in sorted(one for one in data.rglob("*") if one.is_file()):
             found = path.stat()
-            digest.update(f"{path.relative_to(data)} {found.st_size} {found.st_mtime_ns}\n".encode())
-    except OSError:  # who reads the data says what is wrong
-        digest.update(str(data).encode())
+            digest.update(os.fsencode(path.relative_to(data).as_posix()))
+            digest.update(f" {found.st_size} {found.st_mtime_ns}\n".encode())
+        if data.exists():
+            return digest.digest()
+    except OSError:
+        pass
+    digest.update(os.fsencode(data))  # who reads the data says what is wrong
     return digest.digest()

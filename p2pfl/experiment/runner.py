@@ -11,7 +11,7 @@ import msgspec
 
 from p2pfl.cards import metric_text
 from p2pfl.errors import P2pflError, UserError
-from p2pfl.experiment.describe import describe_run
+from p2pfl.experiment.describe import describe_common, describe_sizes
 from p2pfl.experiment.file import ExperimentPlan, PlannedRun
 from p2pfl.experiment.progress import duration
 from p2pfl.experiment.results import (
@@ -94,10 +94,6 @@ class ExperimentRunner:
         self._refuse_equal()
         for text in self._track:
             open_tracker(parse_target(text)).close()
-        with self._folder.locked():
-            return self._run(simulator)
-
-    def _run(self, simulator: Simulator) -> ExperimentOutcome:
         done = {one.label: self._folder.read(one) for one in self._plan.runs}
         finished = {label: found for label, found in done.items() if found is not None}
         waiting = [one for one in self._plan.runs if one.label not in finished]
@@ -120,7 +116,11 @@ class ExperimentRunner:
             finally:
                 self._rounds_done = due
             found = self._folder.read(planned)
-            assert found is not None  # the folder is locked
+            if found is None:
+                raise ResultsUnwritableError(
+                    f"The results of {planned.label} are gone from {shown(self._folder.folder)}, which "
+                    "somebody has changed; start the same command again."
+                )
             finished[planned.label] = found
             self._screen.say(f"{place}  {planned.label}: {_summary(found)}")
         ordered = tuple(finished[one.label] for one in self._plan.runs if one.label in finished)
@@ -137,8 +137,8 @@ class ExperimentRunner:
             before = known.setdefault(digest_of_run(one.run), one.label)
             if before != one.label:
                 raise UserError(
-                    f"{shown(self._plan.path)}, [grid]: the runs with {before} and {one.label} have the same "
-                    "data and settings, but for what computes them; leave one out."
+                    f"{shown(self._plan.path)}, [grid]: the runs with {before} and {one.label} "
+                    "differ only in what computes them, so their results are the same; leave one out."
                 )
 
     def _check(self, simulator: Simulator, waiting: Sequence[PlannedRun]) -> None:
@@ -146,7 +146,7 @@ class ExperimentRunner:
         kinds: dict[str, PlannedRun] = {}
         for one in waiting:
             kinds.setdefault(representative(one.run).to_text(), one)
-        if len(kinds) == 1:  # the first run finds it out at once
+        if len(waiting) == 1:  # it finds it out at once itself
             return
         for number, planned in enumerate(kinds.values(), start=1):
             self._screen.show(f"checking {number} of {len(kinds)}: reading data")
@@ -156,6 +156,8 @@ class ExperimentRunner:
                 raise UserError(
                     f"{shown(self._plan.path)}: the run with {planned.label} is impossible: {error}"
                 ) from error
+            except P2pflError as error:  # perhaps the run has more memory later, and it is named if it fails
+                self._screen.say(f"the check of {planned.label} failed: {error}")
 
     def _simulate(self, simulator: Simulator, planned: PlannedRun, place: str) -> None:
         self._screen.show(f"{place}, reading data  {planned.label}")
@@ -191,8 +193,11 @@ def summary_text(plan: ExperimentPlan, finished: Sequence[FinishedRun]) -> str:
     text = table_text(group_rows(finished))
     if len(finished) < len(plan.runs):
         text += f"\n{len(finished)} of {len(plan.runs)} runs are finished.\n"
-    some = max(plan.runs, key=lambda one: len(one.run.attackers))
-    return f"{text}\nAll runs: {describe_run(some.run, plan.varied)}.\n" if finished else text
+    if not finished:
+        return text
+    runs = [one.run for one in plan.runs]
+    sizes = describe_sizes(runs, plan.varied)
+    return f"{text}\nAll runs: {describe_common(runs)}{'; ' if sizes else ''}{sizes}.\n"
 
 
 def write_outputs(plan: ExperimentPlan, results: ResultFolder, finished: Sequence[FinishedRun]) -> list[str]:
@@ -212,7 +217,7 @@ def write_outputs(plan: ExperimentPlan, results: ResultFolder, finished: Sequenc
     try:
         for name in curve_metrics(finished):
             files[f"{name}.png"] = curves_png(curves_of(finished, name), name, plan.path.stem)
-        stale = {f"{metric}.png" for metric in {*results.primaries(), BACKDOOR}} - files.keys()
+        stale = {f"{metric}.png" for metric in results.metrics()} - files.keys()
     except UserError as error:  # matplotlib is not installed
         lines.append(f"no curves: {error}")
     try:

@@ -20,6 +20,7 @@ KINDS = {
     "bool": "true or false",
     "str": "a text",
     "array": "a list",
+    "object": "a table of options",
 }
 """Types of options in words."""
 
@@ -48,5 +49,8 @@ def make_part(what: str, kind: type[Part], options: Mapping[str, object]) -> Par
 
 def expectation(message: str) -> str:
     """Return what *message* of msgspec expects: "a whole number >= 1" of "Expected `int` >= 1"."""
-    kind, _, bound = message.partition(", got ")[0].removeprefix("Expected `").partition("`")
-    return KINDS.get(kind, kind) + bound
+    if not message.lower().startswith("expected `"):
+        return "another value"
+    kinds, _, bound = message.partition(", got ")[0][len("Expected `") :].partition("`")
+    words = " or ".join(KINDS.get(kind, kind) for kind in kinds.split(" | ") if kind != "null")
+    return f"{words}{' of another form' if 'regex' in bound else bound}"

@@ -21,6 +21,10 @@ BASE = "Elementwise"
 """The class from which a strategy of the user's own derives."""
 
 
+_OTHERS = {"model", "data", "rounds"}
+"""Names of a file that is a task or a script."""
+
+
 class StrategyClass(msgspec.Struct, frozen=True):
     """A class in a file, as far as a node needs to know it."""
 
@@ -48,22 +52,49 @@ def find_strategy(code: str) -> str:
     """Return *code*, such as "mine.py" or "mine.py:Cautious", with its class if it names a strategy; else "".
 
     A file without a class named is a strategy if it has one class that derives from `p2pfl.Elementwise`, and
-    no function `model` or `data`, which make a task.
+    nothing named `model`, `data` or `rounds`, which make a task or a script.
+
+    Raises:
+        UserError: it has several strategies, and none is named.
     """
     path, name = split_code(code)
     try:
         tree = ast.parse(path.read_bytes()) if path.suffix == ".py" else ast.Module([], [])
     except (OSError, SyntaxError, ValueError):  # who reads it as a task says what is wrong
         return ""
-    strategies = [
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.ClassDef) and any(ast.unparse(one).endswith(BASE) for one in node.bases)
-    ]
+    strategies: list[str] = []
+    for node in tree.body:
+        bases = (
+            {ast.unparse(one).rpartition(".")[2] for one in node.bases}
+            if isinstance(node, ast.ClassDef)
+            else set()
+        )
+        if isinstance(node, ast.ClassDef) and bases & {BASE, *strategies}:
+            strategies.append(node.name)
     if name:
         return code if name in strategies else ""
-    is_task = any(isinstance(node, ast.FunctionDef) and node.name in ("model", "data") for node in tree.body)
-    return f"{path}:{strategies[0]}" if len(strategies) == 1 and not is_task else ""
+    if not strategies or _OTHERS & set(_names(tree)):
+        return ""
+    if len(strategies) > 1:
+        raise UserError(
+            f"{shown(path)} has the strategies {', '.join(strategies)}; name one, such as "
+            f"{shown(path)}:{strategies[-1]}."
+        )
+    return f"{path}:{strategies[0]}"
+
+
+def _names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that the module binds at its top level, and the attributes that it uses anywhere."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign):
+            yield from (one.id for one in node.targets if isinstance(one, ast.Name))
 
 
 def read_strategy_class(path: Path, name: str) -> StrategyClass:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from p2pfl.agreement import agree
 from p2pfl.card_checks import card_flaw
-from p2pfl.cards import PERSONAL, Agreement
+from p2pfl.cards import Agreement
 from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
 from p2pfl.learning.adapters import add_adapters
@@ -120,7 +120,7 @@ def _check_target(run: SimulatedRun, agreement: Agreement) -> None:
         UserError: it is not.
     """
     target = run.spec.stopping.until
-    if target is None or target.metric.removeprefix(PERSONAL) in agreement.metric_names:
+    if target is None or target.metric in agreement.metric_names:
         return
     if target.metric == BACKDOOR and isinstance(run.attack, Backdoor):
         return

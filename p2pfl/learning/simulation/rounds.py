@@ -14,7 +14,7 @@ from typing import assert_never
 
 import msgspec
 
-from p2pfl.cards import Agreement
+from p2pfl.cards import Agreement, is_number
 from p2pfl.learning.aggregation import aggregate_blobs
 from p2pfl.learning.open_blobs import Writer
 from p2pfl.learning.own.strategy import OwnStrategy
@@ -248,7 +248,7 @@ class Simulation:
         value = metrics.get(measures.primary)
         if value is None:
             return False
-        if self._best is not None and not measures.is_better(value, self._best):
+        if not (is_number(value) if self._best is None else measures.is_better(value, self._best)):
             self._rounds_without_better += 1
             return False
         self._best, self._rounds_without_better = value, 0
@@ -257,7 +257,7 @@ class Simulation:
     def _stops(self, row: SimulatedRound) -> bool:
         """Return whether the run ends early after *row*."""
         stopping = self.run.spec.stopping
-        if stopping.patience and self._rounds_without_better >= stopping.patience:
+        if stopping.patience and self._best is not None and self._rounds_without_better >= stopping.patience:
             return True
         target = stopping.until
         if target is None or target.metric not in row.metrics:

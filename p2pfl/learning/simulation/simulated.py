@@ -122,7 +122,10 @@ def representative(run: SimulatedRun) -> SimulatedRun:
     if not (trains_differently(strategy) or isinstance(strategy, OwnStrategySpec)):
         strategy = FedAvgSpec()
     training = msgspec.structs.replace(spec.training, learning_rate=1.0, epochs=1, batch_size=1, momentum=0.0)
-    spec = msgspec.structs.replace(spec, seed=1, rounds=1, training=training, strategy=strategy)
+    seed = (
+        spec.seed if run.partition.startswith(("labels:", "natural:")) else 1
+    )  # these may be impossible by chance
+    spec = msgspec.structs.replace(spec, seed=seed, rounds=1, training=training, strategy=strategy)
     attack = attack if isinstance(attack, LabelFlip | Backdoor) else None
     return msgspec.structs.replace(run, spec=spec, attack=attack, attackers=(), sample=0)
 

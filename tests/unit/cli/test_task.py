@@ -196,6 +196,8 @@ def test_check_tries_a_strategy_in_a_short_simulation(tmp_path: Path) -> None:
     assert said[4] == "Nothing is wrong."
     with pytest.raises(UserError, match=r"has no argument 'stp' \(did you mean 'step'\?\)"):
         run("check", f"{path}:Careful", "--strategy-arg", "stp=0.5")
+    with pytest.raises(UserError, match="--batch-size has no effect on a strategy"):
+        run("check", str(path), "--batch-size", "3")
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("median = ", "median = 1 / 0 + "), encoding="utf-8")
     with pytest.raises(UserError, match=r"mine.py, line \d+, in combine\(\): ZeroDivisionError"):

@@ -141,6 +141,18 @@ def test_a_model_without_the_primary_metric_is_no_reason_to_end() -> None:
 # --- the history ------------------------------------------------------------------------------------------------
 
 
+def test_a_value_that_is_not_finite_is_no_best_and_reaches_nothing() -> None:
+    bad = of_accuracy(1, 1e298)  # the mean of a sum of 1e300
+    assert decide(ACCURACY_95, bad) == (False, "the stopping rule is not met")
+    first = MetricHistory()
+    assert decide(Stopping(patience=1), bad, first)[0] is False, "there is no best model yet"
+    known = MetricHistory(0.9, 1)
+    assert decide(Stopping(patience=1), bad, known) == (
+        True,
+        "no better accuracy for 1 round (best 0.9000 in round 1)",
+    )
+
+
 def test_the_history_is_that_of_the_committed_evaluations() -> None:
     assert history(grown(PATIENT)) == MetricHistory()
     assert history(grown(PATIENT, 0.5, 0.7, 0.6)) == MetricHistory(0.7, 2, 1)

@@ -112,3 +112,11 @@ def test_the_comparison_is_by_the_runs_own_metric_in_its_direction() -> None:
     assert "no better than that" in Comparison(13.0, lone, 20, less).lines()[0]
     more = msgspec.structs.replace(less, direction="max")
     assert "mse 1.0000 above the best lone one" in Comparison(21.0, lone, 20, more).lines()[0]
+
+
+def test_a_lone_model_that_is_not_finite_is_not_the_best() -> None:
+    models = (LocalOnlyModel("a", 10, 0.8), LocalOnlyModel("b", 10, 1e298))
+    lines = Comparison(0.9, models, 5).lines()
+    assert lines[0].endswith("10.0 points above the best lone one")
+    assert "a: 10 samples" in lines[1]
+    assert Comparison(0.9, models[1:], 5).lines()[0].endswith("and no lone one has a finite value")

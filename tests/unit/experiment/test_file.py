@@ -124,7 +124,7 @@ def test_a_strategy_of_ones_own_is_beside_the_file(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("", r"compare\.toml is empty; `p2pfl experiment new FILE`"),
-        ("[experiment]\nstrategy_args = 5\n[grid]\nstrategy = [{ name = 'krum' }]", r"\[grid\] strategy: 5 are no options"),
+        ("[experiment]\nstrategy_args = 5\n[grid]\nstrategy = [{ name = 'krum' }]", r"\[grid\] strategy: 5 is given, and options by"),
         ("[experiment]\ntrack = 'csv:x.csv'", r"\[experiment\] track: .*give --track to the command"),
         ("[grid]\nattack = ['none', 'alie']", r"\[grid\] attack: attack 'alie' is given without attackers"),
         ("[experiment", r"compare\.toml is no TOML file: .*at end of document.*; correct that place"),

@@ -67,6 +67,7 @@ def test_attackers_are_the_first_clients_those_named_or_drawn() -> None:
     run = make_run({"attackers": 3, **attack})
     assert (run.attackers, run.attack) == ((0, 1, 2), GaussianNoise(2.0))
     assert make_run({"attackers": [7, 2], **attack}).attackers == (2, 7)
+    assert make_run({"attackers": range(2), **attack}).attackers == (0, 1)
     drawn = [
         make_run({"attackers": 3, "seed": seed, "choose_attackers": "seed", **attack}) for seed in range(9)
     ]
@@ -147,6 +148,11 @@ def test_own_tasks_are_divided_too(tmp_path: Path) -> None:
         ({"download": "no"}, "download", "download is 'no', and true or false"),
         ({"attackers": [True], "attack": "alie"}, "attackers", "different numbers of clients"),
         ({"clients": 10**8}, "clients", "^clients is 100000000, and a whole number <= "),
+        ({"strategy": "krum", "strategy_args": {1: 2}}, "strategy_args", r"\{1: 2\}, and options by their names"),
+        ({"optimizer": "x"}, "optimizer", "optimizer is 'x', and one of sgd, adam, adamw is expected"),
+        ({"personal": [3]}, "personal", r"personal is \[3\], and a text is expected"),
+        ({"lora": 3}, "lora", "lora is 3, and a table of options is expected"),
+        ({"until": "a b=1"}, "until", "until is 'a b=1', and a text of another form is expected"),
         ({"data_root": 3}, "data_root", "data_root is 3, and a path"),
         ({"task": 3}, "task", "task is 3, and the name of a task"),
         ({"attackers": 1, "attack": "alie", "choose_attackers": "last"}, "choose_attackers", "'first' or 'seed'"),
@@ -175,6 +181,12 @@ def test_what_is_wrong_is_named(options: dict[str, Any], option: str, words: str
     with pytest.raises(OptionError, match=words) as raised:
         make_run(options)
     assert raised.value.option == option
+
+
+def test_commands_in_an_error_stay_as_they_are() -> None:
+    error = OptionError("task", "--batch-size is odd; `p2pfl node --batch-size 3` and --data-root are not.")
+    assert str(error) == "batch_size is odd; `p2pfl node --batch-size 3` and data_root are not."
+    assert error.option == "batch_size"
 
 
 def test_the_address_of_a_cluster_is_that_of_ray() -> None:

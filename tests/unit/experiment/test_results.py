@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from p2pfl.errors import UserError
-from p2pfl.experiment.results import ResultFolder, digest_of_run
+from p2pfl.experiment.results import ResultFolder, ResultsUnwritableError, digest_of_run
 from p2pfl.learning.data import DataPlaces
 from tests.support.experiments import planned
 from tests.support.simulated import quick_run, row, table_run
@@ -37,9 +38,33 @@ def test_a_file_has_all_options_of_its_run(tmp_path: Path) -> None:
         3,
         "median",
     )
-    assert folder.primaries() == {"accuracy"}
+    assert folder.metrics() == {"accuracy"}
     file.write_text("not JSON\n")
-    assert folder.primaries() == set()
+    assert folder.metrics() == set()
+
+
+def test_two_commands_do_not_write_to_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = ResultFolder(tmp_path), ResultFolder(tmp_path)
+    taken = r"Another command runs an experiment in .*; wait for it, or name another"
+    with first.locked(), pytest.raises(UserError, match=taken), second.locked():
+        pass
+    with second.locked():
+        pass
+
+    def without_locks(file: object) -> bool:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("p2pfl.experiment.results.try_lock", without_locks)
+    with first.locked():
+        (tmp_path / "runs" / "reached").touch()
+    assert (tmp_path / "runs" / "reached").exists()
+    (tmp_path / "runs" / "lock").unlink()
+    (tmp_path / "runs" / "lock").mkdir()
+    with (
+        pytest.raises(ResultsUnwritableError, match="Is a directory; see that this can be written"),
+        first.locked(),
+    ):
+        pass
 
 
 def test_a_run_that_was_cut_off_is_not_complete(tmp_path: Path) -> None:
@@ -85,8 +110,11 @@ def test_other_pictures_are_another_run(tmp_path: Path) -> None:
         (tmp_path / place / "cat" / "1.png").write_bytes(b"x" * size)
         places = DataPlaces(own=tmp_path / place)
         digests.append(digest_of_run(msgspec.structs.replace(quick_run(), places=places)))
-    missing = msgspec.structs.replace(quick_run(), places=DataPlaces(own=tmp_path / "none"))
-    assert len({*digests, digest_of_run(missing), digest_of_run(quick_run())}) == 4
+    (tmp_path / "a" / os.fsdecode(b"caf\xe9.png")).touch()  # no UTF-8
+    for place in ("a", "none", "nowhere"):
+        places = DataPlaces(own=tmp_path / place / "")
+        digests.append(digest_of_run(msgspec.structs.replace(quick_run(), places=places)))
+    assert len({*digests, digest_of_run(quick_run())}) == 5, "a folder is read once"
 
 
 def test_another_source_of_the_task_is_another_run(tmp_path: Path) -> None:

@@ -88,16 +88,41 @@ def test_an_impossible_run_is_found_before_the_first_one(tmp_path: Path) -> None
     assert ([one.partition for one in simulator.checked], simulator.asked) == (["iid", "shards:9999"], [])
 
 
-def test_runs_that_differ_in_numbers_only_are_not_checked_beforehand(tmp_path: Path) -> None:
+def test_runs_that_differ_in_numbers_only_are_checked_once_and_a_single_run_is_not(tmp_path: Path) -> None:
     simulator = Simulator()
-    ExperimentRunner(plan(), ResultFolder(tmp_path), Lines()).run(simulator)
-    assert (simulator.checked, len(simulator.asked)) == ([], 3)
+    ExperimentRunner(plan(), ResultFolder(tmp_path / "a"), Lines()).run(simulator)
+    assert (simulator.checked, len(simulator.asked)) == ([RUNS[0].run], 3)
+    simulator = Simulator()
+    ExperimentRunner(plan(RUNS[0]), ResultFolder(tmp_path / "b"), Lines()).run(simulator)
+    assert (simulator.checked, len(simulator.asked)) == ([], 1)
+
+
+def test_a_check_that_breaks_leaves_the_verdict_to_the_run(tmp_path: Path) -> None:
+    class Breaking(Simulator):
+        def check(self, run: SimulatedRun, /) -> None:
+            raise WorkerError("The process has ended.")
+
+    lines = Lines()
+    outcome = ExperimentRunner(plan(), ResultFolder(tmp_path), lines).run(Breaking())
+    assert lines.said[0] == "the check of strategy=fedavg, seed=1 failed: The process has ended."
+    assert len(outcome.finished) == 3
+
+
+def test_results_that_somebody_takes_away_end_the_experiment(tmp_path: Path) -> None:
+    class Removing(Simulator):
+        def run(self, run: SimulatedRun, /) -> Iterator[RunBegan | RoundDone]:
+            yield from super().run(run)
+            for path in (tmp_path / "runs").iterdir():
+                path.unlink()
+
+    with pytest.raises(ResultsUnwritableError, match=r"results of strategy=fedavg, seed=1 are gone from"):
+        ExperimentRunner(plan(), ResultFolder(tmp_path), Lines()).run(Removing())
 
 
 def test_the_time_left_is_that_of_all_runs(tmp_path: Path) -> None:
     ticks, lines = iter([0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0]), Lines()  # the first when training begins
     ExperimentRunner(plan(), ResultFolder(tmp_path), lines, clock=lambda: next(ticks)).run(Simulator())
-    assert lines.shown[1:3] == [
+    assert lines.shown[2:4] == [
         "run 1 of 3, 50 s left in all: round 1 of 2, accuracy 0.5100  strategy=fedavg, seed=1",
         "run 1 of 3, 40 s left in all: round 2 of 2, accuracy 0.5200  strategy=fedavg, seed=1",
     ]
@@ -114,7 +139,7 @@ def test_runs_with_one_file_are_refused(tmp_path: Path) -> None:
     twice = [PlannedRun({"workers": str(count)}, quick_run(workers=count)) for count in (1, 2)]
     simulator = Simulator()
     with pytest.raises(
-        UserError, match=r"the runs with workers=1 and workers=2 have the same data and settings"
+        UserError, match=r"the runs with workers=1 and workers=2 differ only in what computes them"
     ):
         ExperimentRunner(plan(*twice), ResultFolder(tmp_path), Lines()).run(simulator)
     assert simulator.asked == []
@@ -126,14 +151,6 @@ def test_what_cannot_be_tracked_is_found_before_the_first_run(tmp_path: Path) ->
         with pytest.raises(UserError, match=words):
             ExperimentRunner(plan(), ResultFolder(tmp_path), Lines(), track=[target]).run(simulator)
         assert simulator.asked == []
-
-
-def test_two_commands_do_not_write_to_one_folder(tmp_path: Path) -> None:
-    first, second = ResultFolder(tmp_path), ResultFolder(tmp_path)
-    taken = r"Another command runs an experiment in .*; wait for it, or name another"
-    with first.locked(), pytest.raises(UserError, match=taken):
-        ExperimentRunner(plan(), second, Lines()).run(Simulator())
-    assert len(ExperimentRunner(plan(), second, Lines()).run(Simulator()).finished) == 3
 
 
 def test_rounds_are_tracked(tmp_path: Path) -> None:
@@ -171,6 +188,10 @@ def test_curves_of_other_settings_are_removed(tmp_path: Path) -> None:
     list(folder.write(RUNS[0], "accuracy", "max", [row(1)]))
     for name in ("accuracy.png", "backdoor.png", "mine.png"):
         (tmp_path / name).write_bytes(b"old")
+    write_outputs(plan(), folder, [])
+    assert {path.name for path in tmp_path.glob("*.png")} == {"backdoor.png", "mine.png"}, "not ours"
+    attacked = PlannedRun({}, quick_run(attackers=1, attack="backdoor"))
+    list(folder.write(attacked, "accuracy", "max", [row(1)]))
     write_outputs(plan(), folder, [])
     assert {path.name for path in tmp_path.glob("*.png")} == {"mine.png"}
 

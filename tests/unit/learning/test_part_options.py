@@ -35,4 +35,7 @@ def test_types_are_told_in_words() -> None:
     assert expectation("Expected `float` <= 1.0") == "a number <= 1.0"
     assert expectation("Expected `bool`, got `str`") == "true or false"
     assert expectation("Expected `str` of length <= 3") == "a text of length <= 3"
-    assert expectation("Expected `object`, got `int`") == "object"
+    assert expectation("expected `object | null`, got `int`") == "a table of options"
+    assert expectation("Expected `int | str`") == "a whole number or a text"
+    assert expectation("Expected `str` matching regex '^[a-z]+$'") == "a text of another form"
+    assert expectation("Invalid enum value 'x'") == "another value"

@@ -87,7 +87,12 @@ def test_path_and_class_are_split_at_the_last_colon() -> None:
     [
         ("class A(p2pfl.Elementwise): ...", "", "A"),
         ("class A(Elementwise): ...\nclass B: ...", "", "A"),
-        ("class A(Elementwise): ...\nclass B(Elementwise): ...", "", ""),
+        ("class A(Elementwise): ...\nclass B(A): ...", "B", "B"),
+        ("from parts import model\nclass A(Elementwise): ...", "", ""),
+        ("model = lambda: 3\nclass A(Elementwise): ...", "", ""),
+        ("async def data(): ...\nclass A(Elementwise): ...", "", ""),
+        ("class A(Elementwise): ...\nfor r in p2pfl.rounds(m): ...", "", ""),
+        ("x = 3\nimport math\nclass A(Elementwise): ...", "", "A"),
         ("class A(Elementwise): ...\nclass B(Elementwise): ...", "B", "B"),
         ("class A(Elementwise): ...\ndef model(): ...", "", ""),
         ("class A(Elementwise): ...\ndef model(): ...", "A", "A"),
@@ -100,6 +105,12 @@ def test_a_file_may_be_a_strategy(tmp_path: Path, source: str, named: str, found
     file.write_text(source, encoding="utf-8")
     code = f"{file}:{named}" if named else str(file)
     assert find_strategy(code) == (f"{file}:{found}" if found else "")
+
+
+def test_of_several_strategies_one_is_named(tmp_path: Path) -> None:
+    file = write_task(tmp_path, "class A(Elementwise): ...\nclass B(A): ...")
+    with pytest.raises(UserError, match=r"mine.py has the strategies A, B; name one, such as .*mine.py:B\.$"):
+        find_strategy(str(file))
 
 
 def test_what_is_no_python_file_is_no_strategy(tmp_path: Path) -> None:

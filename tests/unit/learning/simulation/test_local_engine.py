@@ -191,15 +191,23 @@ def test_a_copy_that_was_killed_is_an_error_in_a_sentence(tmp_path: Path) -> Non
     assert os.getpid() > 0
 
 
-def test_a_copy_ends_with_the_program_also_in_the_middle_of_a_training() -> None:
-    program = (
-        "import os\n"
-        "from p2pfl.learning.simulation import local_engine\n"
-        "program = os.getpid()\n"
-        "if not os.fork():\n"
-        "    local_engine.end_with(program)\n"
-        "os._exit(0)\n"
-    )
-    # This waits for the end of the output, which the copy has too.
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=True)
-    assert ended.stderr == b""
+ENDLESS = """
+import os, signal, torch
+from torch import nn
+def model(): return nn.Linear(3, 2)
+def data(): return torch.randn(400, 3), torch.arange(400) % 2
+def loss(outputs, targets):
+    if outputs.requires_grad:
+        os.kill(os.getppid(), signal.SIGKILL)
+        while True:
+            pass
+    return nn.functional.cross_entropy(outputs, targets)
+"""
+
+
+def test_a_copy_ends_with_the_program_also_in_the_middle_of_a_training(tmp_path: Path) -> None:
+    task = write_task(tmp_path, ENDLESS)
+    program = f"import p2pfl; p2pfl.simulate({str(task)!r}, clients=2, workers=2, device='cpu', rounds=1)"
+    # This waits for the end of the output, which the copies have too.
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120, check=False)
+    assert ended.returncode == -signal.SIGKILL

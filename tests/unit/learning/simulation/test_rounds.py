@@ -155,7 +155,7 @@ def test_rows_tell_who_trained_and_what_is_best() -> None:
     rows = simulated(rounds=4, clients=4, sample=2, evaluate_every=2, seed=1)
     assert [row.round for row in rows] == [1, 2, 3, 4]
     assert [bool(row.metrics) for row in rows] == [False, True, False, True]
-    assert all(len(row.clients) == 2 and row.seconds > 0 and row.training_loss for row in rows)
+    assert all(len(row.clients) == 2 and row.seconds > 0 and (row.training_loss or 0) > 0 for row in rows)
     assert rows[0].best is None
     best = max(rows[1].metrics["accuracy"], rows[3].metrics["accuracy"])
     assert rows[3].best == best

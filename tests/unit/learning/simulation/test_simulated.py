@@ -49,6 +49,12 @@ def test_runs_that_differ_in_numbers_only_have_one_representative() -> None:
         assert representative(quick_run(**{"clients": 5, **other})) != first, other
 
 
+def test_a_division_that_may_be_impossible_by_chance_is_checked_for_each_seed() -> None:
+    for partition, is_same in (("iid", True), ("dirichlet:0.5", True), ("labels:2", False)):
+        first, second = (representative(quick_run(partition=partition, seed=seed)) for seed in (1, 2))
+        assert (first == second) == is_same, partition
+
+
 def test_a_round_needs_as_many_clients_as_the_strategy() -> None:
     run = SimulatedRun(make_spec(), 10, sample=4)
     check_least(run)
