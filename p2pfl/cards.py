@@ -111,11 +111,13 @@ class Measures(SpecPart, frozen=True):
     counts_classes: bool = False
     """Whether evaluations count the right answers of each class (see `counted_classes`)."""
 
-    def is_better(self, value: float, than: float) -> bool:
-        """Whether a model with *value* of the primary metric is better than one with *than*."""
+    def is_better(self, value: float, than: float | None) -> bool:
+        """Whether a model with *value* of the primary metric is better than one with *than*, or than none."""
         if not is_number(value):
             return False
-        return not is_number(than) or (value > than if self.direction == "max" else value < than)
+        if than is None or not is_number(than):
+            return True
+        return value > than if self.direction == "max" else value < than
 
     def reaches(self, metric: str, value: float, wanted: float) -> bool:
         """Whether *value* of *metric* is as good as *wanted*, or better."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from p2pfl.cards import Agreement, Measures, is_number, metric_text
+from p2pfl.cards import Agreement, Measures, metric_text
 from p2pfl.messages import Evaluation, Genesis, MemberEvaluation, Record, add_evaluations, quorum
 from p2pfl.spec import MetricTarget, Stopping
 
@@ -106,7 +106,7 @@ def _judge(history: MetricHistory, measures: Measures, found: Judged) -> MetricH
     value = evaluation.metrics.get(measures.primary)
     if value is None:
         return history
-    if is_number(value) if history.best is None else measures.is_better(value, history.best):
+    if measures.is_better(value, history.best):
         return msgspec.structs.replace(history, best=value, best_round=round_, without_better=0)
     return msgspec.structs.replace(history, without_better=history.without_better + 1)
 

@@ -94,7 +94,9 @@ def test_a_metric_is_shown_with_four_decimals_unless_it_is_large_or_tiny(value: 
 @pytest.mark.parametrize("direction", ["max", "min"])
 def test_what_is_not_finite_is_never_better_and_reaches_nothing(direction: Literal["max", "min"]) -> None:
     measures = msgspec.structs.replace(CLASSIFICATION, primary="dice", direction=direction)
+    assert measures.is_better(0.3, than=None)
     for bad in (1e300 / 5000, 1e300, -1e300):
+        assert not measures.is_better(bad, than=None)
         assert measures.is_better(0.3, than=bad)
         assert not measures.is_better(bad, than=0.3)
         assert not measures.is_better(bad, than=bad)

@@ -14,7 +14,7 @@ from typing import assert_never
 
 import msgspec
 
-from p2pfl.cards import Agreement, is_number
+from p2pfl.cards import Agreement
 from p2pfl.learning.aggregation import aggregate_blobs
 from p2pfl.learning.open_blobs import Writer
 from p2pfl.learning.own.strategy import OwnStrategy
@@ -248,7 +248,7 @@ class Simulation:
         value = metrics.get(measures.primary)
         if value is None:
             return False
-        if not (is_number(value) if self._best is None else measures.is_better(value, self._best)):
+        if not measures.is_better(value, self._best):
             self._rounds_without_better += 1
             return False
         self._best, self._rounds_without_better = value, 0
